@@ -1,0 +1,65 @@
+# Everything sets itself up in .venv. `make demo` shows the main job, `make test` is the one gate.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+N ?= 50
+
+.PHONY: demo test test-long check format bench bench-check tiny-model tiny-eval lock clean help
+
+help:
+	@echo "make demo        an agent repairs a repository, over WebSocket and over HTTP, and a table of the time"
+	@echo "make test        format, lint, types, imports, then the tests"
+	@echo "make test-long   what needs npm, kills or minutes"
+	@echo "make check       format, lint, types, imports only"
+	@echo "make bench       the benches in full; bench-check: quick, fails if a goal is short"
+	@echo "make tiny-eval N=50   the demonstration model on N unseen repositories"
+	@echo "make tiny-model  train the demonstration model again (hours)"
+
+$(STAMP): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "hotloop needs Python 3.11 or later")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/hotloop demo
+
+check: $(STAMP)
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/mypy
+	$(BIN)/basedpyright --level error
+
+test: check
+	$(BIN)/python -m pytest -m "not long" --cov --cov-report=term:skip-covered --cov-fail-under=95
+
+test-long: $(STAMP)
+	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -m long
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP)
+	$(BIN)/hotloop bench floor
+	$(BIN)/hotloop bench turn
+
+bench-check: $(STAMP)
+	$(BIN)/hotloop bench turn --quick --check
+
+tiny-eval: $(STAMP)
+	$(BIN)/python tools/tiny/evaluate.py --repositories $(N)
+
+tiny-model:
+	tools/tiny/make_model.sh
+
+lock:
+	uv pip compile pyproject.toml --extra dev --generate-hashes --universal --python-version 3.11 \
+	  --no-emit-index-url --no-emit-find-links --no-header -q -o requirements.lock
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
