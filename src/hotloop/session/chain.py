@@ -1,0 +1,78 @@
+"""What is remembered of a finished turn so that the next one can continue it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from hotloop.errors import InvalidRequest
+from hotloop.protocol.items import (
+    CallItem,
+    CustomToolCall,
+    CustomToolCallOutput,
+    FunctionCall,
+    FunctionCallOutput,
+    Item,
+)
+from hotloop.session.item_log import ItemLog
+
+OpenCalls = Mapping[str, bool]  # call id → its output must come, of the calls that may still be answered
+
+
+class ModelState(Protocol):
+    """What a model keeps of a chain: rendered tokens, KV handle. Held by every turn state of the chain that needs it."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes this turn added to what is kept."""
+        ...
+
+    def release(self) -> None:
+        """This turn state is forgotten. Idempotent."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TurnState:
+    """A response that can be continued."""
+
+    response_id: str
+    model: str
+    items: ItemLog  # all input and output up to and with this response
+    open_calls: OpenCalls
+    model_state: ModelState | None  # None after a reload from the store: the next turn renders in full
+    size_bytes: int
+
+
+def pair_calls(open_calls: OpenCalls, new_items: Sequence[Item]) -> None:
+    """Match the outputs among `new_items` with the calls before them (docs/protocol.md §4.4).
+
+    Raises InvalidRequest, param `input`, for an output without its call and for a call left without output.
+    """
+    waiting = dict(open_calls)
+    for item in new_items:
+        match item:
+            case FunctionCall() | CustomToolCall():
+                if item.call_id in waiting:
+                    raise InvalidRequest(f"Two tool calls have the call_id '{item.call_id}'.", param="input")
+                waiting[item.call_id] = _needs_output(item)
+            case FunctionCallOutput() | CustomToolCallOutput():
+                if waiting.pop(item.call_id, None) is None:
+                    raise InvalidRequest(
+                        f"No tool call found for function call output with call_id {item.call_id}.", param="input"
+                    )
+            case _:
+                pass
+    for call_id, needs_output in waiting.items():
+        if needs_output:
+            raise InvalidRequest(f"No tool output found for function call {call_id}.", param="input")
+
+
+def calls_in(output: Sequence[Item]) -> OpenCalls:
+    """The calls that a response's output leaves open."""
+    return {item.call_id: _needs_output(item) for item in output if isinstance(item, FunctionCall | CustomToolCall)}
+
+
+def _needs_output(call: CallItem) -> bool:
+    return (
+        call.status != "incomplete"
+    )  # cut off while it was written: nobody could run it, some clients answer it anyway

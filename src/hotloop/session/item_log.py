@@ -1,0 +1,42 @@
+"""The items of a chain, oldest first, stored once however many chains share them.
+
+Each turn adds one node that points at the turn before it. Nothing is copied when a chain grows or forks.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from hotloop.protocol.items import Item
+
+
+class ItemLog:
+    """An immutable list of items; `extended` shares everything with the list it extends."""
+
+    __slots__ = ("_length", "_new", "_parent")
+
+    def __init__(self, new: Sequence[Item] = (), parent: "ItemLog | None" = None) -> None:
+        self._new = tuple(new)
+        self._parent = parent
+        self._length = len(self._new) + (len(parent) if parent is not None else 0)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[Item]:
+        nodes: list[ItemLog] = []
+        node: ItemLog | None = self
+        while node is not None:
+            nodes.append(node)
+            node = node._parent
+        for node in reversed(nodes):
+            yield from node._new
+
+    def newest_first(self) -> Iterator[Item]:
+        """The items backwards, without touching more of the chain than is asked for."""
+        node: ItemLog | None = self
+        while node is not None:
+            yield from reversed(node._new)
+            node = node._parent
+
+    def extended(self, new: Sequence[Item]) -> "ItemLog":
+        """This list with `new` behind it. Costs what `new` costs."""
+        return ItemLog(new, self) if new else self
