@@ -1,0 +1,101 @@
+"""What a response object repeats of its request (docs/protocol.md §8), as bytes made once per turn.
+
+`instructions` and `tools` can be long and rarely change: their bytes come from the model context, spliced in.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from hotloop.protocol.request import ResponseCreate, TextJsonObject, TextJsonSchema
+from hotloop.protocol.wire import json_bytes
+
+_TEXT_DEFAULT = b'{"format":{"type":"text"}}'
+_REASONING_DEFAULT = b'{"effort":null,"summary":null}'
+
+
+@dataclass(frozen=True, slots=True)
+class ContextEcho:
+    """The spliced part: JSON of `instructions` and of the normalised `tools`."""
+
+    instructions: bytes = b"null"
+    tools: bytes = b"[]"
+
+
+def request_echo(request: ResponseCreate, model: str, context: ContextEcho, default_temperature: float = 1.0) -> bytes:
+    """The members of the response object that follow from the request, without braces, without a trailing comma."""
+    return (
+        b'"background":%b,"frequency_penalty":%b,"instructions":%b,"max_output_tokens":%b,"max_tool_calls":%b,'
+        b'"metadata":%b,"model":%b,"parallel_tool_calls":%b,"presence_penalty":%b,"previous_response_id":%b,'
+        b'"prompt_cache_key":%b,"reasoning":%b,"safety_identifier":%b,"service_tier":%b,"store":%b,'
+        b'"temperature":%b,"text":%b,"tool_choice":%b,"tools":%b,"top_logprobs":%b,"top_p":%b,"truncation":%b,"user":%b'
+    ) % (
+        json_bytes(bool(request.background)),
+        _number(request.frequency_penalty, b"0"),
+        context.instructions,
+        json_bytes(request.max_output_tokens),
+        json_bytes(request.max_tool_calls),
+        json_bytes(request.metadata) if request.metadata else b"{}",
+        json_bytes(model),
+        b"false" if request.parallel_tool_calls is False else b"true",
+        _number(request.presence_penalty, b"0"),
+        _text(request.previous_response_id),
+        _text(request.prompt_cache_key),
+        _reasoning(request),
+        _text(request.safety_identifier),
+        b'"default"',
+        b"true" if request.stores else b"false",
+        _number(default_temperature if request.temperature is None else request.temperature, b"1"),
+        _text_format(request),
+        b'"auto"' if request.tool_choice is None else json_bytes(request.tool_choice),
+        context.tools,
+        _number(request.top_logprobs, b"0"),
+        _number(request.top_p, b"1"),
+        b'"auto"' if request.truncation == "auto" else b'"disabled"',
+        _text(request.user),
+    )
+
+
+def _number(value: float | None, default: bytes) -> bytes:
+    if value is None:
+        return default
+    whole = int(value)
+    return json_bytes(whole if whole == value else value)
+
+
+def _text(value: str | None) -> bytes:
+    return b"null" if value is None else json_bytes(value)
+
+
+def _reasoning(request: ResponseCreate) -> bytes:
+    reasoning = request.reasoning
+    if reasoning is None:
+        return _REASONING_DEFAULT
+    return json_bytes({"effort": reasoning.effort, "summary": reasoning.summary})
+
+
+def _text_format(request: ResponseCreate) -> bytes:
+    text = request.text
+    if text is None:
+        return _TEXT_DEFAULT
+    echo: dict[str, Any] = {"format": _format(text.format)}
+    if text.verbosity is not None:
+        echo["verbosity"] = text.verbosity
+    return json_bytes(echo)
+
+
+def _format(form: object) -> dict[str, Any]:
+    match form:
+        case TextJsonSchema():
+            return {
+                "type": "json_schema",
+                "name": form.name,
+                "description": form.description,
+                "schema": msgspec.Raw(bytes(form.schema)),
+                "strict": bool(form.strict),
+            }
+        case TextJsonObject():
+            return {"type": "json_object"}
+        case _:
+            return {"type": "text"}

@@ -1,0 +1,197 @@
+"""Items: what goes into a turn and what comes out of it (docs/protocol.md §4).
+
+Items travel both ways, so one struct serves input and output. Unknown fields are ignored; optional fields without a value
+are left out when encoded, never null. Item types that only some other server executes are kept whole as `OpaqueItem`.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+
+ItemStatus = Literal["in_progress", "completed", "incomplete"]
+Role = Literal["user", "assistant", "system", "developer"]
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
+    """Base of the content parts."""
+
+
+class InputText(Part, frozen=True, tag="input_text"):
+    """Text from the user, the developer or a tool."""
+
+    text: str
+
+
+class InputImage(Part, frozen=True, tag="input_image"):
+    """An image, by URL (data URLs included) or uploaded file."""
+
+    image_url: str | None = None
+    file_id: str | None = None
+    detail: str | None = None
+
+
+class InputFile(Part, frozen=True, tag="input_file"):
+    """A file, inline or by reference."""
+
+    file_id: str | None = None
+    file_url: str | None = None
+    file_data: str | None = None
+    filename: str | None = None
+
+
+class InputAudio(Part, frozen=True, tag="input_audio"):
+    """Audio; no format here takes it."""
+
+    input_audio: Any = None
+
+
+class InputVideo(Part, frozen=True, tag="input_video"):
+    """Video; no format here takes it."""
+
+    video_url: str | None = None
+
+
+class OutputText(Part, frozen=True, tag="output_text"):
+    """Text written by the model."""
+
+    text: str
+    annotations: list[Any] = []
+    logprobs: list[Any] | None = None
+
+
+class Refusal(Part, frozen=True, tag="refusal"):
+    """The model's refusal."""
+
+    refusal: str
+
+
+class ReasoningText(Part, frozen=True, tag="reasoning_text"):
+    """Raw reasoning."""
+
+    text: str
+
+
+class SummaryText(Part, frozen=True, tag="summary_text"):
+    """Summary of reasoning."""
+
+    text: str
+
+
+class PlainText(Part, frozen=True, tag="text"):
+    """Text under the name some clients use for it."""
+
+    text: str
+
+
+ContentPart = (
+    InputText | InputImage | InputFile | InputAudio | InputVideo | OutputText | Refusal | ReasoningText | PlainText
+)
+ResultPart = InputText | InputImage | InputFile | InputVideo | OutputText | PlainText
+
+
+class _Item(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
+    """Base of the items."""
+
+    id: str | None = None
+    status: ItemStatus | None = None
+
+
+class Message(_Item, frozen=True, tag="message"):
+    """A message of any role. `content` is a text or parts."""
+
+    role: Role
+    content: str | list[ContentPart]
+    phase: str | None = None
+
+
+class FunctionCall(_Item, frozen=True, tag="function_call"):
+    """The model asks for a function. `arguments` is JSON text, verbatim as sampled."""
+
+    call_id: str
+    name: str
+    arguments: str
+    namespace: str | None = None
+
+
+class FunctionCallOutput(_Item, frozen=True, tag="function_call_output"):
+    """What the function returned."""
+
+    call_id: str
+    output: str | list[ResultPart]
+
+
+class CustomToolCall(_Item, frozen=True, tag="custom_tool_call"):
+    """The model calls a tool that takes free text."""
+
+    call_id: str
+    name: str
+    input: str
+    namespace: str | None = None
+
+
+class CustomToolCallOutput(_Item, frozen=True, tag="custom_tool_call_output"):
+    """What the custom tool returned."""
+
+    call_id: str
+    output: str | list[ResultPart]
+
+
+class Reasoning(_Item, frozen=True, tag="reasoning"):
+    """The model's reasoning: raw `content`, a `summary`, or sealed."""
+
+    summary: list[SummaryText] = []
+    content: list[ReasoningText] | None = None
+    encrypted_content: str | None = None
+
+
+class ItemReference(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="item_reference"):
+    """Stands for a stored item."""
+
+    id: str
+
+
+class OpaqueItem(msgspec.Struct, frozen=True):
+    """An item type that is carried and shown but not interpreted. `raw` is its JSON."""
+
+    kind: str
+    raw: bytes
+
+
+Item = (
+    Message
+    | FunctionCall
+    | FunctionCallOutput
+    | CustomToolCall
+    | CustomToolCallOutput
+    | Reasoning
+    | ItemReference
+    | OpaqueItem
+)
+CallItem = FunctionCall | CustomToolCall
+CallOutputItem = FunctionCallOutput | CustomToolCallOutput
+
+STRUCT_BY_TYPE: dict[str, type[msgspec.Struct]] = {
+    "message": Message,
+    "function_call": FunctionCall,
+    "function_call_output": FunctionCallOutput,
+    "custom_tool_call": CustomToolCall,
+    "custom_tool_call_output": CustomToolCallOutput,
+    "reasoning": Reasoning,
+    "item_reference": ItemReference,
+}
+
+
+def text_of(content: "str | list[ContentPart] | list[ResultPart] | list[ReasoningText] | list[SummaryText]") -> str:
+    """The text of a content field; parts without text count as nothing."""
+    if isinstance(content, str):
+        return content
+    pieces: list[str] = []
+    for part in content:
+        match part:
+            case Refusal():
+                pieces.append(part.refusal)
+            case InputText() | OutputText() | ReasoningText() | SummaryText() | PlainText():
+                pieces.append(part.text)
+            case _:
+                pass
+    return "".join(pieces)

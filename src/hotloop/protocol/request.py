@@ -1,0 +1,225 @@
+"""What a client sends: `response.create` and the body of `POST /v1/responses` (docs/protocol.md §2).
+
+One decoder for both transports. Parts whose cost is paid elsewhere stay raw: `input` item by item, `tools` as one byte
+string that the model context recognises. Unknown fields are ignored. Every refusal names its field.
+"""
+
+import re
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from hotloop.errors import (
+    InvalidEvent,
+    InvalidJson,
+    InvalidRequest,
+    InvalidStreamId,
+    InvalidType,
+    MissingParameter,
+    UnsupportedParameter,
+)
+from hotloop.protocol.decoding import decode_as
+from hotloop.protocol.items import STRUCT_BY_TYPE, InputText, Item, Message, OpaqueItem
+
+MAX_INPUT_CHARS = 10_485_760  # Open Responses 2026-04-24: longest text field
+_STREAM_ID = re.compile(r"[A-Za-z0-9_.-]{1,256}\Z")
+
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+
+
+class Reasoning(msgspec.Struct, frozen=True, kw_only=True):
+    """How much the model thinks and what of it is shown."""
+
+    effort: Effort | None = None
+    summary: Literal["auto", "concise", "detailed"] | None = None
+    context: Literal["auto", "current_turn", "all_turns"] | None = None
+
+
+class TextPlain(msgspec.Struct, frozen=True, tag_field="type", tag="text"):
+    """Free text."""
+
+
+class TextJsonObject(msgspec.Struct, frozen=True, tag_field="type", tag="json_object"):
+    """Any JSON object."""
+
+
+class TextJsonSchema(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="json_schema"):
+    """JSON that fits `schema`."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=64, pattern="^[A-Za-z0-9_-]+$")]
+    schema: msgspec.Raw
+    strict: bool | None = None
+    description: str | None = None
+
+
+class Text(msgspec.Struct, frozen=True, kw_only=True):
+    """Form of the final text."""
+
+    format: TextPlain | TextJsonObject | TextJsonSchema | None = None
+    verbosity: Literal["low", "medium", "high"] | None = None
+
+
+class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Options of the event stream; obfuscation is never added."""
+
+    include_obfuscation: bool | None = None
+
+
+class PromptCacheOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Only `prewarm` has an effect here: it makes the request a warm-up."""
+
+    prewarm: bool | None = None
+
+
+class MultiAgent(msgspec.Struct, frozen=True, kw_only=True):
+    """Not served; recognised so that asking for it is refused."""
+
+    enabled: bool = False
+
+
+class ResponseCreate(msgspec.Struct, frozen=True, kw_only=True):
+    """One turn as asked for. Absent and null mean the protocol's default."""
+
+    model: str | None = None
+    input: msgspec.Raw = msgspec.Raw(b"[]")
+    previous_response_id: str | None = None
+    conversation: Any = None
+    instructions: str | None = None
+    tools: msgspec.Raw = msgspec.Raw(b"[]")
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    max_tool_calls: Annotated[int, Meta(ge=1)] | None = None
+    max_output_tokens: Annotated[int, Meta(ge=1)] | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    presence_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    reasoning: Reasoning | None = None
+    text: Text | None = None
+    include: list[str] | None = None
+    store: bool | None = None
+    truncation: Literal["auto", "disabled"] | None = None
+    metadata: dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]] | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_options: PromptCacheOptions | None = None
+    service_tier: str | None = None
+    safety_identifier: Annotated[str, Meta(max_length=128)] | None = None
+    user: str | None = None
+    prompt: Any = None
+    multi_agent: MultiAgent | None = None
+    background: bool | None = None
+    generate: bool | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    stream_id: Any = None
+    seed: int | None = None
+
+    @property
+    def stores(self) -> bool:
+        """The response outlives its connection."""
+        return self.store is not False
+
+    @property
+    def is_warm_up(self) -> bool:
+        """Nothing is sampled: docs/protocol.md §6."""
+        return self.generate is False or bool(self.prompt_cache_options and self.prompt_cache_options.prewarm)
+
+    @property
+    def wants_logprobs(self) -> bool:
+        """Log-probabilities of the text were asked for."""
+        return "message.output_text.logprobs" in (self.include or ())
+
+
+class EventHead(msgspec.Struct, frozen=True):
+    """What says where a client event belongs, read before the rest is judged."""
+
+    type: str
+    stream_id: Any = None
+
+
+class _ItemHead(msgspec.Struct, frozen=True):
+    type: str = "message"
+
+
+_create_decoder = msgspec.json.Decoder(ResponseCreate)
+_event_head_decoder = msgspec.json.Decoder(EventHead)
+_head_decoder = msgspec.json.Decoder(_ItemHead)
+_text_decoder = msgspec.json.Decoder(str)
+_items_decoder = msgspec.json.Decoder(list[msgspec.Raw])
+_item_decoders = {kind: msgspec.json.Decoder(struct) for kind, struct in STRUCT_BY_TYPE.items()}
+
+
+def event_head(message: bytes) -> EventHead:
+    """Type and lane of a client event; raises InvalidJson or InvalidEvent."""
+    try:
+        return decode_as(_event_head_decoder, message)
+    except (InvalidType, MissingParameter):
+        raise InvalidEvent("A client event is a JSON object with a string 'type'.", param="type") from None
+
+
+def decode_create(message: bytes) -> ResponseCreate:
+    """A `response.create` message or POST body; raises the ApiError that names what is wrong."""
+    if not message.isascii():
+        _check_utf8(message)
+    request = decode_as(_create_decoder, message)
+    _refuse_unserved(request)
+    return request
+
+
+def lane_of(stream_id: Any) -> str | None:
+    """The named lane, or None for the default one. Raises InvalidStreamId."""
+    if stream_id is None:
+        return None
+    if not isinstance(stream_id, str) or not _STREAM_ID.match(stream_id):
+        raise InvalidStreamId
+    return stream_id
+
+
+def decode_input(raw: msgspec.Raw, param: str = "input") -> list[Item]:
+    """The new items of a turn. A string is one user message; null is none."""
+    data = bytes(raw)
+    if data == b"null":
+        return []
+    if data.startswith(b'"'):
+        text = decode_as(_text_decoder, data, param)
+        if len(text) > MAX_INPUT_CHARS:
+            raise InvalidRequest(f"'{param}' is longer than {MAX_INPUT_CHARS} characters.", param=param)
+        return [Message(role="user", content=[InputText(text=text)])]
+    if not data.startswith(b"["):
+        raise InvalidType(f"'{param}' must be a string or an array of items.", param=param)
+    raws = decode_as(_items_decoder, data, param)
+    return [decode_item(item, f"{param}[{index}]") for index, item in enumerate(raws)]
+
+
+def decode_item(raw: msgspec.Raw | bytes, param: str) -> Item:
+    """One item. A type that is not interpreted here is carried whole."""
+    head = decode_as(_head_decoder, raw, param)
+    decoder = _item_decoders.get(head.type)
+    if decoder is None:
+        return OpaqueItem(head.type, bytes(raw))
+    return decode_as(decoder, raw, param)  # type: ignore[return-value]  # the table holds decoders of Item's members
+
+
+def _check_utf8(message: bytes) -> None:
+    # Raw parts are spliced into events; the decoder does not look inside them.
+    try:
+        message.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidJson(f"The message is not valid JSON: {error.reason} at byte {error.start}.") from None
+
+
+def _refuse_unserved(request: ResponseCreate) -> None:
+    if request.conversation is not None and request.previous_response_id is not None:
+        raise InvalidRequest("Give either 'conversation' or 'previous_response_id', not both.", param="conversation")
+    if request.conversation is not None:
+        raise UnsupportedParameter("Conversations are not served here yet.", param="conversation")
+    if request.prompt is not None:
+        raise UnsupportedParameter("Stored prompts are not served here.", param="prompt")
+    if request.multi_agent is not None and request.multi_agent.enabled:
+        raise UnsupportedParameter("Multi-agent responses are not served here.", param="multi_agent")
+    if request.background:
+        raise UnsupportedParameter("Background responses are not served here yet.", param="background")
+    if len(request.metadata or ()) > 16:  # docs/protocol.md §2.1
+        raise InvalidRequest("'metadata' holds at most 16 pairs.", param="metadata")

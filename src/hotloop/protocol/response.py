@@ -1,0 +1,365 @@
+"""One response as a stream of events: the right order, the right numbers, as bytes (docs/protocol.md §3).
+
+    NEW ─created─▶ RUNNING ─open─▶ ITEM OPEN ─close─▶ RUNNING ─completed│failed│incomplete─▶ OVER
+                                    └─delta─┘
+
+Every method returns complete JSON events, ready for a WebSocket message or an SSE `data:` line; each begins with
+`{"type":"…"`. A delta costs one template and one escape; nothing already sent is encoded again but in the final object.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any, Literal
+
+from hotloop.errors import ApiError
+from hotloop.protocol.items import CustomToolCall, FunctionCall, Item, Message, OutputText, Reasoning, ReasoningText
+from hotloop.protocol.wire import escaped, json_bytes
+
+ItemKind = Literal["message", "reasoning", "function_call", "custom_tool_call"]
+IncompleteReason = Literal["max_output_tokens", "content_filter", "steered", "interrupted"]
+NewId = Callable[[str], str]  # prefix, such as `msg` → a fresh unique id
+
+_ID_PREFIX: dict[str, str] = {"message": "msg", "reasoning": "rs", "function_call": "fc", "custom_tool_call": "ctc"}
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseUsage:
+    """Token counts as the wire shows them (docs/protocol.md §8.1)."""
+
+    input_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+
+    def encoded(self) -> bytes:
+        """The `usage` object."""
+        return (
+            b'{"input_tokens":%d,"input_tokens_details":{"cached_tokens":%d,"cache_write_tokens":0},'
+            b'"output_tokens":%d,"output_tokens_details":{"reasoning_tokens":%d},"total_tokens":%d}'
+        ) % (
+            self.input_tokens,
+            self.cached_tokens,
+            self.output_tokens,
+            self.reasoning_tokens,
+            self.input_tokens + self.output_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TextLogprob:
+    """Log-probability of one token of text, as the wire shows it."""
+
+    token: bytes
+    logprob: float
+    top: Sequence[tuple[bytes, float]] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The wire's entry."""
+        return {
+            **_logprob_entry(self.token, self.logprob),
+            "top_logprobs": [_logprob_entry(token, logprob) for token, logprob in self.top],
+        }
+
+
+def _logprob_entry(token: bytes, logprob: float) -> dict[str, Any]:
+    return {"token": token.decode("utf-8", "replace"), "logprob": logprob, "bytes": list(token)}
+
+
+class _Phase(Enum):
+    NEW = auto()
+    RUNNING = auto()
+    ITEM_OPEN = auto()
+    OVER = auto()
+
+
+class ResponseStream:
+    """Turns what happens in one turn into its events.
+
+    Args:
+        response_id: id of the response.
+        created_at: whole seconds since the epoch.
+        echo: what the object repeats of the request (`protocol.echo.request_echo`).
+        new_id: source of fresh item and call ids.
+        stream_id: the lane's name; None on the default lane and over HTTP.
+    """
+
+    def __init__(
+        self, *, response_id: str, created_at: int, echo: bytes, new_id: NewId, stream_id: str | None = None
+    ) -> None:
+        self.response_id = response_id
+        self.output: list[Item] = []  # items closed so far, as they are continued from
+        self._created_at = created_at
+        self._echo = echo
+        self._new_id = new_id
+        self._lane = b"" if stream_id is None else b',"stream_id":' + json_bytes(stream_id)
+        self._sequence = 0
+        self._phase = _Phase.NEW
+        self._output_bytes: list[bytes] = []
+        self._item: _OpenItem | None = None
+        self._delta_tail = b""
+        self.final: bytes = b""  # the terminal response object, once there is one
+
+    @property
+    def next_sequence(self) -> int:
+        """Number of the next event."""
+        return self._sequence
+
+    @property
+    def has_open_item(self) -> bool:
+        """An item was added and is not done."""
+        return self._item is not None
+
+    @property
+    def has_output(self) -> bool:
+        """Something the model wrote has been turned into events."""
+        return bool(self.output) or (self._item is not None and bool(self._item.pieces))
+
+    def created(self) -> bytes:
+        """The first event, sent at admission."""
+        assert self._phase is _Phase.NEW, self._phase
+        self._phase = _Phase.RUNNING
+        return self._snapshot(b"response.created")
+
+    def in_progress(self) -> bytes:
+        """The parent is bound, work starts. May be repeated as a keep-alive."""
+        assert self._phase in (_Phase.RUNNING, _Phase.ITEM_OPEN), self._phase
+        return self._snapshot(b"response.in_progress")
+
+    def open_item(self, kind: ItemKind, name: str = "") -> list[bytes]:
+        """An item begins; `name` is the tool's, for calls."""
+        assert self._phase is _Phase.RUNNING, self._phase
+        self._phase = _Phase.ITEM_OPEN
+        item_id = self._new_id(_ID_PREFIX[kind])
+        call_id = self._new_id("call") if kind in ("function_call", "custom_tool_call") else ""
+        self._item = item = _OpenItem(kind, item_id, call_id, name)
+        where = b',"item_id":"%b","output_index":%d' % (item_id.encode(), len(self.output))
+        self._delta_tail = where + item.shape.index + b',"delta":"'
+        events = [
+            self._event(
+                b"response.output_item.added", b',"output_index":%d,"item":%b' % (len(self.output), item.stub())
+            )
+        ]
+        if item.shape.part:
+            events.append(
+                self._event(b"response.content_part.added", where + item.shape.index + b',"part":' + item.part(b""))
+            )
+        return events
+
+    def delta(self, text: str, logprobs: Sequence[TextLogprob] = ()) -> bytes:
+        """The next piece of the open item."""
+        item = self._item
+        assert item is not None, "delta without an open item"
+        piece = escaped(text)
+        item.add(text, piece, logprobs)
+        if item.kind != "message":
+            return self._event(item.shape.delta, self._delta_tail + piece + b'"')
+        entries = json_bytes([entry.as_dict() for entry in logprobs]) if logprobs else b"[]"
+        return self._event(item.shape.delta, self._delta_tail + piece + b'","logprobs":' + entries)
+
+    def close_item(self, *, complete: bool = True) -> list[bytes]:
+        """The open item is over; its final form joins the output."""
+        item = self._item
+        assert item is not None, "close without an open item"
+        events: list[bytes] = []
+        if not item.pieces and item.kind == "function_call" and complete:
+            events.append(self.delta("{}"))  # arguments are always JSON; an older conformance case asserts one delta
+        index = len(self.output)
+        where = b',"item_id":"%b","output_index":%d%b' % (item.item_id.encode(), index, item.shape.index)
+        body = b"".join(item.pieces)
+        extra = b',"logprobs":' + item.logprobs() if item.kind == "message" else b""
+        events.append(self._event(item.shape.done, b'%b,"%b":"%b"%b' % (where, item.shape.done_field, body, extra)))
+        if item.shape.part:
+            events.append(self._event(b"response.content_part.done", where + b',"part":' + item.part(body)))
+        final = item.final(body, complete)
+        events.append(self._event(b"response.output_item.done", b',"output_index":%d,"item":%b' % (index, final)))
+        self._output_bytes.append(final)
+        self.output.append(item.as_item(complete))
+        self._item = None
+        self._phase = _Phase.RUNNING
+        return events
+
+    def completed(self, usage: ResponseUsage, completed_at: int) -> bytes:
+        """The terminal event of a turn that ran to its end."""
+        return self._terminal(b"completed", usage, completed_at=completed_at)
+
+    def incomplete(self, reason: IncompleteReason, usage: ResponseUsage) -> bytes:
+        """The terminal event of a turn that was cut."""
+        return self._terminal(b"incomplete", usage, details=b'{"reason":"%b"}' % reason.encode())
+
+    def failed(self, error: ApiError, usage: ResponseUsage | None) -> bytes:
+        """The terminal event of a turn that failed after admission."""
+        failure: dict[str, Any] = {"code": error.code, "message": error.message}
+        if error.param is not None:
+            failure["param"] = error.param
+        if error.retry_after_s is not None:
+            failure["headers"] = {"retry-after": f"{error.retry_after_s:g}"}
+        return self._terminal(b"failed", usage, error=json_bytes(failure))
+
+    def retract(self, events: int = 1) -> None:
+        """The last `events`, up to the terminal one just made, were not sent: another ending takes their numbers."""
+        assert self._phase is _Phase.OVER, self._phase
+        self._phase = _Phase.RUNNING
+        self._sequence -= events
+
+    def extension(self, kind: str, fields: dict[str, Any]) -> bytes:
+        """An event of ours, prefixed `hotloop:`; clients may ignore it."""
+        body = json_bytes(fields)[1:-1]
+        return self._event(kind.encode(), b"," + body if body else b"")
+
+    def _terminal(
+        self,
+        status: bytes,
+        usage: ResponseUsage | None,
+        *,
+        completed_at: int | None = None,
+        error: bytes = b"null",
+        details: bytes = b"null",
+    ) -> bytes:
+        assert self._phase is _Phase.RUNNING, self._phase
+        self._phase = _Phase.OVER
+        self.final = self._object(
+            status,
+            completed_at=completed_at,
+            error=error,
+            details=details,
+            usage=b"null" if usage is None else usage.encoded(),
+        )
+        return self._event(b"response." + status, b',"response":' + self.final)
+
+    def _snapshot(self, kind: bytes) -> bytes:
+        return self._event(kind, b',"response":' + self._object(b"in_progress", output=False))
+
+    def _event(self, kind: bytes, rest: bytes) -> bytes:
+        number = self._sequence
+        self._sequence = number + 1
+        return b'{"type":"%b","sequence_number":%d%b%b}' % (kind, number, self._lane, rest)
+
+    def _object(
+        self,
+        status: bytes,
+        *,
+        output: bool = True,
+        completed_at: int | None = None,
+        error: bytes = b"null",
+        details: bytes = b"null",
+        usage: bytes = b"null",
+    ) -> bytes:
+        return (
+            b'{"id":"%b","object":"response","created_at":%d,"completed_at":%b,"status":"%b","error":%b,'
+            b'"incomplete_details":%b,"output":[%b],"usage":%b,%b}'
+        ) % (
+            self.response_id.encode(),
+            self._created_at,
+            b"null" if completed_at is None else b"%d" % completed_at,
+            status,
+            error,
+            details,
+            b",".join(self._output_bytes) if output else b"",
+            usage,
+            self._echo,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """How one kind of item streams."""
+
+    delta: bytes
+    done: bytes
+    done_field: bytes
+    index: bytes = b""
+    part: bytes = b""  # prefix of its one content part, up to the text; empty: the item has no part events
+
+
+_SHAPES: dict[str, _Shape] = {
+    "message": _Shape(
+        b"response.output_text.delta",
+        b"response.output_text.done",
+        b"text",
+        b',"content_index":0',
+        b'{"type":"output_text","annotations":[],',
+    ),
+    "reasoning": _Shape(
+        b"response.reasoning_text.delta",
+        b"response.reasoning_text.done",
+        b"text",
+        b',"content_index":0',
+        b'{"type":"reasoning_text",',
+    ),
+    "function_call": _Shape(
+        b"response.function_call_arguments.delta", b"response.function_call_arguments.done", b"arguments"
+    ),
+    "custom_tool_call": _Shape(
+        b"response.custom_tool_call_input.delta", b"response.custom_tool_call_input.done", b"input"
+    ),
+}
+
+
+class _OpenItem:
+    """The item being written: its text so far, raw and escaped."""
+
+    __slots__ = ("_logprobs", "_texts", "call_id", "item_id", "kind", "name", "pieces", "shape")
+
+    def __init__(self, kind: ItemKind, item_id: str, call_id: str, name: str) -> None:
+        self.kind = kind
+        self.item_id = item_id
+        self.call_id = call_id
+        self.name = name
+        self.shape = _SHAPES[kind]
+        self.pieces: list[bytes] = []
+        self._texts: list[str] = []
+        self._logprobs: list[dict[str, Any]] = []
+
+    def add(self, text: str, piece: bytes, logprobs: Sequence[TextLogprob]) -> None:
+        self._texts.append(text)
+        self.pieces.append(piece)
+        if logprobs:
+            self._logprobs += [entry.as_dict() for entry in logprobs]
+
+    def logprobs(self) -> bytes:
+        return json_bytes(self._logprobs) if self._logprobs else b"[]"
+
+    def part(self, body: bytes) -> bytes:
+        if self.kind == "reasoning":
+            return b'%b"text":"%b"}' % (self.shape.part, body)
+        return b'%b"text":"%b","logprobs":%b}' % (self.shape.part, body, self.logprobs())
+
+    def stub(self) -> bytes:
+        """The item as `output_item.added` shows it."""
+        return self._encoded(b"in_progress", b"", started=False)
+
+    def final(self, body: bytes, complete: bool) -> bytes:
+        """The item as `output_item.done` and the final object show it."""
+        return self._encoded(b"completed" if complete else b"incomplete", body, started=True)
+
+    def _encoded(self, status: bytes, body: bytes, *, started: bool) -> bytes:
+        head = b'{"id":"%b","type":"%b","status":"%b"' % (self.item_id.encode(), self.kind.encode(), status)
+        content = self.part(body) if started and self.shape.part else b""
+        if self.kind == "message":
+            return b'%b,"role":"assistant","content":[%b]}' % (head, content)
+        if self.kind == "reasoning":
+            return b'%b,"summary":[],"content":[%b]}' % (head, content)
+        field = self.shape.done_field
+        return b'%b,"call_id":"%b","name":%b,"%b":"%b"}' % (
+            head,
+            self.call_id.encode(),
+            json_bytes(self.name),
+            field,
+            body,
+        )
+
+    def as_item(self, complete: bool) -> Item:
+        text = "".join(self._texts)
+        status: Literal["completed", "incomplete"] = "completed" if complete else "incomplete"
+        match self.kind:
+            case "message":
+                return Message(id=self.item_id, status=status, role="assistant", content=[OutputText(text=text)])
+            case "reasoning":
+                return Reasoning(id=self.item_id, status=status, content=[ReasoningText(text=text)])
+            case "function_call":
+                return FunctionCall(
+                    id=self.item_id, status=status, call_id=self.call_id, name=self.name, arguments=text
+                )
+            case "custom_tool_call":
+                return CustomToolCall(id=self.item_id, status=status, call_id=self.call_id, name=self.name, input=text)
