@@ -1,0 +1,1 @@
+"""The interfaces where two things vary independently: Protocols and their data only."""

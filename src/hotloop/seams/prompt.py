@@ -1,0 +1,46 @@
+"""What a turn asks of a model, apart from its items: the part that formats, engines and models all read."""
+
+from dataclasses import dataclass
+
+from hotloop.protocol.tools import Tool
+from hotloop.session.item_log import ItemLog
+
+
+@dataclass(frozen=True, slots=True)
+class PromptContext:
+    """What stands in front of every item: a change of it is a new chain."""
+
+    instructions: str | None = None
+    tools: tuple[Tool, ...] = ()
+    reasoning_effort: str | None = None  # "none" switches thinking off where the family can
+    keep_reasoning: bool = False  # reasoning.context all_turns: never strip old reasoning
+    digest: bytes = b""  # equal for equal contexts; set by the model context cache, so that comparing costs nothing
+
+    def same_as(self, other: "PromptContext") -> bool:
+        """The two render alike."""
+        if self.digest and other.digest:
+            return self.digest == other.digest
+        return self == other
+
+
+@dataclass(frozen=True, slots=True)
+class CallRules:
+    """What the model may write this turn.
+
+    `choice` is `auto`, `none`, `required`, or `named` for exactly the one tool in `allowed`; `allowed` limits the tools by
+    name (None: all offered). `text_schema` is a JSON schema (raw) the final text must fit, `b"{}"` for any JSON object.
+    """
+
+    choice: str = "auto"
+    allowed: frozenset[str] | None = None
+    parallel: bool = True
+    text_schema: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TurnView:
+    """The turn as items, beside its tokens. Only engines that are no models read it (the scripted one)."""
+
+    items: ItemLog
+    context: PromptContext
+    rules: CallRules
