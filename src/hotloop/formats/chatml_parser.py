@@ -1,0 +1,306 @@
+"""Reads ChatML output as items, token by token.
+
+    START ──<think>──▶ THINK ──</think>──▶ TEXT ──<tool_call>──▶ CALL ──</tool_call>──▶ TEXT …
+
+A marker counts as a control token and, where it may stand, also spelled in plain text over any number of tokens: models
+sample both. Inside a JSON string a spelled marker is text. What may still become a marker, or white space that the template
+puts there itself, is held back. A call that cannot be one comes out as message text, marker included: nothing is lost.
+"""
+
+from collections.abc import Callable, Sequence
+
+from hotloop.formats.chatml_grammar import Markers
+from hotloop.formats.chatml_text import CALL, CALL_END, THINK, THINK_END
+from hotloop.formats.item_stream import ItemStream
+from hotloop.formats.pending_call import PendingCall
+from hotloop.formats.text_decoder import PieceTable, TextDecoder
+from hotloop.seams.engine import TokenLogprob
+from hotloop.seams.format import ParsedEvent
+
+
+class ChatMLParser:
+    """Implements `seams.format.Parser` for one response.
+
+    Args:
+        table: texts of tokens, shared.
+        markers: ids of the markers.
+        stops: ids that end the output.
+        thinking: think blocks are reasoning; otherwise they are text.
+        custom: names of the tools that take free text.
+    """
+
+    def __init__(
+        self, table: PieceTable, markers: Markers, stops: frozenset[int], *, thinking: bool, custom: frozenset[str]
+    ) -> None:
+        self._decoder = TextDecoder(table)
+        self._stops = stops
+        self._custom = custom
+        self._stream = ItemStream()
+        self._on_mark = self._marks(markers, thinking)
+        self._read: _Mode = ChatMLParser._read_start if thinking else ChatMLParser._read_text
+        self._held = ""  # read, but perhaps part of a marker or of the white space around one
+        self._lead = ""  # white space in front of a message's first visible character
+        self._call: PendingCall | None = None
+        self._reasoning_tokens = 0
+
+    @property
+    def reasoning_tokens(self) -> int:
+        """Ids from `<think>` to `</think>`, both included."""
+        return self._reasoning_tokens
+
+    def feed(self, ids: Sequence[int], logprobs: Sequence[TokenLogprob] | None) -> list[ParsedEvent]:
+        """See `Parser.feed`."""
+        for index, token in enumerate(ids):
+            if token in self._stops:
+                continue
+            was_thinking = self._read is ChatMLParser._read_think
+            if logprobs is not None:
+                self._stream.logprobs.append(logprobs[index])
+            mark = self._on_mark.get(token)
+            if mark is None:
+                text = self._decoder.feed(token)
+                if text:
+                    self._read(self, text)
+            else:
+                self._end_character()
+                mark(self)
+            is_thinking = self._read is ChatMLParser._read_think
+            if was_thinking or is_thinking:
+                self._reasoning_tokens += 1
+            if is_thinking or self._call is not None:
+                self._stream.logprobs.clear()
+        return self._stream.take()
+
+    def finish(self, *, complete: bool) -> list[ParsedEvent]:
+        """See `Parser.finish`."""
+        self._end_character()
+        if self._call is not None:
+            self._end_call(self._take_held(), ended=complete)
+        elif self._read is ChatMLParser._read_think:
+            self._say_thought(self._take_held().rstrip("\n"))
+        self._say(self._take_held())
+        self._stream.close(complete=complete)
+        return self._stream.take()
+
+    # --- marks that are control tokens ---
+
+    def _marks(self, markers: Markers, thinking: bool) -> "dict[int, Callable[[ChatMLParser], None]]":
+        marks: dict[int, Callable[[ChatMLParser], None]] = {}
+        if markers.call is not None:
+            marks[markers.call] = ChatMLParser._mark_call
+        if markers.call_end is not None:
+            marks[markers.call_end] = ChatMLParser._mark_call_end
+        if thinking and markers.think is not None:
+            marks[markers.think] = ChatMLParser._mark_think
+        if thinking and markers.think_end is not None:
+            marks[markers.think_end] = ChatMLParser._mark_think_end
+        return marks
+
+    def _mark_think(self) -> None:
+        if self._read is ChatMLParser._read_start and not self._held.strip():
+            self._held = ""
+            self._read = ChatMLParser._read_think
+        else:
+            self._read(self, THINK)
+
+    def _mark_think_end(self) -> None:
+        if self._read is ChatMLParser._read_think:
+            self._end_thought(self._take_held())
+        else:
+            self._read(self, THINK_END)
+
+    def _mark_call(self) -> None:
+        if self._call is not None:
+            self._end_call(self._take_held(), ended=True)
+        elif self._read is ChatMLParser._read_think:
+            self._end_thought(self._take_held())  # some models forget to end the block
+        self._begin_call(self._take_held())
+
+    def _mark_call_end(self) -> None:
+        if self._call is None:
+            self._read(self, CALL_END)
+        else:
+            held = self._take_held()
+            self._end_call(held, ended=True, mark=CALL_END)
+
+    # --- plain text, by mode ---
+
+    def _read_start(self, text: str) -> None:
+        text = self._take_held() + text
+        visible = text.lstrip()
+        if visible.startswith(THINK):
+            self._read = ChatMLParser._read_think
+            self._read_on(visible[len(THINK) :])
+        elif THINK.startswith(visible):
+            self._held = text
+        else:
+            self._read = ChatMLParser._read_text
+            self._read_text(text)
+
+    def _read_think(self, text: str) -> None:
+        text = self._take_held() + text
+        end = text.find(THINK_END)
+        if end >= 0:
+            self._end_thought(text[:end])
+            self._read_on(text[end + len(THINK_END) :])
+            return
+        sure = len(text) - _partial(text, THINK_END)
+        sure = len(text[:sure].rstrip("\n"))
+        self._held = text[sure:]
+        self._say_thought(text[:sure])
+
+    def _read_after_think(self, text: str) -> None:
+        text = text.lstrip("\n")
+        if text:
+            self._read = ChatMLParser._read_text
+            self._read_text(text)
+        else:
+            self._stream.logprobs.clear()
+
+    def _read_after_call(self, text: str) -> None:
+        text = text.lstrip()
+        if text:
+            self._read = ChatMLParser._read_text
+            self._read_text(text)
+        else:
+            self._stream.logprobs.clear()
+
+    def _read_text(self, text: str) -> None:
+        if not self._held and "<" not in text and text[-1] != "\n":
+            self._say(text)
+            return
+        text = self._take_held() + text
+        begin = text.find(CALL)
+        if begin >= 0:
+            self._begin_call(text[:begin])
+            self._read_on(text[begin + len(CALL) :])
+            return
+        sure = len(text) - _partial(text, CALL)
+        if text.endswith("\n", 0, sure):
+            sure -= 1
+        self._held = text[sure:]
+        self._say(text[:sure])
+
+    def _read_call(self, text: str) -> None:
+        call = self._call
+        assert call is not None
+        text = self._take_held() + text
+        rest = call.read(text)
+        self._report(call)
+        if not rest:
+            return
+        if rest.startswith(CALL_END):
+            self._end_call("", ended=True, mark=CALL_END)
+            self._read_on(rest[len(CALL_END) :])
+        elif CALL_END.startswith(rest):
+            self._held = rest
+        elif call.is_open:
+            self._report_junk(call, rest)
+        else:
+            self._give_up_call(call, rest)
+
+    def _report_junk(self, call: PendingCall, rest: str) -> None:
+        end = rest.find(CALL_END)
+        sure = end if end >= 0 else len(rest) - _partial(rest, CALL_END)
+        call.junk(rest[:sure])
+        self._report(call)
+        if end >= 0:
+            self._end_call("", ended=True, mark=CALL_END)
+            self._read_on(rest[end + len(CALL_END) :])
+        else:
+            self._held = rest[sure:]
+
+    # --- what the modes share ---
+
+    def _read_on(self, rest: str) -> None:
+        if rest:
+            self._read(self, rest)
+
+    def _take_held(self) -> str:
+        held = self._held
+        self._held = ""
+        return held
+
+    def _end_character(self) -> None:
+        text = self._decoder.flush()
+        if text:
+            self._read(self, text)
+
+    def _say(self, text: str) -> None:
+        if self._stream.kind is None:
+            text = self._lead + text
+            if not text.strip():
+                self._lead = text
+                return
+            self._lead = ""
+            self._stream.open("message")
+        self._stream.add(text)
+
+    def _say_thought(self, text: str) -> None:
+        if self._stream.kind is None:
+            text = text.lstrip("\n")
+            if not text:
+                return
+            self._stream.open("reasoning")
+        self._stream.add(text)
+
+    def _end_thought(self, text: str) -> None:
+        self._say_thought(text.rstrip("\n"))
+        self._stream.close()
+        self._stream.logprobs.clear()
+        self._read = ChatMLParser._read_after_think
+
+    def _begin_call(self, before: str) -> None:
+        # The template puts one line end between text and call.
+        self._say(before.removesuffix("\n"))
+        separator = "\n" if before.endswith("\n") else ""
+        if self._stream.kind is None:
+            separator = self._lead + separator
+            self._lead = ""
+        self._call = PendingCall(separator + CALL)
+        self._read = ChatMLParser._read_call
+
+    def _report(self, call: PendingCall) -> None:
+        name = call.reader.name
+        if name is None:
+            return
+        if not call.is_open:
+            is_custom = name in self._custom
+            self._stream.open("custom_tool_call" if is_custom else "function_call", name)
+            call.open(is_custom)
+        self._stream.add(call.take())
+
+    def _give_up_call(self, call: PendingCall, rest: str) -> None:
+        self._call = None
+        self._read = ChatMLParser._read_text
+        raw = call.raw()
+        self._say(raw.removesuffix("\n"))
+        self._held = "\n" if raw.endswith("\n") else ""
+        self._read_on(rest)
+
+    def _end_call(self, held: str, *, ended: bool, mark: str = "") -> None:
+        """The call is over: by `mark`, by the next call, or by the end of the output (`ended` False: cut off)."""
+        call = self._call
+        assert call is not None
+        if not call.is_open:
+            self._give_up_call(call, held + mark)
+            return
+        self._call = None
+        self._read = ChatMLParser._read_after_call
+        if held:
+            call.junk(held)
+        self._stream.add(call.finish(ended=ended))
+        if not (ended or call.reader.is_over):
+            return  # `finish` closes the item as incomplete
+        self._stream.close()
+        if call.leftover.strip():
+            self._read_on(call.leftover)
+
+
+_Mode = Callable[[ChatMLParser, str], None]
+
+
+def _partial(text: str, marker: str) -> int:
+    """Length of the longest end of `text` that `marker` could begin with."""
+    start = text.rfind("<", max(0, len(text) - len(marker) + 1))
+    return len(text) - start if start >= 0 and marker.startswith(text[start:]) else 0

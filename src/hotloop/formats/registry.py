@@ -1,0 +1,64 @@
+"""Finds the format for a model: by family name, or by what its chat template does."""
+
+from collections.abc import Callable
+
+from hotloop.formats.chatml import ChatML
+from hotloop.seams.format import Format
+from hotloop.seams.tokenizer import Tokenizer
+
+QWEN_SYSTEM = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
+
+
+class UnknownFormat(ValueError):
+    """No format here writes what the template writes. The message names the families known."""
+
+
+def _chatml(tokenizer: Tokenizer) -> Format:
+    return ChatML(tokenizer, thinking=False)
+
+
+def _qwen25(tokenizer: Tokenizer) -> Format:
+    return ChatML(tokenizer, thinking=False, default_system=QWEN_SYSTEM, name="qwen2.5")
+
+
+def _qwen3(tokenizer: Tokenizer) -> Format:
+    return ChatML(tokenizer, thinking=True, name="qwen3")
+
+
+FAMILIES: dict[str, Callable[[Tokenizer], Format]] = {"chatml": _chatml, "qwen2.5": _qwen25, "qwen3": _qwen3}
+
+
+def format_named(family: str, tokenizer: Tokenizer) -> Format:
+    """The format of a family; raises UnknownFormat, or ValueError if the vocabulary does not fit the family."""
+    make = FAMILIES.get(family)
+    if make is None:
+        raise UnknownFormat(f"unknown format {family!r}; known are {_known()}")
+    return make(tokenizer)
+
+
+def format_for_template(template: str, tokenizer: Tokenizer) -> Format:
+    """The format that writes what the Jinja `template` writes; raises UnknownFormat if none does."""
+    family = family_of(template)
+    if family is None:
+        raise UnknownFormat(f"no format here writes what this chat template writes; known are {_known()}")
+    return format_named(family, tokenizer)
+
+
+def family_of(template: str) -> str | None:
+    """The family a template belongs to, by the markers it writes; None if it is none of ours.
+
+    Look-alikes that render otherwise are told apart: calls in XML (Qwen3-Coder, Qwen3.5), a think block that is always
+    open (QwQ, the Thinking-2507 models), ChatML without Qwen's tool calls.
+    """
+    calls_as_json = '<tool_call>\\n{"name": ' in template.replace('\\"', '"')
+    if not ("<|im_start|>" in template and calls_as_json and "<tool_response>" in template):
+        return None
+    if "<function=" in template:
+        return None
+    if "think>" in template:
+        return "qwen3" if "enable_thinking" in template and "reasoning_content" in template else None
+    return "qwen2.5" if QWEN_SYSTEM in template else "chatml"
+
+
+def _known() -> str:
+    return ", ".join(sorted(FAMILIES))

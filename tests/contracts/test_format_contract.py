@@ -1,0 +1,281 @@
+"""What every `Format` promises, run over every format."""
+
+from array import array
+from collections.abc import Sequence
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.contracts.formats import CASES, FormatCase
+from tests.support.conversations import plain_texts, responses, turns
+from tests.support.toy_tokenizer import ToyTokenizer
+
+from hotloop.errors import UnsupportedValue
+from hotloop.protocol.items import (
+    CustomToolCall,
+    FunctionCall,
+    FunctionCallOutput,
+    InputImage,
+    InputText,
+    Item,
+    Message,
+    OutputText,
+    Reasoning,
+    text_of,
+)
+from hotloop.seams.engine import TokenLogprob
+from hotloop.seams.format import Extension, Format, ItemClosed, ItemDelta, ItemOpened, ParsedEvent, RenderState
+
+pytestmark = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+
+
+class Chain:
+    """A chain grown by a format the way a turn grows it."""
+
+    def __init__(self, case: FormatCase) -> None:
+        self.tokenizer = case.tokenizer()
+        self.format: Format = case.make(self.tokenizer)
+        self.context = case.context
+        self.items: list[Item] = []
+        self.tokens = array("I")
+        self.state: RenderState = None
+        self._apply(self.format.begin(case.context))
+
+    def give(self, items: Sequence[Item]) -> Extension:
+        extension = self.format.extend(self.state, len(self.tokens), items)
+        assert isinstance(extension, Extension)
+        self.items += items
+        self._apply(extension)
+        return extension
+
+    def answer(self, items: Sequence[Item]) -> "array[int]":
+        sampled = self.format.encode_items(self.context, items)
+        self._apply(self.format.commit(self.state, len(self.tokens), sampled, items))
+        self.items += items
+        return sampled
+
+    def _apply(self, extension: Extension) -> None:
+        assert 0 <= extension.keep <= len(self.tokens)
+        assert (extension.reason is None) == (extension.keep == len(self.tokens))
+        del self.tokens[extension.keep :]
+        self.tokens.extend(extension.tokens)
+        self.state = extension.state
+        assert all(extension.keep < one <= len(self.tokens) for one in extension.checkpoints)
+        assert list(extension.checkpoints) == sorted(extension.checkpoints)
+
+    @property
+    def text(self) -> str:
+        return self.tokenizer.decode(self.tokens)
+
+    @property
+    def prompt_text(self) -> str:
+        return self.text + self.tokenizer.decode(self.format.generation_prompt(self.state))
+
+
+def parse(
+    format: Format, case: FormatCase, feeds: Sequence[Sequence[int]], *, complete: bool = True
+) -> list[ParsedEvent]:
+    parser = format.parser(case.context)
+    events = [event for ids in feeds for event in parser.feed(ids, None)]
+    return merged([*events, *parser.finish(complete=complete)])
+
+
+def merged(events: Sequence[ParsedEvent]) -> list[ParsedEvent]:
+    """The events with neighbouring deltas put together."""
+    out: list[ParsedEvent] = []
+    for event in events:
+        if isinstance(event, ItemDelta) and out and isinstance(out[-1], ItemDelta):
+            out[-1] = ItemDelta(out[-1].text + event.text, (*out[-1].logprobs, *event.logprobs))
+        else:
+            out.append(event)
+    return out
+
+
+def events_of(items: Sequence[Item]) -> list[ParsedEvent]:
+    """What a parser has to report for `items`."""
+    events: list[ParsedEvent] = []
+    for item in items:
+        match item:
+            case Reasoning():
+                opened, text = ItemOpened("reasoning"), text_of(item.content or [])
+            case Message():
+                opened, text = ItemOpened("message"), text_of(item.content)
+            case FunctionCall():
+                opened, text = ItemOpened("function_call", item.name), item.arguments
+            case CustomToolCall():
+                opened, text = ItemOpened("custom_tool_call", item.name), item.input
+            case _:
+                raise AssertionError(item)
+        events += [opened, *([ItemDelta(text)] if text else []), ItemClosed()]
+    return events
+
+
+@given(data=st.data())
+def test_the_chain_reads_like_a_full_render_after_any_turns(case: FormatCase, data: st.DataObject) -> None:
+    chain = Chain(case)
+    assert chain.prompt_text == case.render([], generate=True)
+    for kind, items in data.draw(turns(thinks=case.thinks)):
+        if kind == "input":
+            chain.give(items)
+        else:
+            chain.answer(_as_offered(items, case))
+        assert chain.text == case.render(chain.items)
+        assert chain.prompt_text == case.render(chain.items, generate=True)
+
+
+@given(data=st.data())
+def test_tokens_equal_a_full_render_when_both_sides_tokenize_the_items(case: FormatCase, data: st.DataObject) -> None:
+    one = Chain(case)
+    whole = Chain(case)
+    for _ in range(data.draw(st.integers(1, 4))):
+        items: list[Item] = [Message(role="user", content=data.draw(plain_texts))]
+        if data.draw(st.booleans()):
+            items.append(FunctionCall(call_id="1", name="shell", arguments="{}"))
+            items.append(FunctionCallOutput(call_id="1", output=data.draw(plain_texts)))
+        one.give(items)
+    whole.give(one.items)
+    assert one.tokens == whole.tokens
+    assert one.tokens == _tokenized(case.render(one.items), one.tokenizer)
+
+
+@given(data=st.data())
+def test_sampled_ids_are_kept_verbatim_behind_the_generation_prompt(case: FormatCase, data: st.DataObject) -> None:
+    chain = Chain(case)
+    chain.give([Message(role="user", content="go")])
+    before, prompt = chain.tokens[:], chain.format.generation_prompt(chain.state)
+    sampled = chain.answer(_as_offered(data.draw(responses(thinks=case.thinks)), case))
+    assert chain.tokens[: len(before) + len(prompt) + len(sampled)] == before + prompt + sampled
+    chain.give([FunctionCallOutput(call_id="1", output="done")])
+    assert chain.tokens[: len(before) + len(prompt) + len(sampled)] == before + prompt + sampled
+
+
+@given(data=st.data())
+def test_parsing_what_was_rendered_gives_the_items_back(case: FormatCase, data: st.DataObject) -> None:
+    format = case.make(case.tokenizer())
+    items = _as_offered(data.draw(responses(thinks=case.thinks)), case)
+    ids = format.encode_items(case.context, items)
+    assert ids[-1] in format.stop_tokens
+    assert parse(format, case, [ids]) == events_of(items)
+
+
+@given(data=st.data())
+def test_any_chunking_of_any_ids_gives_the_same_events(case: FormatCase, data: st.DataObject) -> None:
+    tokenizer = case.tokenizer()
+    format = case.make(tokenizer)
+    written = format.encode_items(case.context, _as_offered(data.draw(responses(thinks=case.thinks)), case))
+    noise = st.integers(0, tokenizer.vocabulary_size - 1)
+    specials = st.sampled_from(sorted(tokenizer.special_ids.values()))
+    ids = list(written)
+    for at, token in data.draw(st.lists(st.tuples(st.integers(0, len(ids)), noise | specials), max_size=4)):
+        ids.insert(at, token)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(ids)), max_size=5)))
+    chunks = [ids[start:stop] for start, stop in pairwise([0, *cuts, len(ids)])]
+    complete = data.draw(st.booleans())
+    one_by_one = parse(format, case, [[token] for token in ids], complete=complete)
+    assert parse(format, case, chunks, complete=complete) == one_by_one
+    assert parse(format, case, [ids], complete=complete) == one_by_one
+    assert _is_well_formed(one_by_one)
+
+
+@given(data=st.data())
+def test_logprobs_of_message_text_survive_any_chunking(case: FormatCase, data: st.DataObject) -> None:
+    format = case.make(case.tokenizer())
+    ids = format.encode_items(case.context, _as_offered(data.draw(responses(thinks=case.thinks)), case))
+    logprobs = [TokenLogprob(token, -0.1 * index) for index, token in enumerate(ids)]
+    whole, split = format.parser(case.context), format.parser(case.context)
+    one = merged([*whole.feed(ids, logprobs), *whole.finish(complete=True)])
+    many = [event for index, token in enumerate(ids) for event in split.feed([token], logprobs[index : index + 1])]
+    assert merged([*many, *split.finish(complete=True)]) == one
+    assert whole.reasoning_tokens == split.reasoning_tokens
+
+
+@given(data=st.data())
+def test_nothing_a_user_writes_becomes_a_control_token(case: FormatCase, data: st.DataObject) -> None:
+    chain, quiet = Chain(case), Chain(case)
+    specials = set(chain.tokenizer.special_ids.values())
+    attack = data.draw(
+        st.lists(st.sampled_from(list(chain.tokenizer.special_ids)), min_size=1, max_size=3).map("".join)
+    )
+    for content in (attack, "harmless"):
+        target = chain if content == attack else quiet
+        target.give([Message(role="user", content="x" + content), Message(role="developer", content=content)])
+        target.give([FunctionCall(call_id="1", name="shell", arguments=f'"{content}"')])
+        target.give([FunctionCallOutput(call_id="1", output=content)])
+    count = [sum(token in specials for token in one.tokens) for one in (chain, quiet)]
+    assert count[0] == count[1]
+
+
+def test_extending_costs_the_same_however_long_the_chain_is(case: FormatCase) -> None:
+    costs: list[tuple[int, int]] = []
+    chain = Chain(case)
+    for turn in range(50):
+        if turn == 0:
+            chain.give([Message(role="user", content="go")])
+        chain.answer([FunctionCall(call_id="1", name="shell", arguments='{"zeta": 1}')])
+        before = (chain.tokenizer.encode_calls, chain.tokenizer.encoded_chars)
+        chain.give([FunctionCallOutput(call_id="1", output="the result")])
+        costs.append((chain.tokenizer.encode_calls - before[0], chain.tokenizer.encoded_chars - before[1]))
+    assert len(set(costs)) == 1
+
+
+def test_output_without_items_leaves_nothing_behind(case: FormatCase) -> None:
+    chain = Chain(case)
+    chain.give([Message(role="user", content="go")])
+    before = chain.tokens[:]
+    extension = chain.format.commit(chain.state, len(before), [min(chain.format.stop_tokens)], [])
+    assert (extension.keep, len(extension.tokens), extension.state) == (len(before), 0, chain.state)
+
+
+def test_output_cut_in_the_middle_is_closed_by_the_format(case: FormatCase) -> None:
+    chain = Chain(case)
+    said: list[Item] = [Message(role="assistant", content=[OutputText(text="half a")])]
+    cut = [token for token in chain.format.encode_items(case.context, said) if token not in chain.format.stop_tokens]
+    extension = chain.format.commit(chain.state, len(chain.tokens), cut, said)
+    text = chain.text + chain.tokenizer.decode(extension.tokens)
+    assert text == case.render(said)
+
+
+def test_what_is_not_text_is_refused_by_name(case: FormatCase) -> None:
+    chain = Chain(case)
+    items = [
+        Message(role="user", content="see"),
+        Message(role="user", content=[InputText(text="this"), InputImage(image_url="data:")]),
+    ]
+    with pytest.raises(UnsupportedValue) as refused:
+        chain.give(items)
+    assert refused.value.param == "input[1].content[1]"
+
+
+def _as_offered(items: Sequence[Item], case: FormatCase) -> list[Item]:
+    """Without custom tools in the context a call of one comes back as a function call."""
+    if case.context.tools:
+        return list(items)
+    return [item for item in items if not isinstance(item, CustomToolCall)] or [_plain_answer()]
+
+
+def _plain_answer() -> Item:
+    return Message(role="assistant", content=[OutputText(text="plain")])
+
+
+def _tokenized(text: str, tokenizer: ToyTokenizer) -> "array[int]":
+    """Ids of a text without attacks in it: every spelled control token is one."""
+    ids = array("I")
+    while text:
+        at, mark = min((text.find(mark) % (len(text) + 1), mark) for mark in tokenizer.special_ids)
+        ids.extend(tokenizer.encode(text[:at]))
+        if at < len(text):
+            ids.append(tokenizer.special_ids[mark])
+        text = text[at + len(mark) :]
+    return ids
+
+
+def _is_well_formed(events: Sequence[ParsedEvent]) -> bool:
+    is_open = False
+    for event in events:
+        if isinstance(event, ItemOpened) == is_open:
+            return False
+        if isinstance(event, ItemDelta) and not event.text:
+            return False
+        is_open = not isinstance(event, ItemClosed)
+    return not is_open

@@ -1,0 +1,122 @@
+"""A real server on a real socket inside the test's own loop, and a client that speaks the wire and nothing more."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import uvicorn
+from websockets.asyncio.client import ClientConnection, connect
+
+from hotloop.app import App, build_app
+from hotloop.config import ServerSettings
+from hotloop.models.token_model import TokenModel
+from hotloop.server.runtime import listen, uvicorn_config
+
+TERMINAL = frozenset({"response.completed", "response.failed", "response.incomplete", "error"})
+PATIENCE_S = 30.0
+
+Event = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class LiveServer:
+    """A running server. `url` ends in `/v1`."""
+
+    url: str
+    app: App
+
+    @property
+    def socket_url(self) -> str:
+        return self.url.replace("http", "ws", 1) + "/responses"
+
+
+class _Server(uvicorn.Server):
+    def capture_signals(self) -> Any:
+        return nullcontext()
+
+
+@asynccontextmanager
+async def live_server(model: TokenModel, settings: ServerSettings | None = None) -> AsyncIterator[LiveServer]:
+    """Serve `model` on a free port until the block ends; the model is closed with the server."""
+    settings = settings or ServerSettings(port=0)
+    listener = listen("127.0.0.1", 0)
+    app = build_app(model, settings)
+    port = listener.getsockname()[1]
+    config = uvicorn_config(
+        app.asgi, host="127.0.0.1", port=port, max_message_bytes=settings.max_message_bytes, log_level="warning"
+    )
+    server = _Server(config)
+    listener.listen(128)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        yield LiveServer(f"http://127.0.0.1:{port}/v1", app)
+    finally:
+        server.should_exit = True
+        await asyncio.wait_for(serving, PATIENCE_S)
+        listener.close()
+
+
+class Socket:
+    """One WebSocket connection."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self.connection = connection
+
+    async def send(self, **fields: Any) -> None:
+        """Send a `response.create` with these fields."""
+        await self.send_text(json.dumps({"type": "response.create", "model": "test", **fields}))
+
+    async def send_text(self, text: str | bytes) -> None:
+        await self.connection.send(text)
+
+    async def receive(self) -> Event:
+        """The next event."""
+        async with asyncio.timeout(PATIENCE_S):
+            message = await self.connection.recv()
+        assert isinstance(message, str), "binary frames break clients"
+        event: Event = json.loads(message)
+        return event
+
+    async def until_terminal(self) -> list[Event]:
+        """Events up to and with the first terminal or error event."""
+        events = [await self.receive()]
+        while events[-1]["type"] not in TERMINAL:
+            events.append(await self.receive())
+        return events
+
+    async def turn(self, **fields: Any) -> list[Event]:
+        """Send a create and read its events."""
+        await self.send(**fields)
+        return await self.until_terminal()
+
+
+@asynccontextmanager
+async def open_socket(server: LiveServer, **options: Any) -> AsyncIterator[Socket]:
+    """A connection to the server's WebSocket mode."""
+    async with connect(server.socket_url, max_size=None, compression=None, **options) as connection:
+        yield Socket(connection)
+
+
+def final_response(events: list[Event]) -> dict[str, Any]:
+    """The response object of the terminal event."""
+    response: dict[str, Any] = events[-1]["response"]
+    return response
+
+
+def output_text(events: list[Event]) -> str:
+    """All text of the final output."""
+    return "".join(
+        part["text"]
+        for item in final_response(events)["output"]
+        if item["type"] == "message"
+        for part in item["content"]
+        if part["type"] == "output_text"
+    )
+
+
+def calls(events: list[Event]) -> list[dict[str, Any]]:
+    """The calls of the final output."""
+    return [item for item in final_response(events)["output"] if item["type"].endswith("_call")]

@@ -1,0 +1,90 @@
+"""A small vocabulary that behaves like a real byte-level one, for tests.
+
+The 256 bytes, a few hundred merged pieces (some end inside a UTF-8 character, some cross the seams between template text
+and content), and special tokens. `encode` takes the longest piece at every step, so how a text is cut into runs shows in
+the ids.
+"""
+
+from array import array
+from collections.abc import Sequence
+
+QWEN_SPECIALS = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<think>",
+    "</think>",
+    "<tool_call>",
+    "</tool_call>",
+    "<tool_response>",
+    "</tool_response>",
+)
+
+_WORDS_TEXT = """
+the of and to in is you that it for with on as are be this have from or one had by not what all were when your can said
+there use an each which she do how their if will up other about out many then them these so some her would make like him
+into time has look two more write go see number no way could people my than first water been call who oil its now find long
+down day did get come made may part system user assistant tools tool function name type arguments description parameters
+object properties required string shell command file path read edit test run list error result output input response think
+answer text json line value return def class import print self None True False
+"""
+_WORDS = _WORDS_TEXT.split()
+_SYMBOLS = ("\n\n", "\n\n\n", "  ", "    ", "\n  ", '{"', '":', '": ', '", "', '"}', '"}}', '"}}\n', "}\n", "</", "/>", ">\n",
+            "</tool", "_call", "_call>", "<tool", "<th", "ink>", "think>", "</think", ">\n\n", "<|", "|>", "im_", "_start",
+            "user\n", "assistant\n", "system\n", "\\n", '\\"', "\\u", ": {", '{"name": "', '", "arguments": {', "()", "):",
+            "...", ", ", ". ", "!\n", "\n<", "123", "00")  # fmt: skip
+_BYTES = (
+    b"\xc3\xa9",
+    b" \xe2\x82",
+    b"\xac ",
+    b"\xf0\x9f",
+    b"\x98\x80",
+    b"\xf0\x9f\x98",
+    b"\xe4\xb8",
+    b"\xad\xe6",
+    b"\x96\x87",
+)
+
+
+class ToyTokenizer:
+    """Implements `seams.tokenizer.Tokenizer`. `encode_calls` and `encoded_chars` count the work done."""
+
+    def __init__(self, specials: Sequence[str] = QWEN_SPECIALS) -> None:
+        merged = [word.encode() for word in _WORDS] + [b" " + word.encode() for word in _WORDS]
+        merged += [symbol.encode() for symbol in _SYMBOLS]
+        plain = dict.fromkeys([bytes([byte]) for byte in range(256)] + merged + list(_BYTES))
+        self.pieces: list[bytes] = [*plain, *(special.encode() for special in specials)]
+        self.special_ids = {special: len(plain) + index for index, special in enumerate(specials)}
+        self._ids = {piece: token for token, piece in enumerate(plain)}
+        self._longest = max(map(len, plain))
+        self.encode_calls = 0
+        self.encoded_chars = 0
+
+    @property
+    def vocabulary_size(self) -> int:
+        return len(self.pieces)
+
+    def encode(self, text: str) -> "array[int]":
+        self.encode_calls += 1
+        self.encoded_chars += len(text)
+        data = text.encode("utf-8", "replace")
+        ids = array("I")
+        at = 0
+        while at < len(data):
+            for size in range(min(self._longest, len(data) - at), 0, -1):
+                token = self._ids.get(data[at : at + size])
+                if token is not None:
+                    ids.append(token)
+                    at += size
+                    break
+        return ids
+
+    def special(self, text: str) -> int | None:
+        return self.special_ids.get(text)
+
+    def piece(self, token: int) -> bytes:
+        return self.pieces[token]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of `ids`; control tokens as their spelling."""
+        return b"".join(self.pieces[token] for token in ids).decode("utf-8", "replace")
