@@ -1,0 +1,1 @@
+"""Models: what turns items into item events."""
