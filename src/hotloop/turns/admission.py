@@ -1,0 +1,118 @@
+"""What is judged before `response.created`: everything that can be without rendering (docs/design.md §1)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hotloop.errors import InvalidRequest, PreviousResponseNotFound
+from hotloop.protocol.echo import ContextEcho
+from hotloop.protocol.items import Item, ItemReference
+from hotloop.protocol.request import ResponseCreate, TextJsonObject, TextJsonSchema, decode_input
+from hotloop.protocol.tools import HostedTool, ToolChoice, decode_tools, echo_tools, resolve_tool_choice
+from hotloop.protocol.wire import json_bytes
+from hotloop.seams.model import Model, SamplingWishes
+from hotloop.seams.prompt import CallRules, PromptContext
+from hotloop.session.chain import ModelState, pair_calls
+from hotloop.session.item_log import ItemLog
+from hotloop.session.model_context import ContextKey
+from hotloop.turns.bind import Parent
+from hotloop.turns.services import ModelContext, TurnServices
+
+
+@dataclass(frozen=True, slots=True)
+class AdmittedTurn:
+    """A request that will get a response."""
+
+    request: ResponseCreate
+    model: Model
+    context: ModelContext
+    new_items: Sequence[Item]
+    history: ItemLog
+    parent_state: ModelState | None
+    rules: CallRules
+    wishes: SamplingWishes
+
+
+def admit(services: TurnServices, request: ResponseCreate, parent: Parent | None) -> AdmittedTurn:
+    """Check the request against its parent and its model. Raises the ApiError that refuses it."""
+    model = services.model(request.model)
+    if request.previous_response_id is not None and parent is None:
+        raise PreviousResponseNotFound(request.previous_response_id)
+    new_items = decode_input(request.input)
+    _refuse_references(new_items)
+    pair_calls(parent.open_calls if parent is not None else {}, new_items)
+    context = services.contexts.get(_context_key(request, model), _make_context)
+    choice = resolve_tool_choice(request.tool_choice, context.tools)
+    return AdmittedTurn(
+        request=request,
+        model=model,
+        context=context,
+        new_items=new_items,
+        history=parent.items if parent is not None else ItemLog(),
+        parent_state=parent.model_state if parent is not None else None,
+        rules=_rules(request, choice),
+        wishes=_wishes(request),
+    )
+
+
+def _context_key(request: ResponseCreate, model: Model) -> ContextKey:
+    reasoning = request.reasoning
+    return ContextKey(
+        model=model.name,
+        instructions=request.instructions,
+        tools=bytes(request.tools),
+        reasoning_effort=reasoning.effort if reasoning is not None else None,
+        keep_reasoning=reasoning is not None and reasoning.context == "all_turns",
+    )
+
+
+def _make_context(key: ContextKey) -> ModelContext:
+    tools = decode_tools(key.tools)
+    # docs/protocol.md §4.6: hosted tools nobody runs here are dropped softly; they stay in the echo.
+    callable_tools = tuple(tool for tool in tools if not isinstance(tool, HostedTool))
+    prompt = PromptContext(
+        instructions=key.instructions,
+        tools=callable_tools,
+        reasoning_effort=key.reasoning_effort,
+        keep_reasoning=key.keep_reasoning,
+        digest=key.digest(),
+    )
+    instructions = b"null" if key.instructions is None else json_bytes(key.instructions)
+    return ModelContext(tools, prompt, ContextEcho(instructions, echo_tools(tools)))
+
+
+def _rules(request: ResponseCreate, choice: ToolChoice) -> CallRules:
+    is_named = choice.mode == "required" and choice.names is not None and len(choice.names) == 1
+    return CallRules(
+        choice="named" if is_named else choice.mode,
+        allowed=choice.names,
+        parallel=request.parallel_tool_calls is not False,
+        text_schema=_text_schema(request),
+    )
+
+
+def _text_schema(request: ResponseCreate) -> bytes | None:
+    match request.text.format if request.text is not None else None:
+        case TextJsonSchema(schema=schema):
+            return bytes(schema)
+        case TextJsonObject():
+            return b"{}"
+        case _:
+            return None
+
+
+def _wishes(request: ResponseCreate) -> SamplingWishes:
+    return SamplingWishes(
+        max_output_tokens=request.max_output_tokens,
+        temperature=request.temperature,
+        top_p=request.top_p,
+        presence_penalty=request.presence_penalty or 0.0,
+        frequency_penalty=request.frequency_penalty or 0.0,
+        top_logprobs=(request.top_logprobs or 0) if request.wants_logprobs else None,
+        seed=request.seed,
+    )
+
+
+def _refuse_references(items: Sequence[Item]) -> None:
+    for index, item in enumerate(items):
+        if isinstance(item, ItemReference):
+            raise InvalidRequest(f"Item with id '{item.id}' not found.", param=f"input[{index}].id")

@@ -1,0 +1,104 @@
+"""The one record of a turn: its stamps, counts and detours. Logs, benches, metrics and the timing event all read it.
+
+Stamps are seconds of the process's monotonic clock. Engine times are the engine's own (`Usage`).
+"""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hotloop.seams.engine import Usage
+
+logger = logging.getLogger("hotloop.turn")
+
+monotonic = time.perf_counter
+
+
+def wall_clock() -> float:
+    """Seconds since the epoch."""
+    return time.time()
+
+
+@dataclass(slots=True)
+class TurnRecord:
+    """What happened to one turn. A stamp of 0 was never reached."""
+
+    transport: str = ""
+    lane: str | None = None
+    response_id: str = ""
+    model: str = ""
+    outcome: str = ""  # completed, incomplete:REASON, failed:CODE, refused:CODE, cancelled
+    received: float = 0.0
+    admitted: float = 0.0
+    rendered: float = 0.0
+    submitted: float = 0.0
+    first_token: float = 0.0
+    last_token: float = 0.0
+    committed: float = 0.0
+    flushed: float = 0.0
+    usage: Usage = field(default_factory=Usage)
+    new_items: int = 0
+    fallbacks: Sequence[str] = ()
+    findings: Sequence[str] = ()  # labels of the safety policy's findings
+    bytes_in: int = 0
+    bytes_out: int = 0
+
+    @property
+    def engine_s(self) -> float:
+        """Seconds the engine worked on the turn or held it in its queue."""
+        return self.usage.queue_s + self.usage.prefill_s + self.usage.decode_s
+
+    def timing(self) -> dict[str, Any]:
+        """Fields of the opt-in `hotloop:timing` event; stamps in seconds since the turn was received."""
+        stamps = ("admitted", "rendered", "submitted", "first_token", "last_token", "committed")
+        return {
+            "stamps": {name: round(getattr(self, name) - self.received, 6) for name in stamps if getattr(self, name)},
+            "engine_s": round(self.engine_s, 6),
+            "prompt_tokens": self.usage.prompt_tokens,
+            "cached_tokens": self.usage.cached_tokens,
+            "output_tokens": self.usage.output_tokens,
+            "fallbacks": list(self.fallbacks),
+        }
+
+
+class RecordRing:
+    """The last turns of the process, newest last, and counters over all of them."""
+
+    def __init__(self, size: int = 1000) -> None:
+        self._records: deque[TurnRecord] = deque(maxlen=size)
+        self.turns = 0
+        self.fallbacks: dict[str, int] = {}
+
+    def add(self, record: TurnRecord) -> None:
+        """Keep a finished record and write its log line."""
+        self._records.append(record)
+        self.turns += 1
+        for name in record.fallbacks:
+            self.fallbacks[name] = self.fallbacks.get(name, 0) + 1
+        if logger.isEnabledFor(logging.INFO):
+            _log(record)
+
+    def latest(self) -> list[TurnRecord]:
+        """The records kept, oldest first."""
+        return list(self._records)
+
+
+def _log(record: TurnRecord) -> None:
+    first = record.first_token - record.received if record.first_token else 0.0
+    total = (record.flushed or monotonic()) - record.received
+    logger.info(
+        "%s %s model=%s prompt=%d cached=%d output=%d ttft_ms=%.1f total_ms=%.1f engine_ms=%.1f%s",
+        record.response_id or "-",
+        record.outcome,
+        record.model,
+        record.usage.prompt_tokens,
+        record.usage.cached_tokens,
+        record.usage.output_tokens,
+        first * 1e3,
+        total * 1e3,
+        record.engine_s * 1e3,
+        f" fallbacks={','.join(record.fallbacks)}" if record.fallbacks else "",
+    )

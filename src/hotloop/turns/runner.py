@@ -1,0 +1,365 @@
+"""A turn from its request to its terminal event. `TurnRunner.run` reads as the list of steps (docs/life-of-a-turn.md).
+
+    admit ─▶ created, in_progress ─▶ judge input ─▶ prepare ─▶ start ═▶ events as they come ═▶ commit ─▶ terminal event
+
+A refusal before `created` leaves as the outcome's `error`; what fails later ends in `response.failed`. The state that the
+next turn needs is committed before the terminal event is written.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from hotloop.errors import ApiError, ContentBlocked, EngineTimeout, EngineUnavailable, ServerFault
+from hotloop.protocol.echo import request_echo
+from hotloop.protocol.request import ResponseCreate
+from hotloop.protocol.response import IncompleteReason, ResponseStream, ResponseUsage, TextLogprob
+from hotloop.seams.engine import EndReason, TokenLogprob
+from hotloop.seams.format import ItemClosed, ItemDelta, ItemOpened, ParsedEvent
+from hotloop.seams.ledger import AttemptEnded, AttemptOutcome, AttemptStarted
+from hotloop.seams.model import ModelEnd, ModelRequest, PreparedTurn
+from hotloop.seams.sink import Sink
+from hotloop.seams.store import StoredResponse
+from hotloop.session.chain import TurnState, calls_in
+from hotloop.session.chain_cache import ConnectionId
+from hotloop.session.principal import Principal
+from hotloop.turns.admission import AdmittedTurn, admit
+from hotloop.turns.bind import Parent, bind_cached, bind_stored
+from hotloop.turns.gate import Gate
+from hotloop.turns.record import TurnRecord, monotonic, wall_clock
+from hotloop.turns.services import TurnServices
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class TurnRequest:
+    """One turn as a door hands it over.
+
+    `parent` is what was bound when the request was received, if anything; `connection` is None over HTTP. `on_created` is
+    told the response's id at admission.
+    """
+
+    principal: Principal
+    request: ResponseCreate
+    record: TurnRecord
+    connection: ConnectionId | None = None
+    lane: str | None = None
+    parent: Parent | None = None
+    wants_timing: bool = False
+    on_created: Callable[[str], None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TurnOutcome:
+    """How a turn ended. `error` without `body` is a refusal before `response.created`."""
+
+    body: bytes = b""  # the terminal response object
+    error: ApiError | None = None
+    next_sequence: int = 0
+
+    @property
+    def is_refused(self) -> bool:
+        """No event was pushed."""
+        return not self.body
+
+
+class TurnRunner:
+    """Runs turns on the services given."""
+
+    def __init__(self, services: TurnServices) -> None:
+        self.services = services
+
+    async def run(self, turn: TurnRequest, sink: Sink) -> TurnOutcome:
+        """Run one turn, pushing its events to `sink`. Cancelling it stops the engine and leaves nothing behind."""
+        record = turn.record
+        parent = turn.parent
+        try:
+            parent = await self._bind(turn)
+            admitted = admit(self.services, turn.request, parent)
+            return await _Turn(self.services, turn, admitted, sink).run()
+        except ApiError as error:
+            record.outcome = f"refused:{error.code}"
+            return TurnOutcome(error=error)
+        except asyncio.CancelledError:
+            record.outcome = "cancelled"
+            raise
+        except Exception:
+            logger.exception("a turn failed before it was admitted")
+            record.outcome = "refused:server_error"
+            return TurnOutcome(error=ServerFault("Something went wrong on the server's side."))
+        finally:
+            if parent is not None:
+                parent.release()
+            record.bytes_out = sink.bytes_out
+            record.flushed = monotonic()
+            self.services.records.add(record)
+
+    async def _bind(self, turn: TurnRequest) -> Parent | None:
+        """The parent as bound at receipt, else as the cache or the store has it now."""
+        previous = turn.request.previous_response_id
+        if turn.parent is not None or previous is None:
+            return turn.parent
+        cached = bind_cached(self.services.chains, turn.principal, turn.connection, previous)
+        return cached or await bind_stored(self.services.store, turn.principal, previous)
+
+
+class _Turn:
+    """One admitted turn."""
+
+    def __init__(self, services: TurnServices, turn: TurnRequest, admitted: AdmittedTurn, sink: Sink) -> None:
+        self._services = services
+        self._turn = turn
+        self._admitted = admitted
+        self._sink = sink
+        self._record = turn.record
+        self._gate = Gate(services.classifier)
+        self._prepared: PreparedTurn | None = None
+        self._ended: asyncio.Future[ModelEnd] = asyncio.get_running_loop().create_future()
+        self._is_blocked = False
+        self._response_id = services.new_id("resp")
+        self._stream = ResponseStream(
+            response_id=self._response_id,
+            created_at=int(wall_clock()),
+            echo=request_echo(
+                admitted.request,
+                admitted.request.model or "",
+                admitted.context.echo,
+                admitted.model.default_temperature,
+            ),
+            new_id=services.new_id,
+            stream_id=turn.lane,
+        )
+
+    async def run(self) -> TurnOutcome:
+        """`created` to the terminal event."""
+        self._announce()
+        try:
+            async with asyncio.timeout(self._services.turn_timeout_s):
+                end = await self._generate()
+            return await self._finish(end)
+        except ApiError as error:
+            return self._fail(error, None)
+        except TimeoutError:
+            return self._fail(EngineTimeout("The turn took longer than this server allows."), None)
+        except asyncio.CancelledError:
+            self._note_end("cancelled", None)
+            raise
+        except Exception:
+            logger.exception("turn %s failed", self._response_id)
+            fault = ServerFault(f"Something went wrong on the server's side (response {self._response_id}).")
+            return self._fail(fault, None)
+        finally:
+            self._note_work()
+            if self._prepared is not None:
+                self._prepared.discard()  # no effect after a commit
+
+    def _announce(self) -> None:
+        record = self._record
+        record.response_id = self._response_id
+        record.model = self._admitted.model.name
+        record.new_items = len(self._admitted.new_items)
+        if self._turn.on_created is not None:
+            self._turn.on_created(self._response_id)
+        self._sink.push((self._stream.created(), self._stream.in_progress()))
+        record.admitted = monotonic()
+        self._services.ledger.attempt_started(
+            AttemptStarted(
+                event_id=self._response_id,
+                response_id=self._response_id,
+                tenant=self._turn.principal.tenant,
+                key_id=self._turn.principal.key_id,
+                model=record.model,
+                started_at=wall_clock(),
+            )
+        )
+
+    async def _generate(self) -> ModelEnd:
+        """Prepare, submit, and wait for the engine's end while events flow by plain calls."""
+        admitted = self._admitted
+        self._gate.check_input(admitted.new_items)
+        prepared = await admitted.model.prepare(
+            ModelRequest(
+                tenant=self._turn.principal.tenant,
+                context=admitted.context.prompt,
+                rules=admitted.rules,
+                wishes=admitted.wishes,
+                history=admitted.history,
+                new_items=admitted.new_items,
+                parent=admitted.parent_state,
+                generate=not admitted.request.is_warm_up,
+            )
+        )
+        self._prepared = prepared
+        self._record.rendered = monotonic()
+        prepared.start(self._on_events, self._on_end)
+        self._record.submitted = monotonic()
+        return await self._ended
+
+    def _on_events(self, events: Sequence[ParsedEvent]) -> None:
+        """Parsed output to wire events. The hot path: called once per engine step."""
+        if self._is_blocked:
+            return
+        if not self._record.first_token:
+            self._record.first_token = monotonic()
+        out: list[bytes] = []
+        stream = self._stream
+        for event in events:
+            match event:
+                case ItemDelta():
+                    if not self._gate.lets_pass(event.text):
+                        self._block()
+                        break
+                    out.append(stream.delta(event.text, self._wire_logprobs(event.logprobs)))
+                case ItemOpened():
+                    out += stream.open_item(event.kind, event.name)
+                case ItemClosed():
+                    out += stream.close_item(complete=event.complete)
+        self._sink.push(out)
+        if self._sink.is_closed and self._prepared is not None:
+            self._prepared.abort()
+
+    def _on_end(self, end: ModelEnd) -> None:
+        self._record.last_token = monotonic()
+        if not self._ended.done():
+            self._ended.set_result(end)
+
+    def _block(self) -> None:
+        self._is_blocked = True
+        if self._prepared is not None:
+            self._prepared.abort()
+
+    def _wire_logprobs(self, logprobs: Sequence[TokenLogprob]) -> Sequence[TextLogprob]:
+        if not logprobs:
+            return ()
+        piece = self._admitted.model.piece
+        return [
+            TextLogprob(piece(entry.token), entry.logprob, [(piece(token), value) for token, value in entry.top])
+            for entry in logprobs
+        ]
+
+    async def _finish(self, end: ModelEnd) -> TurnOutcome:
+        """Store, commit what the next turn needs, then write the terminal event."""
+        usage = _wire_usage(end)
+        self._record.usage = end.usage
+        self._note_work()
+        if end.error is not None:
+            return self._fail(end.error, usage, end)
+        if end.reason is EndReason.ABORTED and not self._is_blocked:
+            if not self._sink.is_closed:  # nobody asked for it: the engine is being shut down
+                return self._fail(EngineUnavailable("The engine was stopped. Try again.", retry_after_s=1), usage, end)
+            self._record.outcome = "cancelled"  # the client is gone: nobody is left to tell
+            self._note_end("cancelled", end)
+            return TurnOutcome(body=b"{}")
+        if self._is_blocked and not self._stream.has_output:
+            return self._fail(ContentBlocked("The output is not allowed by this server's policy."), usage, end)
+        reason = self._cut_reason(end)
+        closing = self._stream.close_item(complete=reason is None) if self._stream.has_open_item else []
+        self._sink.push(closing)
+        self._record.committed = monotonic()
+        timing = self._timing()
+        if reason is None:
+            terminal = self._stream.completed(usage, int(wall_clock()))
+        else:
+            terminal = self._stream.incomplete(reason, usage)
+        try:
+            await self._store(continuable=True)
+        except ApiError as error:
+            self._stream.retract(len(timing) + 1)
+            return self._fail(error, usage, end)
+        self._commit()
+        self._sink.push([*timing, terminal])
+        self._record.outcome = "completed" if reason is None else f"incomplete:{reason}"
+        self._note_end("completed" if reason is None else "incomplete", end)
+        return TurnOutcome(body=self._stream.final, next_sequence=self._stream.next_sequence)
+
+    def _fail(self, error: ApiError, usage: ResponseUsage | None, end: ModelEnd | None = None) -> TurnOutcome:
+        """`response.failed`; an item left open is closed first."""
+        closing = self._stream.close_item(complete=False) if self._stream.has_open_item else []
+        closing += self._timing()
+        self._sink.push([*closing, self._stream.failed(error, usage)])
+        self._record.outcome = f"failed:{error.code}"
+        self._note_end("failed", end)
+        return TurnOutcome(body=self._stream.final, error=error, next_sequence=self._stream.next_sequence)
+
+    def _cut_reason(self, end: ModelEnd) -> IncompleteReason | None:
+        if self._is_blocked:
+            return "content_filter"
+        is_cut = end.reason is EndReason.LENGTH and not self._admitted.request.is_warm_up
+        return "max_output_tokens" if is_cut else None
+
+    def _commit(self) -> None:
+        """Make the response a parent. Over HTTP with `store: false` nobody could name it: nothing is kept."""
+        assert self._prepared is not None
+        stores = self._admitted.request.stores
+        if not stores and self._turn.connection is None:
+            return
+        admitted = self._admitted
+        output = self._stream.output
+        # A blocked text is in the sampled ids: the next turn renders what was released, in full.
+        model_state = None if self._is_blocked else self._prepared.commit(output)
+        items = admitted.history.extended(admitted.new_items).extended(output)
+        state = TurnState(
+            response_id=self._response_id,
+            model=admitted.model.name,
+            items=items,
+            open_calls=calls_in(output),
+            model_state=model_state,
+            size_bytes=self._new_bytes() + (model_state.size_bytes if model_state is not None else 0),
+        )
+        owner = None if stores else self._turn.connection
+        self._services.chains.put(self._turn.principal, state, owner=owner, lane=self._turn.lane)
+
+    async def _store(self, *, continuable: bool) -> None:
+        admitted = self._admitted
+        if not admitted.request.stores:
+            return
+        output = self._stream.output
+        await self._services.store.put(
+            self._turn.principal,
+            StoredResponse(
+                response_id=self._response_id,
+                model=admitted.model.name,
+                created_at=int(wall_clock()),
+                body=self._stream.final,
+                items=admitted.history.extended(admitted.new_items).extended(output),
+                new_input=len(admitted.new_items),
+                output=len(output),
+                open_calls=calls_in(output),
+                size_bytes=self._new_bytes(),
+                continuable=continuable,
+            ),
+        )
+
+    def _new_bytes(self) -> int:
+        return len(self._admitted.request.input) + len(self._stream.final)
+
+    def _timing(self) -> list[bytes]:
+        if not self._turn.wants_timing:
+            return []
+        return [self._stream.extension("hotloop:timing", self._record.timing())]
+
+    def _note_work(self) -> None:
+        self._record.findings = self._gate.findings
+        if self._prepared is not None:
+            self._record.fallbacks = tuple(self._prepared.fallbacks)
+
+    def _note_end(self, outcome: AttemptOutcome, end: ModelEnd | None) -> None:
+        usage = end.usage if end is not None else self._record.usage
+        self._services.ledger.attempt_ended(
+            AttemptEnded(
+                event_id=self._response_id,
+                response_id=self._response_id,
+                outcome=outcome,
+                prompt_tokens=usage.prompt_tokens,
+                cached_tokens=usage.cached_tokens,
+                output_tokens=usage.output_tokens,
+                ended_at=wall_clock(),
+            )
+        )
+
+
+def _wire_usage(end: ModelEnd) -> ResponseUsage:
+    usage = end.usage
+    return ResponseUsage(usage.prompt_tokens, usage.cached_tokens, usage.output_tokens, end.reasoning_tokens)

@@ -1,0 +1,56 @@
+"""What every turn needs, wired once by the application."""
+
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from hotloop.errors import MissingParameter, ModelNotFound
+from hotloop.protocol.echo import ContextEcho
+from hotloop.protocol.tools import Tool
+from hotloop.seams.classifier import Classifier
+from hotloop.seams.ledger import UsageLedger
+from hotloop.seams.model import Model
+from hotloop.seams.prompt import PromptContext
+from hotloop.seams.store import ResponseStore
+from hotloop.session.chain_cache import ChainCache
+from hotloop.session.model_context import ContextCache
+from hotloop.turns.record import RecordRing
+
+
+def fresh_id(prefix: str) -> str:
+    """An id nobody can guess: prefix, underscore, 32 hex digits."""
+    return f"{prefix}_{secrets.token_hex(16)}"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelContext:
+    """What follows from a request's instructions and tools."""
+
+    tools: tuple[Tool, ...]  # as offered, hosted ones included
+    prompt: PromptContext
+    echo: ContextEcho
+
+
+@dataclass(frozen=True, slots=True)
+class TurnServices:
+    """The seams a turn runs on. `turn_timeout_s` bounds one turn from admission to its terminal event."""
+
+    models: Mapping[str, Model]
+    store: ResponseStore
+    ledger: UsageLedger
+    classifier: Classifier
+    chains: ChainCache
+    contexts: ContextCache[ModelContext]
+    records: RecordRing
+    new_id: Callable[[str], str] = fresh_id
+    turn_timeout_s: float = 3600.0
+    aliases: Mapping[str, str] = field(default_factory=dict)  # other names for a model
+
+    def model(self, name: str | None) -> Model:
+        """The model served under `name`; raises MissingParameter or ModelNotFound."""
+        if not name:
+            raise MissingParameter("model")
+        model = self.models.get(self.aliases.get(name, name))
+        if model is None:
+            raise ModelNotFound(name)
+        return model
