@@ -1,0 +1,129 @@
+"""Wiring: the one place that knows every part by name."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from starlette.applications import Starlette
+
+from hotloop import __version__
+from hotloop.config import ModelSettings, ServerSettings, Settings
+from hotloop.engines.scripted import ScriptedEngine, ScriptError, load_script
+from hotloop.formats import UnknownFormat, format_for_template
+from hotloop.ledger.memory import MemoryLedger
+from hotloop.models.token_model import ModelDefaults, TokenModel
+from hotloop.protocol.connection import Limits
+from hotloop.safety.patterns import PatternPolicy
+from hotloop.server.asgi import build_asgi
+from hotloop.server.auth import AccessPolicy
+from hotloop.server.connections import OpenConnections
+from hotloop.server.runtime import DrainingServer, listen, uvicorn_config
+from hotloop.server.websocket import SocketSettings
+from hotloop.session.chain_cache import ChainCache
+from hotloop.session.model_context import ContextCache
+from hotloop.storage.memory import MemoryStore
+from hotloop.tiny import MODEL_NAME, model_path
+from hotloop.turns.record import RecordRing
+from hotloop.turns.runner import TurnRunner
+from hotloop.turns.services import TurnServices
+
+SCRIPTED_CONTEXT_TOKENS = 2**21  # it is no model: its context is as long as a bench needs
+
+
+class StartError(Exception):
+    """The server cannot start. One line that says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """A wired server without its socket."""
+
+    asgi: Starlette
+    services: TurnServices
+    connections: OpenConnections
+
+
+async def start_model(settings: ModelSettings) -> TokenModel:
+    """The engine, its tokenizer and the format that fits. Raises StartError."""
+    # libllama is 100 MB of library: loaded by what serves a model, not by what only imports the application.
+    from hotloop.engines.llama import LlamaEngine, LlamaStartError, LlamaVocabulary, ModelFileError
+
+    path = settings.path or model_path()
+    is_tiny = settings.path is None
+    try:
+        vocabulary = LlamaVocabulary.load(path)
+        format_ = format_for_template(vocabulary.chat_template, vocabulary)
+        name = settings.name or (MODEL_NAME if is_tiny else vocabulary.name or path.stem)
+        if settings.engine == "scripted":
+            assert settings.script is not None
+            context = settings.context_tokens or SCRIPTED_CONTEXT_TOKENS
+            engine = ScriptedEngine(load_script(settings.script), format_, vocabulary, context_tokens=context)
+            return TokenModel(settings.name or "scripted", format=format_, tokenizer=vocabulary, engine=engine)
+        llama = await LlamaEngine.start(
+            path, context_tokens=settings.context_tokens, sequences=settings.sequences, threads=settings.threads
+        )
+    except (ModelFileError, LlamaStartError, UnknownFormat, ScriptError) as error:
+        raise StartError(str(error)) from error
+    # The demonstration model was trained to be decoded greedily.
+    defaults = ModelDefaults(temperature=0.0) if is_tiny else None
+    return TokenModel(name, format=format_, tokenizer=vocabulary, engine=llama, defaults=defaults)
+
+
+def build_app(model: TokenModel, settings: ServerSettings) -> App:
+    """The application around a started model; its shutdown closes the model."""
+    services = TurnServices(
+        models={model.name: model},
+        store=MemoryStore(),
+        ledger=MemoryLedger(),
+        classifier=PatternPolicy(),
+        chains=ChainCache(),
+        contexts=ContextCache(),
+        records=RecordRing(),
+        turn_timeout_s=settings.turn_timeout_s,
+    )
+    connections = OpenConnections()
+
+    async def shut_down() -> None:
+        await model.close()
+        await services.store.close()
+
+    asgi = build_asgi(
+        TurnRunner(services),
+        AccessPolicy(settings.api_key, frozenset(settings.allow_origins)),
+        SocketSettings(Limits(lifetime_s=settings.connection_lifetime_s), settings.max_pending_bytes),
+        connections,
+        max_body_bytes=settings.max_message_bytes,
+        started_at=int(time.time()),
+        version=__version__,
+        on_shutdown=shut_down,
+    )
+    return App(asgi, services, connections)
+
+
+async def run_server(settings: Settings, announce: Callable[[str, str], None]) -> None:
+    """Serve until a signal. `announce` is told the model's name and the base URL once requests are accepted."""
+    server_settings = settings.server
+    try:
+        listener = listen(server_settings.host, server_settings.port)
+    except OSError as error:
+        raise StartError(f"cannot listen on {server_settings.host}:{server_settings.port}: {error.strerror}") from error
+    try:
+        model = await start_model(settings.model)
+        app = build_app(model, server_settings)
+        port = listener.getsockname()[1]
+        config = uvicorn_config(
+            app.asgi,
+            host=server_settings.host,
+            port=port,
+            max_message_bytes=server_settings.max_message_bytes,
+            log_level="warning",
+        )
+        server = DrainingServer(config, app.connections, server_settings.drain_timeout_s)
+        listener.listen(2048)
+        host = f"[{server_settings.host}]" if ":" in server_settings.host else server_settings.host
+        announce(model.name, f"http://{host}:{port}/v1")
+        await server.serve(sockets=[listener])
+    finally:
+        listener.close()
+
+

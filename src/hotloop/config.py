@@ -1,0 +1,148 @@
+"""Every setting of the server, in one frozen place. Defaults, then `HOTLOOP_*` environment, then flags.
+
+Parts receive values, never these objects.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from hotloop.server.auth import is_loopback
+
+MIB = 2**20
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+class ConfigError(Exception):
+    """A setting is unknown, unparsable or contradicts another. The message names it; one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """The listening side."""
+
+    host: str = "127.0.0.1"  # other than loopback needs an API key
+    port: int = 8000  # 0: any free port
+    api_key: str = ""  # empty: no key is asked for
+    allow_origins: tuple[str, ...] = ()  # browser origins allowed besides loopback ones
+    max_message_bytes: int = 64 * MIB  # of one WebSocket message or HTTP body
+    max_pending_bytes: int = 16 * MIB  # unsent output of one connection before it is closed
+    drain_timeout_s: float = 30.0  # running turns may finish this long after SIGTERM
+    connection_lifetime_s: float = 3600.0
+    turn_timeout_s: float = 3600.0
+    log_level: str = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """What runs behind the API."""
+
+    engine: str = "llama"  # llama or scripted
+    path: Path | None = None  # GGUF file; None: the tiny demonstration model
+    name: str = ""  # name clients ask for; empty: from the file
+    script: Path | None = None  # for the scripted engine
+    context_tokens: int = 0  # 0: the model's own
+    sequences: int = 16  # chains whose KV the engine holds at once
+    threads: int = 0  # 0: physical cores - 1, at least 1
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All of it."""
+
+    server: ServerSettings = field(default_factory=ServerSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
+
+
+_ENVIRONMENT: dict[str, tuple[str, str]] = {
+    "HOTLOOP_HOST": ("server", "host"),
+    "HOTLOOP_PORT": ("server", "port"),
+    "HOTLOOP_API_KEY": ("server", "api_key"),
+    "HOTLOOP_ALLOW_ORIGINS": ("server", "allow_origins"),
+    "HOTLOOP_MAX_MESSAGE_BYTES": ("server", "max_message_bytes"),
+    "HOTLOOP_MAX_PENDING_BYTES": ("server", "max_pending_bytes"),
+    "HOTLOOP_DRAIN_TIMEOUT_S": ("server", "drain_timeout_s"),
+    "HOTLOOP_CONNECTION_LIFETIME_S": ("server", "connection_lifetime_s"),
+    "HOTLOOP_TURN_TIMEOUT_S": ("server", "turn_timeout_s"),
+    "HOTLOOP_LOG_LEVEL": ("server", "log_level"),
+    "HOTLOOP_ENGINE": ("model", "engine"),
+    "HOTLOOP_MODEL": ("model", "path"),
+    "HOTLOOP_MODEL_NAME": ("model", "name"),
+    "HOTLOOP_SCRIPT": ("model", "script"),
+    "HOTLOOP_CONTEXT_TOKENS": ("model", "context_tokens"),
+    "HOTLOOP_SEQUENCES": ("model", "sequences"),
+    "HOTLOOP_THREADS": ("model", "threads"),
+}
+# Read by the client side, not by the server.
+_CLIENT_ONLY = frozenset({"HOTLOOP_URL"})
+
+
+def load_settings(environment: Mapping[str, str], flags: Mapping[tuple[str, str], Any]) -> Settings:
+    """Defaults, then environment, then flags that are not None. Raises ConfigError naming the key."""
+    chosen: dict[tuple[str, str], Any] = {}
+    for key, text in environment.items():
+        if not key.startswith("HOTLOOP_") or key in _CLIENT_ONLY:
+            continue
+        place = _ENVIRONMENT.get(key)
+        if place is None:
+            raise ConfigError(f"unknown setting {key}; known are {', '.join(sorted(_ENVIRONMENT))}")
+        chosen[place] = _parse(key, place, text)
+    chosen.update({place: value for place, value in flags.items() if value is not None})
+    settings = Settings(
+        server=replace(
+            ServerSettings(), **{name: value for (group, name), value in chosen.items() if group == "server"}
+        ),
+        model=replace(ModelSettings(), **{name: value for (group, name), value in chosen.items() if group == "model"}),
+    )
+    _check(settings)
+    return settings
+
+
+def _parse(key: str, place: tuple[str, str], text: str) -> Any:
+    group, name = place
+    owner = ServerSettings if group == "server" else ModelSettings
+    kind = next(entry.type for entry in fields(owner) if entry.name == name)
+    try:
+        if kind is int:
+            return int(text)
+        if kind is float:
+            return float(text)
+        if name in ("path", "script"):
+            return Path(text)
+        if name == "allow_origins":
+            return tuple(part.strip() for part in text.split(",") if part.strip())
+    except ValueError:
+        raise ConfigError(f"{key}={text!r} is not a number") from None
+    return text
+
+
+def _check(settings: Settings) -> None:
+    server, model = settings.server, settings.model
+    if not is_loopback(server.host) and not server.api_key:
+        raise ConfigError(f"--host {server.host} would serve without a key; set HOTLOOP_API_KEY or bind to 127.0.0.1")
+    if server.log_level not in LOG_LEVELS:
+        raise ConfigError(f"unknown log_level {server.log_level!r}; known are {', '.join(LOG_LEVELS)}")
+    if not 0 <= server.port <= 65535:
+        raise ConfigError(f"port {server.port} is not between 0 and 65535")
+    if model.engine not in ("llama", "scripted"):
+        raise ConfigError(f"unknown engine {model.engine!r}; known are llama, scripted")
+    if model.engine == "scripted" and model.script is None:
+        raise ConfigError("--engine scripted needs --script FILE")
+    if model.engine != "scripted" and model.script is not None:
+        raise ConfigError("--script needs --engine scripted")
+    if not 1 <= model.sequences <= 256:  # libllama refuses more (n_seq_max)
+        raise ConfigError(f"{model.sequences} sequences: must be between 1 and 256")
+    for name in (
+        "max_message_bytes",
+        "max_pending_bytes",
+        "drain_timeout_s",
+        "connection_lifetime_s",
+        "turn_timeout_s",
+    ):
+        if not 0 < getattr(server, name) < math.inf:
+            raise ConfigError(f"{name} must be positive")
+    for name in ("context_tokens", "threads"):
+        if getattr(model, name) < 0:
+            raise ConfigError(f"{name} must not be negative")

@@ -1,0 +1,1 @@
+"""The doors: ASGI over WebSocket and HTTP."""

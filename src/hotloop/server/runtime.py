@@ -1,0 +1,88 @@
+"""Running the ASGI application in uvicorn: one process, one loop, a graceful end.
+
+SIGTERM or SIGINT: no new turns, running ones finish up to a limit, then connections close with 1012. A second signal ends
+at once.
+"""
+
+import asyncio
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import uvicorn
+from starlette.applications import Starlette
+
+from hotloop.server.connections import OpenConnections
+
+KEEP_ALIVE_S = 300  # an agent's tool may run for minutes between two requests on one HTTP connection
+
+
+class DrainingServer(uvicorn.Server):
+    """uvicorn, with running turns finished before it shuts down, and exit code 0 after a signal."""
+
+    def __init__(self, config: uvicorn.Config, open_connections: OpenConnections, drain_timeout_s: float) -> None:
+        super().__init__(config)
+        self._open = open_connections
+        self._drain_timeout_s = drain_timeout_s
+        self._drain: asyncio.Task[None] | None = None
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take the signals through the loop; unlike uvicorn's own, they are not raised again after the end."""
+        loop = asyncio.get_running_loop()
+        for sig in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(sig, self.handle_exit, sig, None)
+        try:
+            yield
+        finally:
+            for sig in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(sig)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """First signal: drain, then stop. Second: stop at once."""
+        if self._drain is not None:
+            self.force_exit = True
+            self.should_exit = True
+            return
+        self._drain = asyncio.create_task(self._drain_then_stop())
+
+    async def _drain_then_stop(self) -> None:
+        await self._open.drain(self._drain_timeout_s)
+        self.should_exit = True
+
+
+def uvicorn_config(app: Starlette, *, host: str, port: int, max_message_bytes: int, log_level: str) -> uvicorn.Config:
+    """Settings of the listening side. Small frames are sent uncompressed: deflate costs more than it saves."""
+    return uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        loop="uvloop",
+        http="httptools",
+        ws="websockets-sansio",
+        ws_max_size=max_message_bytes,
+        ws_per_message_deflate=False,
+        ws_ping_interval=30.0,
+        ws_ping_timeout=60.0,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        log_level=log_level,
+        access_log=False,
+        server_header=False,
+        log_config=None,
+    )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket, so that the port is known before anything is announced. Raises OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.set_inheritable(True)
+    except BaseException:
+        listener.close()
+        raise
+    return listener

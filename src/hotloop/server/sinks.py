@@ -1,0 +1,182 @@
+"""Events to a client through ASGI sends: one WebSocket message per event, one SSE body chunk per loop tick.
+
+A sink only appends; one pump per connection sends. What one tick pushed is taken together.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any
+
+AsgiSend = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class WebSocketSink:
+    """Sends events as text messages of one connection.
+
+    Args:
+        send: the connection's ASGI send.
+        max_pending_bytes: unsent bytes at which the reader counts as too slow; the sink then closes.
+    """
+
+    def __init__(self, send: AsgiSend, *, max_pending_bytes: int) -> None:
+        self._send = send
+        self._max_pending = max_pending_bytes
+        self._queue: deque[bytes] = deque()
+        self._pending_bytes = 0
+        self._wake = asyncio.Event()
+        self._closed = asyncio.Event()
+        self._is_finishing = False
+        self.is_closed = False
+        self.is_too_slow = False
+        self.bytes_out = 0
+
+    def push(self, events: Iterable[bytes]) -> None:
+        """Queue each event as one message."""
+        if self.is_closed:
+            return
+        for event in events:
+            self._queue.append(event)
+            self._pending_bytes += len(event)
+            self.bytes_out += len(event)
+        if self._pending_bytes > self._max_pending:
+            self.is_too_slow = True
+            self.close()
+        self._wake.set()
+
+    def close(self) -> None:
+        """The client is gone: drop what is queued, end the pump."""
+        self.is_closed = True
+        self._queue.clear()
+        self._pending_bytes = 0
+        self._wake.set()
+        self._closed.set()
+
+    async def wait_closed(self) -> None:
+        """Until `close`, even while the pump is stuck in a send."""
+        await self._closed.wait()
+
+    def finish(self) -> None:
+        """Nothing more will be pushed: the pump ends when the queue is empty."""
+        self._is_finishing = True
+        self._wake.set()
+
+    async def pump(self) -> None:
+        """Send until closed, or finished and empty."""
+        while True:
+            while self._queue and not self.is_closed:
+                event = self._queue.popleft()
+                self._pending_bytes -= len(event)
+                try:
+                    await self._send({"type": "websocket.send", "text": event.decode()})
+                except (OSError, RuntimeError):  # the peer is gone; servers differ in what they raise
+                    self.close()
+            if self.is_closed or (self._is_finishing and not self._queue):
+                return
+            self._wake.clear()
+            await self._wake.wait()
+
+
+class LaneSink:
+    """One turn's share of its connection's sink; counts the turn's own bytes."""
+
+    def __init__(self, sink: WebSocketSink) -> None:
+        self._sink = sink
+        self.bytes_out = 0
+
+    @property
+    def is_closed(self) -> bool:
+        """The connection is gone or too slow."""
+        return self._sink.is_closed
+
+    def push(self, events: Iterable[bytes]) -> None:
+        """Queue each event as one message."""
+        listed = list(events)
+        self.bytes_out += sum(map(len, listed))
+        self._sink.push(listed)
+
+
+class SseSink:
+    """Sends events as server-sent events; `[DONE]` ends the stream. Starts the response with its first event."""
+
+    def __init__(self, send: AsgiSend, *, max_pending_bytes: int) -> None:
+        self._send = send
+        self._max_pending = max_pending_bytes
+        self._chunks: list[bytes] = []
+        self._pending_bytes = 0
+        self._wake = asyncio.Event()
+        self._is_finishing = False
+        self._has_started = False
+        self.is_closed = False
+        self.bytes_out = 0
+
+    def push(self, events: Iterable[bytes]) -> None:
+        """Queue each event, its blank line included, as one piece."""
+        for event in events:
+            kind = event[9 : event.index(b'"', 9)]  # every event begins {"type":"
+            self._add(b"event: %b\ndata: %b\n\n" % (kind, event))
+
+    def close(self) -> None:
+        """The client is gone: drop what is queued, end the pump."""
+        self.is_closed = True
+        self._chunks.clear()
+        self._wake.set()
+
+    def finish(self) -> None:
+        """The last event was pushed."""
+        self._add(b"data: [DONE]\n\n")
+        self._is_finishing = True
+        self._wake.set()
+
+    async def pump(self) -> None:
+        """Send until closed or finished; all that one tick pushed leaves in one chunk."""
+        while not self.is_closed:
+            await self._wake.wait()
+            self._wake.clear()
+            if self._chunks:
+                body = b"".join(self._chunks)
+                self._chunks.clear()
+                self._pending_bytes = 0
+                await self._send_body(body)
+            if self._is_finishing and not self._chunks:
+                if self._has_started and not self.is_closed:
+                    await self._send_body(b"", more=False)
+                return
+
+    async def _send_body(self, body: bytes, *, more: bool = True) -> None:
+        try:
+            if not self._has_started:
+                self._has_started = True
+                await self._send({"type": "http.response.start", "status": 200, "headers": _SSE_HEADERS})
+            await self._send({"type": "http.response.body", "body": body, "more_body": more})
+        except (OSError, RuntimeError):  # the peer is gone; servers differ in what they raise
+            self.close()
+
+    def _add(self, chunk: bytes) -> None:
+        if self.is_closed:
+            return
+        self._chunks.append(chunk)
+        self.bytes_out += len(chunk)
+        self._pending_bytes += len(chunk)
+        if self._pending_bytes > self._max_pending:
+            self.close()
+        self._wake.set()
+
+
+_SSE_HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+class DiscardSink:
+    """For answers that are one JSON object: events are counted, not sent."""
+
+    def __init__(self) -> None:
+        self.is_closed = False
+        self.bytes_out = 0
+
+    def push(self, events: Iterable[bytes]) -> None:
+        """Count the bytes."""
+        self.bytes_out += sum(map(len, events))
