@@ -1,0 +1,229 @@
+"""An engine that plays turns from a script, as tokens, through the format of a real model.
+
+It stands in for a model wherever the answer must be known beforehand: demos, tests, benches of everything around the engine.
+What surrounds the tokens behaves like a real engine: KV that is held, rewound, forked, lost and found again, prefill before
+the first token, steps, limits, log-probabilities, failures. The grammar of a turn is not compiled: the script, or what is
+made up without one, follows the turn's rules by construction.
+"""
+
+from array import array
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from hotloop.engines.scripted.kv import KvPool, common_prefix
+from hotloop.engines.scripted.play import Director, Performance, Place, place_of
+from hotloop.engines.scripted.run import ScriptedRun
+from hotloop.engines.scripted.script import Script
+from hotloop.protocol.items import CustomToolCall, FunctionCall, Item, Message, Reasoning, text_of
+from hotloop.seams.engine import (
+    Constraint,
+    EndCallback,
+    EndReason,
+    KvHandle,
+    Sampling,
+    StepCallback,
+)
+from hotloop.seams.format import Format
+from hotloop.seams.prompt import PromptContext, TurnView
+from hotloop.seams.tokenizer import Tokenizer
+from hotloop.session.principal import Tenant
+from hotloop.session.token_log import TokenView
+
+_ENCODED_TURNS_KEPT = 256
+
+
+class ScriptedEngine:
+    """Implements `seams.engine.Engine`. Lives on one event loop.
+
+    Args:
+        script: what to play.
+        format: writes the turns as tokens.
+        tokenizer: of the same vocabulary; only its size is used.
+        context_tokens: most tokens of one chain.
+        kept_tokens: tokens of closed chains kept for prefix reuse.
+    """
+
+    def __init__(
+        self,
+        script: Script,
+        format: Format,
+        tokenizer: Tokenizer,
+        *,
+        context_tokens: int = 1_048_576,
+        kept_tokens: int = 4_194_304,
+    ) -> None:
+        self.script = script
+        self.pool = KvPool(kept_tokens)
+        self.runs: set[ScriptedRun] = set()
+        self.handles: set[ScriptedHandle] = set()
+        self.is_closed = False
+        self.vocabulary_size = tokenizer.vocabulary_size
+        self._director = Director(script)
+        self._format = format
+        self._context_tokens = context_tokens
+        self._encoded: OrderedDict[object, array[int]] = OrderedDict()
+        self._failures: dict[tuple[int, int], int] = {}
+
+    @property
+    def name(self) -> str:
+        """Kind of engine."""
+        return "scripted"
+
+    @property
+    def context_tokens(self) -> int:
+        """Most tokens one chain may hold."""
+        return self._context_tokens
+
+    def open(self, tokens: TokenView, *, parent: KvHandle | None, tenant: Tenant) -> "ScriptedHandle":
+        """See `Engine.open`."""
+        ids = tokens.tokens()
+        if isinstance(parent, ScriptedHandle) and parent.tenant == tenant and not parent.is_closed:
+            held = common_prefix(parent.held_ids().tobytes(), ids.tobytes())
+        else:
+            held = self.pool.take(tenant, ids)
+        handle = ScriptedHandle(self, ids, held, tenant)
+        self.handles.add(handle)
+        return handle
+
+    async def close(self) -> None:
+        """See `Engine.close`."""
+        self.is_closed = True
+        for run in list(self.runs):
+            run.end(EndReason.ABORTED)
+        for handle in list(self.handles):
+            handle.close()
+        self.pool.clear()
+
+    def perform(self, place: Place, turn: TurnView) -> "tuple[Performance, array[int]]":
+        """What a turn plays, and its tokens."""
+        performance = self._director.perform(place, turn)
+        if performance.problem:
+            return performance, array("I")
+        return performance, self._encode(turn.context, performance.items)
+
+    def fails_now(self, performance: Performance) -> bool:
+        """The turn's failure is due; counts it."""
+        fail = performance.fail
+        if fail is None:
+            return False
+        played = self._failures.get(performance.turn_id, 0)
+        self._failures[performance.turn_id] = played + 1
+        return fail.times is None or played < fail.times
+
+    def die(self) -> None:
+        """The pretended host process dies: every KV is lost, every run fails."""
+        self.pool.clear()
+        for handle in self.handles:
+            handle.lose()
+        for run in list(self.runs):
+            run.end(EndReason.UNAVAILABLE, "the scripted engine host died")
+
+    def _encode(self, context: PromptContext, items: Sequence[Item]) -> "array[int]":
+        # What items encode to depends on the context only through how much the model thinks.
+        key = (context.reasoning_effort, tuple(_content(item) for item in items))
+        ids = self._encoded.get(key)
+        if ids is None:
+            ids = self._encoded[key] = self._format.encode_items(context, items)
+            if len(self._encoded) > _ENCODED_TURNS_KEPT:
+                self._encoded.popitem(last=False)
+        return ids
+
+
+def _content(item: Item) -> tuple[str, ...]:
+    match item:
+        case Message():
+            return ("message", text_of(item.content))
+        case Reasoning():
+            return ("reasoning", text_of(item.content or []))
+        case FunctionCall():
+            return ("function", item.name, item.arguments)
+        case CustomToolCall():
+            return ("custom", item.name, item.input)
+        case _:
+            raise AssertionError("a script says nothing else")
+
+
+class ScriptedHandle:
+    """Implements `seams.engine.KvHandle`: the ids of a chain, and how many of them have KV."""
+
+    can_rewind = True
+    can_fork = True
+    survives_abort = True
+
+    def __init__(self, engine: ScriptedEngine, ids: "array[int]", held: int, tenant: Tenant) -> None:
+        self.tenant = tenant
+        self.is_closed = False
+        self.ids = ids
+        self.held = held  # tokens from the start with KV
+        self._engine = engine
+        self._run: ScriptedRun | None = None
+        self._is_lost = False
+        self._has_run = False
+        self._place: Place | None = None  # how far the items had come,
+        self._place_tokens = 0  # and the prompt that said so
+
+    def held_ids(self) -> "array[int]":
+        """The tokens that have KV."""
+        return self.ids[: self.held]
+
+    def lose(self) -> None:
+        """The KV is gone: the next run needs the full prompt."""
+        self.held = 0
+        self._is_lost = True
+
+    def generate(
+        self,
+        keep: int,
+        new: "array[int]",
+        *,
+        sampling: Sampling,
+        constraint: Constraint | None,
+        turn: TurnView,
+        on_step: StepCallback,
+        on_end: EndCallback,
+    ) -> "ScriptedRun":
+        """See `KvHandle.generate`. `constraint` is not compiled; the turn's rules are followed instead."""
+        assert self._run is None, "one run at a time"
+        assert not self.is_closed, "the handle is closed"
+        run = ScriptedRun(self._engine, self, sampling, on_step, on_end)
+        self._run = run
+        if self._engine.is_closed:
+            run.schedule_end(EndReason.UNAVAILABLE, "the scripted engine is closed")
+            return run
+        if self._is_lost or keep > len(self.ids):
+            run.schedule_end(EndReason.NEEDS_FULL_PROMPT)
+            return run
+        place = place_of(turn.items, self._known_place(keep, turn))
+        performance, output = self._engine.perform(place, turn)
+        if performance.lose_kv and self._has_run and sampling.max_tokens:
+            self.lose()
+            run.schedule_end(EndReason.NEEDS_FULL_PROMPT)
+            return run
+        self._has_run = True
+        self._place, self._place_tokens = place, keep + len(new)
+        run.start(keep, new, performance, output)
+        return run
+
+    def close(self) -> None:
+        """See `KvHandle.close`. The KV stays findable for chains that begin alike."""
+        if self.is_closed:
+            return
+        self.is_closed = True
+        self._engine.handles.discard(self)
+        if self._run is not None:
+            self._run.abort()
+        if not self._engine.is_closed:
+            self._engine.pool.put(self.tenant, self.held_ids())
+        self.ids = array("I")
+        self.held = 0
+
+    def run_over(self) -> None:
+        """The run has ended."""
+        self._run = None
+
+    def _known_place(self, keep: int, turn: TurnView) -> Place | None:
+        # Tokens kept up to the last prompt mean that its items are still there, at the same place.
+        place = self._place
+        if place is None or keep < self._place_tokens or place.length > len(turn.items):
+            return None
+        return place

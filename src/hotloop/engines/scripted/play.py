@@ -1,0 +1,244 @@
+"""Which turn of the script is played, and as which items. Pure.
+
+The newest user message chooses the conversation; the tool outputs behind it say how far the conversation has come. So a turn
+depends on the items alone: a reconnect or a full resend plays the same.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from hotloop.engines.scripted.schema_example import example
+from hotloop.engines.scripted.script import Call, Conversation, Fail, Pace, Script, Texts, Turn
+from hotloop.protocol.items import (
+    CustomToolCall,
+    CustomToolCallOutput,
+    FunctionCall,
+    FunctionCallOutput,
+    Item,
+    Message,
+    OpaqueItem,
+    OutputText,
+    Reasoning,
+    ReasoningText,
+    text_of,
+)
+from hotloop.protocol.tools import CustomTool, FunctionTool, HostedTool
+from hotloop.seams.prompt import CallRules, PromptContext, TurnView
+from hotloop.session.item_log import ItemLog
+
+CallableTool = FunctionTool | CustomTool
+_SILENT = Turn()
+PLAIN_PACE = Pace()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How far a chain has come: what its newest items say."""
+
+    length: int  # items read so far
+    question: str  # text of the newest user message
+    outputs: int  # tool outputs behind it
+
+
+@dataclass(frozen=True, slots=True)
+class Performance:
+    """What one turn does. `problem` replaces it all: the turn cannot be played, and why."""
+
+    items: tuple[Item, ...] = ()
+    pace: Pace = PLAIN_PACE
+    delay_s: float = 0.0
+    fail: Fail | None = None
+    lose_kv: bool = False
+    problem: str = ""
+    turn_id: tuple[int, int] = (-1, -1)  # conversation and turn in the script
+
+
+def place_of(items: ItemLog, known: Place | None = None) -> Place:
+    """Read the newest items, back to the newest user message, or to `known`, which must be a prefix of `items`."""
+    outputs = 0
+    unread = len(items) - known.length if known is not None else len(items)
+    for item in items.newest_first():
+        if known is not None and unread == 0:
+            return Place(len(items), known.question, known.outputs + outputs)
+        unread -= 1
+        match item:
+            case Message(role="user"):
+                return Place(len(items), text_of(item.content), outputs)
+            case FunctionCallOutput() | CustomToolCallOutput():
+                outputs += 1
+            case _:
+                pass
+    return Place(len(items), "", outputs)
+
+
+class Director:
+    """Plays one script."""
+
+    def __init__(self, script: Script) -> None:
+        self._script = script
+        self._patterns = [re.compile(conversation.match) for conversation in script.scripts]
+
+    def perform(self, place: Place, turn: TurnView) -> Performance:
+        """The performance for a turn, whatever its rules and tools are."""
+        found = self._find(place)
+        stage = _Stage(turn.context, turn.rules)
+        if found is None:
+            return Performance(stage.items(_SILENT, [], self._script.otherwise), self._script.pace)
+        number, turn_number, answered = found
+        conversation = self._script.scripts[number]
+        scene = conversation.turns[turn_number]
+        problem = _unmet(conversation, scene, turn)
+        calls: list[Item] = []
+        if not problem:
+            calls, problem = stage.calls(scene, answered)
+        if problem:
+            return Performance(
+                problem=f"scripts[{number}].turns[{turn_number}]: {problem}", turn_id=(number, turn_number)
+            )
+        return Performance(
+            stage.items(scene, calls, self._script.otherwise),
+            scene.pace or self._script.pace,
+            scene.delay,
+            scene.fail,
+            scene.lose_kv,
+            turn_id=(number, turn_number),
+        )
+
+    def _find(self, place: Place) -> tuple[int, int, int] | None:
+        """Conversation, turn, and how many of the turn's calls are answered already."""
+        for number, pattern in enumerate(self._patterns):
+            if pattern.search(place.question):
+                return _turn_after(number, self._script.scripts[number], place.outputs)
+        return None
+
+
+def _turn_after(number: int, conversation: Conversation, outputs: int) -> tuple[int, int, int] | None:
+    last = len(conversation.turns) - 1
+    for index, turn in enumerate(conversation.turns):
+        calls = len(turn.all_calls)
+        # A turn with several calls is behind us only when all of them are answered.
+        if outputs < calls or (outputs == 0 and index == last):
+            return number, index, outputs
+        outputs -= calls
+    return None
+
+
+def _unmet(conversation: Conversation, scene: Turn, turn: TurnView) -> str:
+    offered = {tool.name for tool in turn.context.tools if not isinstance(tool, HostedTool)}
+    for name in [*_listed(conversation.requires_tool), *_listed(scene.requires_tool)]:
+        if name not in offered:
+            return f"the tool '{name}' is required, and the request does not offer it"
+    texts = [*_listed(conversation.requires_history), *_listed(scene.requires_history)]
+    if texts:
+        history = _texts_besides_question(turn.items)
+        history.append(turn.context.instructions or "")
+        for text in texts:
+            if not any(text in part for part in history):
+                return f"the history must hold {text!r}, and it does not"
+    return ""
+
+
+def _listed(texts: Texts) -> list[str]:
+    return [texts] if isinstance(texts, str) else texts
+
+
+def _texts_besides_question(items: ItemLog) -> list[str]:
+    """Texts of all items but the newest user message."""
+    texts: list[str] = []
+    is_newest = True
+    for item in items.newest_first():
+        match item:
+            case Message():
+                text = text_of(item.content)
+                if item.role == "user" and is_newest:
+                    is_newest = False
+                else:
+                    texts.append(text)
+            case FunctionCallOutput() | CustomToolCallOutput():
+                texts.append(text_of(item.output))
+            case FunctionCall():
+                texts.append(item.arguments)
+            case CustomToolCall():
+                texts.append(item.input)
+            case Reasoning():
+                texts.append(text_of(item.content or item.summary))
+            case OpaqueItem():
+                texts.append(item.raw.decode("utf-8", "replace"))
+            case _:
+                pass
+    return texts
+
+
+class _Stage:
+    """What a request allows: which tools may be called, and what form the text has."""
+
+    def __init__(self, context: PromptContext, rules: CallRules) -> None:
+        self._rules = rules
+        self._offered = {tool.name: tool for tool in context.tools if not isinstance(tool, HostedTool)}
+        self._allowed = {
+            name: tool
+            for name, tool in self._offered.items()
+            if rules.choice != "none" and (rules.allowed is None or name in rules.allowed)
+        }
+
+    def calls(self, scene: Turn, answered: int) -> tuple[list[Item], str]:
+        """The scene's calls that are not answered yet, as the rules allow them; or why they cannot be made."""
+        calls: list[Item] = []
+        for choice in scene.all_calls[answered:]:
+            if not any(call.name in self._offered for call in choice):
+                names = ", ".join(f"'{call.name}'" for call in choice)
+                return [], f"a call of {names} is due, and the request offers none of them"
+            chosen = next((call for call in choice if call.name in self._allowed), None)
+            if chosen is not None and (not calls or self._rules.parallel):
+                calls.append(_call_item(chosen, self._allowed[chosen.name]))
+        return calls, ""
+
+    def items(self, scene: Turn, calls: Sequence[Item], otherwise: str) -> tuple[Item, ...]:
+        """Reasoning, text and calls, with whatever the rules demand beyond the script."""
+        items: list[Item] = [Reasoning(content=[ReasoningText(text=scene.reasoning)])] if scene.reasoning else []
+        if not calls and self._rules.choice in ("required", "named") and self._allowed:
+            calls = [_example_call(next(iter(self._allowed.values())))]
+        text = scene.text
+        if self._rules.text_schema is not None:
+            text = "" if calls else _json_text(text, self._rules.text_schema)
+        elif not calls and not text and (not scene.reasoning or scene.all_calls):
+            text = otherwise
+        if self._rules.choice in ("required", "named"):
+            text = "" if calls else text
+        if text:
+            items.append(Message(role="assistant", content=[OutputText(text=text)]))
+        return (*items, *calls)
+
+
+def _call_item(call: Call, tool: CallableTool) -> Item:
+    if isinstance(tool, CustomTool):
+        text = call.input if call.input is not None else _arguments(call)
+        return CustomToolCall(call_id="", name=call.name, input=text)
+    arguments = _arguments(call) if call.input is None else json.dumps({"input": call.input}, ensure_ascii=False)
+    return FunctionCall(call_id="", name=call.name, arguments=arguments)
+
+
+def _arguments(call: Call) -> str:
+    if isinstance(call.arguments, str):
+        return call.arguments
+    return json.dumps(call.arguments or {}, ensure_ascii=False)
+
+
+def _example_call(tool: CallableTool) -> Item:
+    if isinstance(tool, CustomTool):
+        return CustomToolCall(call_id="", name=tool.name, input="text")
+    schema = {"type": "object"} if tool.parameters is None else msgspec.json.decode(bytes(tool.parameters))
+    return FunctionCall(call_id="", name=tool.name, arguments=json.dumps(example(schema), ensure_ascii=False))
+
+
+def _json_text(text: str, schema: bytes) -> str:
+    """The scripted text if it is JSON already, else an example of the schema."""
+    try:
+        json.loads(text)
+    except ValueError:
+        return json.dumps(example(json.loads(schema)), ensure_ascii=False)
+    return text

@@ -1,0 +1,175 @@
+"""One turn being played: delay, prefill, steps, end, each a plain call from the event loop."""
+
+import asyncio
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hotloop.engines.scripted.play import Performance
+from hotloop.seams.engine import EndCallback, EndReason, Sampling, StepCallback, TokenLogprob, Usage
+
+if TYPE_CHECKING:
+    from hotloop.engines.scripted.engine import ScriptedEngine, ScriptedHandle
+
+_FAILURES = {"unavailable": EndReason.UNAVAILABLE, "timeout": EndReason.TIMEOUT}
+
+
+@dataclass(slots=True)
+class _Stamps:
+    """When things happened, on the loop's clock."""
+
+    submitted: float
+    first_token: float = 0.0
+
+
+class ScriptedRun:
+    """Implements `seams.engine.Run`."""
+
+    def __init__(
+        self,
+        engine: "ScriptedEngine",
+        handle: "ScriptedHandle",
+        sampling: Sampling,
+        on_step: StepCallback,
+        on_end: EndCallback,
+    ) -> None:
+        self._engine = engine
+        self._handle = handle
+        self._sampling = sampling
+        self._on_step = on_step
+        self._on_end = on_end
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.Handle | None = None
+        self._is_over = False
+        self._is_ending = False  # the end is scheduled: nothing else is
+        self._stamps = _Stamps(self._loop.time())
+        self._performance = Performance()
+        self._new = array("I")
+        self._output = array("I")
+        self._last = EndReason.STOP  # how the output ends when all of it is out
+        self._fail_at: int | None = None
+        self._sent = 0
+        self._prompt = 0
+        self._cached = 0
+        engine.runs.add(self)
+
+    def start(self, keep: int, new: "array[int]", performance: Performance, output: "array[int]") -> None:
+        """Rewind the handle to `keep`, then prefill `new` and play after the delay."""
+        handle = self._handle
+        if keep < len(handle.ids):
+            del handle.ids[keep:]
+        self._cached = handle.held = min(handle.held, keep)
+        self._prompt = keep + len(new)
+        self._new = new[:]
+        self._performance = performance
+        self._output, self._last = self._cut(output)
+        if self._sampling.max_tokens and self._engine.fails_now(performance) and performance.fail is not None:
+            self._fail_at = min(performance.fail.after_tokens, len(self._output))
+        self._after(performance.delay_s if self._sampling.max_tokens else 0.0, self._prefill)
+
+    def abort(self) -> None:
+        """See `Run.abort`."""
+        self.schedule_end(EndReason.ABORTED)
+
+    def schedule_end(self, reason: EndReason, detail: str = "") -> None:
+        """End in the next loop tick, whatever else was to come."""
+        if self._is_ending or self._is_over:
+            return
+        self._is_ending = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_soon(self.end, reason, detail)
+
+    def end(self, reason: EndReason, detail: str = "") -> None:
+        """End now. Only the first end counts."""
+        if self._is_over:
+            return
+        self._is_over = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._engine.runs.discard(self)
+        self._handle.run_over()
+        self._on_end(reason, self._usage(), detail)
+
+    def _cut(self, output: "array[int]") -> "tuple[array[int], EndReason]":
+        stops = self._sampling.stop_tokens
+        if stops:
+            end = next((index for index, token in enumerate(output) if token in stops), len(output) - 1)
+            output = output[: end + 1] if end + 1 < len(output) else output
+        room = max(0, min(self._sampling.max_tokens, self._engine.context_tokens - self._prompt))
+        return (output[:room], EndReason.LENGTH) if len(output) > room else (output, EndReason.STOP)
+
+    def _prefill(self) -> None:
+        self._stamps.first_token = self._loop.time()
+        handle = self._handle
+        handle.ids.extend(self._new)
+        handle.held = len(handle.ids)
+        if self._performance.problem and self._sampling.max_tokens:
+            self.end(EndReason.UNAVAILABLE, self._performance.problem)
+        elif self._fail_at == 0:
+            self._fail()
+        elif not self._output:
+            self.end(EndReason.LENGTH)
+        else:
+            self._step()
+
+    def _step(self) -> None:
+        stop = min(self._sent + self._performance.pace.tokens, len(self._output))
+        if self._fail_at is not None:
+            stop = min(stop, self._fail_at)
+        ids = self._output[self._sent : stop]
+        self._take_in(ids)
+        self._sent = stop
+        self._on_step(ids, self._logprobs(ids))
+        if self._is_over or self._is_ending:
+            return
+        if stop == self._fail_at:
+            self._after(0.0, self._fail)
+        elif stop < len(self._output):
+            self._after(self._performance.pace.seconds, self._step)
+        else:
+            self.end(self._last)
+
+    def _take_in(self, ids: "array[int]") -> None:
+        # Like a real engine: the KV of a sampled token is computed when the next one is decoded.
+        handle = self._handle
+        if handle.is_closed:
+            return
+        handle.ids.extend(ids)
+        handle.held = len(handle.ids) - 1
+
+    def _fail(self) -> None:
+        fail = self._performance.fail
+        assert fail is not None
+        if fail.reason == "host_death":
+            self._engine.die()
+        else:
+            self.end(_FAILURES[fail.reason], f"the script says so: {fail.reason}")
+
+    def _after(self, delay_s: float, step: Callable[[], None]) -> None:
+        self._timer = self._loop.call_later(delay_s, step) if delay_s > 0 else self._loop.call_soon(step)
+
+    def _logprobs(self, ids: "array[int]") -> "list[TokenLogprob] | None":
+        count = self._sampling.top_logprobs
+        return None if count is None else [_logprob(token, count, self._engine.vocabulary_size) for token in ids]
+
+    def _usage(self) -> Usage:
+        now = self._loop.time()
+        first = self._stamps.first_token or now
+        return Usage(
+            prompt_tokens=self._prompt,
+            cached_tokens=self._cached,
+            output_tokens=self._sent,
+            held_tokens=self._handle.held,
+            prefill_s=first - self._stamps.submitted,
+            decode_s=now - first,
+        )
+
+
+def _logprob(token: int, count: int, vocabulary_size: int) -> TokenLogprob:
+    """Made up, but the same every time: the sampled token is the likeliest, its neighbours follow."""
+    likely = -0.01 * (1 + token % 20)
+    others = min(count, vocabulary_size)
+    top = tuple(((token + rank) % vocabulary_size, likely - 2.0 * rank) for rank in range(others))
+    return TokenLogprob(token, likely, top)
