@@ -1,0 +1,44 @@
+"""`hotloop bench`: what hotloop costs on this machine, judged against its goals."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from hotloop.bench.answers import BenchError
+from hotloop.bench.catalog import BENCHES, Bench
+from hotloop.bench.goals import failures, judge
+from hotloop.bench.machine import Surroundings, command_line
+from hotloop.bench.report import as_text, write_json
+
+
+def add_parser(commands: Any) -> None:
+    """Declare the command."""
+    parser = commands.add_parser("bench", help="measure", description="Measure what the server costs on this machine.")
+    benches = parser.add_subparsers(dest="bench", metavar="BENCH", required=True)
+    for bench in BENCHES:
+        one = benches.add_parser(bench.name, help=bench.title, description=bench.title)
+        one.add_argument("--quick", action="store_true", help="under a minute")
+        one.add_argument("--check", action="store_true", help="exit 1 if a goal is short or was not measured")
+        one.add_argument("--json", type=Path, metavar="FILE", help="write the result with every round's sample")
+        one.set_defaults(run=run, chosen=bench)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure and report. 1 if a goal is short and that was asked about, 2 if it cannot be measured."""
+    bench: Bench = arguments.chosen
+    surroundings = Surroundings(command_line())
+    try:
+        findings = (bench.quick if arguments.quick else bench.full)()
+    except BenchError as error:
+        print(f"hotloop: {error}", file=sys.stderr)
+        return 2
+    surroundings.ended()
+    verdicts = judge(bench.goals, findings.figures, findings.skipped)
+    print(as_text(bench.title, surroundings, findings, bench.goals, verdicts))
+    if arguments.json:
+        write_json(arguments.json, surroundings, findings, verdicts)
+    failed = failures(bench.goals, verdicts) if arguments.check else []
+    for failure in failed:
+        print(f"hotloop: {failure}", file=sys.stderr)
+    return 1 if failed else 0
