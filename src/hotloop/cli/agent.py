@@ -9,7 +9,6 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import NoReturn
 from urllib.parse import urlsplit
 
 from hotloop.cli.agent_view import Asker, View, complaint, make_view, visible
@@ -189,14 +188,3 @@ async def _run(agent: Agent, task: str, view: View, *, timeout_s: float | None) 
 def _complain(message: str, code: int) -> int:
     sys.stderr.write(f"hotloop agent: {visible(' '.join(message.split()))}\n")
     return code
-
-
-def _main() -> NoReturn:
-    parser = argparse.ArgumentParser(prog="hotloop")
-    add_parser(parser.add_subparsers(metavar="COMMAND", required=True))
-    arguments = parser.parse_args()
-    sys.exit(arguments.run(arguments))
-
-
-if __name__ == "__main__":
-    _main()

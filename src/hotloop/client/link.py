@@ -8,7 +8,7 @@ the full history, brings the call's output. So no call is ever asked for twice a
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -74,11 +74,13 @@ class Link:
         fallback: Transport | None = None,
         retry_delays_s: tuple[float, ...] = RETRY_DELAYS_S,
         jitter: Callable[[], float] = random.random,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._transport = transport
         self._fallback = fallback
         self._transports = [transport] if fallback is None else [transport, fallback]
         self._recovery = Recovery(delays_s=retry_delays_s, jitter=jitter, can_fall_back=fallback is not None)
+        self._sleep = sleep
         self._resends: Counter[str] = Counter()
         self._fallbacks: Counter[str] = Counter()
 
@@ -140,7 +142,7 @@ class Link:
                     yield Cut(restart.reason)
                 else:
                     yield restart
-                await asyncio.sleep(restart.delay_s)
+                await self._sleep(restart.delay_s)
                 if attempt.calls:
                     return
             finally:

@@ -149,7 +149,7 @@ class WebSocketTransport:
             try:
                 return await self._try_to_connect(timeout_s)
             except WebSocketBlocked as error:
-                if False:
+                if error.__cause__ is not None and _status(error.__cause__) == _UPGRADE_REQUIRED:
                     raise
         return await self._try_to_connect(self._connect_timeouts_s[-1])
 

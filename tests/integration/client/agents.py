@@ -13,7 +13,7 @@ from hotloop.client.progress import OnProgress, ignore
 from hotloop.client.transport import Transport
 
 Kind = Literal["ws", "http"]
-PATIENCE_S = 20.0  # a test that waits longer has hung
+PATIENCE_S = 60.0  # a test that waits longer has hung
 
 
 @dataclass

@@ -15,7 +15,7 @@ from tests.integration.client import lifeline
 from tests.integration.client.agents import PATIENCE_S
 from tests.integration.client.recorded_wire import RecordedWire, Refusal, say, shell, turn
 
-COMMAND = (sys.executable, "-m", "hotloop.cli.agent", "agent", "exec")
+COMMAND = (sys.executable, "-c", "import sys; from hotloop.cli import main; sys.exit(main())", "agent", "exec")
 
 
 async def start(
@@ -160,8 +160,8 @@ async def test_limits_end_the_run_with_code_1(tmp_path: Path) -> None:
 async def test_the_time_limit_kills_what_runs(tmp_path: Path) -> None:
     wire = RecordedWire([turn("r1", shell("call_1", "sleep 1000"))])
     async with wire.serving():
-        code, out, err = await run("go", "--url", wire.url, "--yes", "--json", "--timeout", "1", "--cwd", str(tmp_path))
-    assert (code, err) == (1, "hotloop agent: stopped after 1 s (--timeout)\n")
+        code, out, err = await run("go", "--url", wire.url, "--yes", "--json", "--timeout", "2", "--cwd", str(tmp_path))
+    assert (code, err) == (1, "hotloop agent: stopped after 2 s (--timeout)\n")
     assert json.loads(out.splitlines()[-1])["outcome"]["status"] == "timeout"
 
 

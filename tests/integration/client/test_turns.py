@@ -142,21 +142,28 @@ async def test_outputs_come_in_the_order_of_the_calls() -> None:
 async def test_a_tool_that_changes_things_has_the_tools_to_itself() -> None:
     order: list[str] = []
     opened = asyncio.Event()
+    next_tick = asyncio.Event()
+
+    def hold_for_a_tick(_: str) -> None:
+        order.append("alone")
+        asyncio.get_running_loop().call_soon(next_tick.set)
+
     before = Note("before", release=opened, on_run=lambda _: order.append("before"))
-    alone = Note("alone", parallel=False, on_run=lambda _: order.append("alone"))
-    after = Note("after", on_run=lambda _: order.append("after"))
+    alone = Note("alone", parallel=False, on_run=hold_for_a_tick, release=next_tick)
+    after = Note("after", on_run=lambda _: order.append("after, alone is over" if next_tick.is_set() else "after"))
     calls = [call("call_1", "before", {}), call("call_2", "alone", {}), call("call_3", "after", {})]
     wire = RecordedWire([turn("resp_1", *calls, say("all are called")), turn("resp_2", say("done"))])
 
     def open_when_all_wait(progress: Progress) -> None:
-        if isinstance(progress, Message):
+        if isinstance(progress, Message) and not opened.is_set():
+            order.append("all are called")
             opened.set()
 
     async with wire.serving():
         agent = make_agent(make_transport("ws", wire), before, alone, after, on_progress=open_when_all_wait)
         async with agent:
             await asyncio.wait_for(agent.run("go"), PATIENCE_S)
-    assert order == ["before", "alone", "after"]
+    assert order == ["before", "all are called", "alone", "after, alone is over"]
 
 
 @pytest.mark.parametrize(
@@ -319,6 +326,28 @@ async def test_a_failed_turn_stops_its_tools() -> None:
         await asyncio.wait_for(agent.run("and now"), PATIENCE_S)
     told = [user("go"), call("call_1", "note", {}), output("call_1", OUTCOME_UNKNOWN), user("and now")]
     assert wire.inputs[1] == told
+
+
+@pytest.mark.parametrize("kind", BOTH)
+async def test_events_of_a_cancelled_turn_are_not_taken_for_the_next_ones(kind: Kind) -> None:
+    streaming = asyncio.Event()
+    never = asyncio.Event()
+    wire = RecordedWire([turn("resp_1", say("old"), before_end=[Gate(never)]), turn("resp_2", say("new"))])
+
+    def notice(progress: Progress) -> None:
+        if isinstance(progress, Message):
+            streaming.set()
+
+    async with wire.serving(), make_agent(make_transport(kind, wire), on_progress=notice) as agent:
+        run = asyncio.create_task(agent.run("go"))
+        await asyncio.wait_for(streaming.wait(), PATIENCE_S)
+        run.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await run
+        outcome = await asyncio.wait_for(agent.run("and now"), PATIENCE_S)
+    assert outcome.text == "new"
+    assert wire.inputs[1] == [user("go"), user("and now")]
+    assert wire.creates[1].connection != wire.creates[0].connection
 
 
 @pytest.mark.parametrize("kind", BOTH)
