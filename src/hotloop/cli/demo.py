@@ -1,4 +1,4 @@
-"""`hotloop demo`: an agent repairs a small repository, over WebSocket and over HTTP, and a table says where the time went."""
+"""`hotloop demo`: an agent repairs a small repository, over WebSocket and over HTTP; a table says where the time went."""
 
 import argparse
 import asyncio
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from hotloop.cli.demo_repository import TASK, tests_pass, write_repository
@@ -61,25 +62,24 @@ def run(arguments: argparse.Namespace) -> int:
     """0 only if every repaired repository passes its tests."""
     console = Console(highlight=False)
     try:
-        with local_server() as server:
-            console.print(f"[bold]hotloop[/] serves [bold]{server.model}[/] at {server.url}")
-            results = [_repair(console, server, way) for way in WAYS]
+        results = [_repair(console, way) for way in WAYS]
     except (ServerDidNotStart, AgentError, TimeoutError) as error:
         print(f"hotloop: the demo failed: {error or 'it took too long'}", file=sys.stderr)
         return 1
     console.print(_table(results))
     console.print(
-        "The engine keeps the longest known prefix in both rows. [dim]Decode speed is that of the demonstration model on "
-        "this machine; the first row also pays for one warm-up turn.[/]"
+        "[dim]A fresh server for each column. The engine keeps the longest known prefix in both, so what differs is what "
+        "travels, is parsed, rendered and tokenized. Decode speed is the demonstration model's on this machine.[/]"
     )
     return 0 if all(result.repaired for result in results) else 1
 
 
-def _repair(console: Console, server: LocalServer, way: _Way) -> _Result:
+def _repair(console: Console, way: _Way) -> _Result:
     console.rule(way.title)
-    with tempfile.TemporaryDirectory(prefix="hotloop-demo-") as folder:
+    with local_server() as server, tempfile.TemporaryDirectory(prefix="hotloop-demo-") as folder:
         path = Path(folder)
         write_repository(path)
+        console.print(f"[bold]hotloop[/] serves [bold]{server.model}[/] at {server.url}")
         console.print(f"[dim]{path}[/]  task: {TASK}")
         outcome, bytes_out = asyncio.run(_run_agent(console, server, way, path))
         repaired = tests_pass(path)
@@ -105,11 +105,12 @@ async def _run_agent(console: Console, server: LocalServer, way: _Way, folder: P
 def _show(console: Console, progress: Progress) -> None:
     match progress:
         case CallStarted():
-            console.print(f"  [cyan]{progress.name}[/] ", progress.summary, markup=True, end="", soft_wrap=True)
+            summary = " ".join(progress.summary.split())
+            console.print(f"  [cyan]{progress.name}[/] {escape(summary)}", end="", soft_wrap=True)
         case CallFinished():
             console.print(f"  [dim]{progress.state}, {progress.seconds * 1e3:.0f} ms[/]")
         case Message():
-            console.print(f"  [bold]{progress.text}[/]")
+            console.print(f"  [bold]{escape(progress.text)}[/]")
         case Resent():
             console.print(f"  [yellow]sent again: {progress.reason}[/]")
         case _:

@@ -7,7 +7,7 @@ from pathlib import Path
 TASK = "The tests fail. Please fix the bug."
 
 FILES = {
-    "basket.py": '''def total_price(prices):
+    "basket.py": """def total_price(prices):
     return sum(prices)
 
 
@@ -17,8 +17,8 @@ def largest_order(orders):
 
 def is_even_week(n):
     return n % 2 == 0
-''',
-    "test_basket.py": '''import unittest
+""",
+    "test_basket.py": """import unittest
 
 from basket import is_even_week, largest_order, total_price
 
@@ -36,7 +36,7 @@ class TestBasket(unittest.TestCase):
 
 if __name__ == "__main__":
     unittest.main()
-''',
+""",
 }
 
 

@@ -9,18 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import uvloop
-
-from hotloop.app import StartError, run_server
-from hotloop.config import ConfigError, load_settings
-
 READY_PREFIX = "hotloop: serving "  # the line tools wait for; the URL is its last word
 
 
 def add_parser(commands: Any) -> None:
     """Declare the command."""
     parser = commands.add_parser("serve", help="serve a model", description="Serve a model over the Responses API.")
-    parser.add_argument("--model", type=Path, metavar="FILE.gguf", help="model file; default: the tiny demonstration model")
+    parser.add_argument(
+        "--model", type=Path, metavar="FILE.gguf", help="model file; default: the tiny demonstration model"
+    )
     parser.add_argument("--model-name", metavar="NAME", help="name clients ask for; default: the file's")
     parser.add_argument("--engine", choices=("llama", "scripted"), help="default: llama")
     parser.add_argument("--script", type=Path, metavar="FILE", help="what the scripted engine plays")
@@ -36,12 +33,20 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until a signal. 0 after a graceful end, 2 if it cannot start."""
+    # Imported here: the other commands need not pay for the server.
+    import uvloop
+
+    from hotloop.app import StartError, run_server
+    from hotloop.config import ConfigError, load_settings
+
     try:
         settings = load_settings(os.environ, _flags(arguments))
     except ConfigError as error:
         return _refuse(error)
     logging.basicConfig(
-        level=settings.server.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+        level=settings.server.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
     )
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
 

@@ -13,7 +13,7 @@ from hotloop.session.chain import TurnState
 from hotloop.session.principal import Principal, Tenant
 
 ConnectionId = int
-ENTRY_OVERHEAD_BYTES = 1024  # objects around an entry; measured with tracemalloc, see docs/measurements.md
+ENTRY_OVERHEAD_BYTES = 2048  # objects around an entry, measured: docs/measurements.md, memory of a cached turn
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,86 @@
+"""What a client notes of one turn: when its events came, what they counted."""
+
+import time
+from dataclasses import dataclass
+
+import msgspec
+
+_KIND_AT = len(b'{"type":"')  # every event begins with its type
+_ENDS = frozenset({b"response.completed", b"response.incomplete"})
+_FAILURES = frozenset({b"response.failed", b"error"})
+
+
+class BenchError(Exception):
+    """The bench cannot go on: a server did not start, or a turn failed. One line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One turn as the client saw it. Times are seconds from just before the request was sent."""
+
+    response_id: str
+    first_event_s: float
+    first_delta_s: float  # 0: the answer had none
+    completed_s: float
+    deltas: int
+    prompt_tokens: int
+    cached_tokens: int
+    output_tokens: int
+
+
+class _Details(msgspec.Struct):
+    cached_tokens: int
+
+
+class _Usage(msgspec.Struct):
+    input_tokens: int
+    output_tokens: int
+    input_tokens_details: _Details
+
+
+class _Response(msgspec.Struct):
+    id: str
+    usage: _Usage
+
+
+class _Terminal(msgspec.Struct):
+    response: _Response
+
+
+_terminal_decoder = msgspec.json.Decoder(_Terminal)
+
+
+class AnswerReader:
+    """Collects one turn's events; create it just before the request is sent."""
+
+    def __init__(self) -> None:
+        self._first_event = 0.0
+        self._first_delta = 0.0
+        self._deltas = 0
+        self._started = time.perf_counter()
+
+    def add(self, event: bytes, arrived: float) -> Answer | None:
+        """The next event; the answer if it is the last one. Raises BenchError if it tells of a failure."""
+        kind = event[_KIND_AT : event.index(b'"', _KIND_AT)]
+        self._first_event = self._first_event or arrived
+        if kind.endswith(b".delta"):
+            self._first_delta = self._first_delta or arrived
+            self._deltas += 1
+        elif kind in _FAILURES:
+            raise BenchError(f"a turn failed: {event[:500].decode(errors='replace')}")
+        elif kind in _ENDS:
+            return self._end(event, arrived)
+        return None
+
+    def _end(self, event: bytes, arrived: float) -> Answer:
+        response = _terminal_decoder.decode(event).response
+        return Answer(
+            response_id=response.id,
+            first_event_s=self._first_event - self._started,
+            first_delta_s=self._first_delta - self._started if self._first_delta else 0.0,
+            completed_s=arrived - self._started,
+            deltas=self._deltas,
+            prompt_tokens=response.usage.input_tokens,
+            cached_tokens=response.usage.input_tokens_details.cached_tokens,
+            output_tokens=response.usage.output_tokens,
+        )

@@ -1,0 +1,211 @@
+"""What one arm does in one round: a few turns, with the server's CPU time read before and after them.
+
+WebSocket   a base is preloaded and then continued, 1 KB at a time, a few turns to a stretch; two turns of a few tokens
+            go before every stretch and are not measured. When the chain has outgrown its length, a new base is made on a
+            new connection. Bases are so much shorter than the wanted history that the mean measured prompt has its length.
+HTTP        the whole conversation in every request, streamed as SSE, on one keep-alive connection.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+
+from hotloop.bench.answers import Answer, BenchError
+from hotloop.bench.clients import Connection, HttpClient, WebSocketClient
+from hotloop.bench.cpu import settled_cpu_seconds
+from hotloop.bench.frames import masked_frame
+from hotloop.bench.servers import API_KEY, RunningServer
+from hotloop.bench.workload import LONG_TOOL, Json, create, encoded, history, post, question
+
+TOLERANCE = 0.10  # of the prompt tokens an arm is named for
+_DRIFT = 0.14  # how far a chain may grow while it counts as of one length, from 7 % below to 7 % above
+_LEAST_TURNS = 3  # of a stretch, and measured on one base, however short
+_PROBE_CHARS = (8_000, 24_000)
+_PROBE_TURNS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One arm in one round: CPU is the mean turn's, times are the median turn's."""
+
+    cpu_s: float
+    first_event_s: float = 0.0
+    first_delta_s: float = 0.0
+    completed_s: float = 0.0
+    prompt_tokens: float = 0.0
+    cached_tokens: float = 0.0
+    output_tokens: float = 0.0
+    deltas: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How text becomes prompt tokens on this server's tokenizer."""
+
+    offset: float  # prompt tokens of a base without tool outputs
+    per_char: float
+    warm_up: float  # tokens that a turn of a few words adds
+    turn: float  # tokens that a measured turn adds: the question, and the answer before it
+    question: float  # of these, the question's
+
+    def chars(self, tokens: float) -> int:
+        """Characters of tool output that make a base of `tokens`."""
+        return max(0, round((tokens - self.offset) / self.per_char))
+
+
+def sample_of(cpu_s: float, answers: Sequence[Answer]) -> Sample:
+    """Several turns as one sample; `cpu_s` is that of all of them."""
+    return Sample(
+        cpu_s=cpu_s / len(answers),
+        first_event_s=median(answer.first_event_s for answer in answers),
+        first_delta_s=median(answer.first_delta_s for answer in answers),
+        completed_s=median(answer.completed_s for answer in answers),
+        prompt_tokens=fmean(answer.prompt_tokens for answer in answers),
+        cached_tokens=fmean(answer.cached_tokens for answer in answers),
+        output_tokens=fmean(answer.output_tokens for answer in answers),
+        deltas=fmean(answer.deltas for answer in answers),
+    )
+
+
+def round_trips(pid: int, connection: Connection, request: bytes, answer_bytes: int, count: int) -> Sample:
+    """A floor's round: `count` requests, each answered with `answer_bytes`."""
+    before = settled_cpu_seconds(pid)
+    for _ in range(count):
+        connection.socket.sendall(request)
+        connection.receive_exactly(answer_bytes)
+    return Sample((settled_cpu_seconds(pid) - before) / count)
+
+
+class Conversation:
+    """A chain on a WebSocket connection of its own, kept at about one length.
+
+    Args:
+        server: where it talks to.
+        answer: the kind of answer every measured turn asks for.
+    """
+
+    def __init__(self, server: RunningServer, answer: str) -> None:
+        self._server = server
+        self._answer = answer
+        self._client: WebSocketClient | None = None
+        self._latest = ""
+        self._base_chars = 0
+        self._turns_per_base = 0
+        self._turns_left = 0
+        self._asked = 0
+
+    def begin(self, chars: int) -> Answer:
+        """Preload a base with `chars` characters of tool output on a fresh connection."""
+        self.close()
+        self._client = WebSocketClient(self._server.host, self._server.port, api_key=API_KEY)
+        return self._send([*history(chars), question("short", 0, 0)], None)
+
+    def warm_up(self) -> Answer:
+        """A turn of a few tokens."""
+        return self._send([question("short", 0, 0)], self._latest)
+
+    def ask(self) -> Answer:
+        """One more turn: about 1 KB of request."""
+        self._asked += 1
+        return self._send([question(self._answer, self._asked)], self._latest)
+
+    def keep_at(self, tokens: int, scale: Scale, turns_in_all: int) -> None:
+        """From now on the mean measured prompt has `tokens`, over `turns_in_all` turns."""
+        self._turns_per_base = max(_LEAST_TURNS, min(turns_in_all, int(_DRIFT * tokens / scale.turn)))
+        self._base_chars = scale.chars(tokens - scale.warm_up - scale.turn * (self._turns_per_base + 1) / 2)
+        self._turns_left = 0
+
+    def sample(self, turns: int) -> Sample:
+        """One round of `turns` measured turns. Two unmeasured ones go before every stretch, so that all start alike warm."""
+        cpu_s = 0.0
+        answers: list[Answer] = []
+        while len(answers) < turns:
+            if self._turns_left:
+                self.warm_up()
+            else:
+                self.begin(self._base_chars)
+                self._turns_left = self._turns_per_base
+            self.warm_up()
+            count = min(_LEAST_TURNS, self._turns_left, turns - len(answers))
+            before = settled_cpu_seconds(self._server.pid)
+            answers += [self.ask() for _ in range(count)]
+            cpu_s += settled_cpu_seconds(self._server.pid) - before
+            self._turns_left -= count
+        return sample_of(cpu_s, answers)
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._client is not None:
+            self._client.close()
+
+    def _send(self, items: Sequence[Json], previous: str | None) -> Answer:
+        assert self._client is not None, "begin first"
+        answer = self._client.turn(masked_frame(encoded(create(self._server.model, items, previous=previous))))
+        self._latest = answer.response_id
+        return answer
+
+
+class Chain:
+    """A WebSocket connection for the fixed cost: every round a new chain of turns whose input is a few tokens."""
+
+    def __init__(self, client: WebSocketClient, server: RunningServer) -> None:
+        self._client = client
+        self._server = server
+
+    def sample(self, answer: str, turns: int) -> Sample:
+        """One round: the first turn of the chain is not measured."""
+        answers = [self._ask(answer, None)]
+        before = settled_cpu_seconds(self._server.pid)
+        for _ in range(turns):
+            answers.append(self._ask(answer, answers[-1].response_id))
+        return sample_of(settled_cpu_seconds(self._server.pid) - before, answers[1:])
+
+    def _ask(self, answer: str, previous: str | None) -> Answer:
+        body = create(self._server.model, [question(answer, 0, 0)], previous=previous, tool=LONG_TOOL)
+        return self._client.turn(masked_frame(encoded(body)))
+
+
+class Resender:
+    """An HTTP connection that sends the whole conversation every time."""
+
+    def __init__(self, client: HttpClient, server: RunningServer, answer: str, chars: int) -> None:
+        self._client = client
+        self._pid = server.pid
+        self._request = client.request(encoded(post(server.model, [*history(chars), question(answer, 1)])))
+
+    def sample(self, turns: int) -> Sample:
+        """One round of `turns` requests."""
+        before = settled_cpu_seconds(self._pid)
+        answers = [self._client.turn(self._request) for _ in range(turns)]
+        return sample_of(settled_cpu_seconds(self._pid) - before, answers)
+
+
+def measure_scale(conversation: Conversation) -> Scale:
+    """Read off the server's own counts how many tokens text, the first turn and further turns make."""
+    few, many = (conversation.begin(chars).prompt_tokens for chars in _PROBE_CHARS)
+    per_char = (many - few) / (_PROBE_CHARS[1] - _PROBE_CHARS[0])
+    warm_up = conversation.warm_up().prompt_tokens
+    first, *_, last = (conversation.ask() for _ in range(_PROBE_TURNS))
+    turn = (last.prompt_tokens - first.prompt_tokens) / (_PROBE_TURNS - 1)
+    return Scale(
+        offset=few - per_char * _PROBE_CHARS[0],
+        per_char=per_char,
+        warm_up=warm_up - many,
+        turn=turn,
+        question=turn - last.output_tokens,
+    )
+
+
+def check_tokens(name: str, wanted: int, samples: Sequence[Sample]) -> None:
+    """The arm measured what it is named for. Raises BenchError."""
+    found = fmean(sample.prompt_tokens for sample in samples)
+    if abs(found / wanted - 1) > TOLERANCE:
+        raise BenchError(f"{name}: {found:.0f} prompt tokens instead of {wanted}")
+
+
+def check_continued(name: str, samples: Sequence[Sample]) -> None:
+    """No measured turn fell back to a full prompt. Raises BenchError."""
+    if any(sample.cached_tokens < sample.prompt_tokens / 2 for sample in samples):
+        raise BenchError(
+            f"{name}: the server did not continue from previous_response_id, it prefilled the whole prompt"
+        )

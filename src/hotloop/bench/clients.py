@@ -1,0 +1,155 @@
+"""The measuring side: plain blocking sockets, requests built before the clock starts, no client library."""
+
+import socket
+import time
+from types import TracebackType
+from typing import Self
+
+from hotloop.bench.answers import Answer, AnswerReader, BenchError
+from hotloop.bench.frames import CLOSE, PING, PONG, TEXT, FrameReader, handshake, masked_frame
+
+PATH = "/v1/responses"
+_CHUNK = 2**18
+_PATIENCE_S = 120.0  # a preload of 200k tokens on a busy machine takes seconds; longer means that something hangs
+
+
+class Connection:
+    """A TCP connection that is closed at the end of its `with` block."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.socket = socket.create_connection((host, port), timeout=_PATIENCE_S)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close it. Idempotent."""
+        self.socket.close()
+
+    def receive(self) -> bytes:
+        """What has arrived, at least one byte."""
+        data = self.socket.recv(_CHUNK)
+        if not data:
+            raise BenchError("the server closed the connection")
+        return data
+
+    def receive_exactly(self, size: int) -> None:
+        """Wait for `size` bytes and drop them."""
+        while size > 0:
+            size -= len(self.receive())
+
+
+class WebSocketClient(Connection):
+    """WebSocket mode on one connection."""
+
+    def __init__(self, host: str, port: int, *, api_key: str = "", path: str = PATH) -> None:
+        super().__init__(host, port)
+        self._frames = FrameReader()
+        self.socket.sendall(handshake(host, port, path, api_key))
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += self.socket.recv(1)  # nothing of the first frame may be taken with the head
+        if not head.startswith(b"HTTP/1.1 101"):
+            raise BenchError(f"the upgrade was refused: {head.splitlines()[0].decode(errors='replace')}")
+
+    def turn(self, frame: bytes) -> Answer:
+        """Send a create that is framed already, read up to its terminal event."""
+        reader = AnswerReader()
+        self.socket.sendall(frame)
+        while True:
+            data = self.receive()
+            arrived = time.perf_counter()
+            for opcode, payload in self._frames.feed(data):
+                answer = self._take(opcode, payload, reader, arrived)
+                if answer is not None:
+                    return answer
+
+    def _take(self, opcode: int, payload: bytes, reader: AnswerReader, arrived: float) -> Answer | None:
+        if opcode == TEXT:
+            return reader.add(payload, arrived)
+        if opcode == PING:
+            self.socket.sendall(masked_frame(payload, PONG))
+        elif opcode == CLOSE:
+            raise BenchError(f"the server closed with code {int.from_bytes(payload[:2], 'big')}")
+        return None
+
+
+class HttpClient(Connection):
+    """Streaming creates over one keep-alive HTTP connection."""
+
+    def __init__(self, host: str, port: int, *, api_key: str = "") -> None:
+        super().__init__(host, port)
+        self._host = f"{host}:{port}"
+        self._api_key = api_key
+
+    def request(self, body: bytes) -> bytes:
+        """A complete POST."""
+        head = (
+            f"POST {PATH} HTTP/1.1\r\nHost: {self._host}\r\nContent-Type: application/json\r\n"
+            f"Authorization: Bearer {self._api_key}\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        return head.encode() + body
+
+    def turn(self, request: bytes) -> Answer:
+        """Send a request built with `request`, read its stream to the end."""
+        reader = AnswerReader()
+        stream = EventStream()
+        answer: Answer | None = None
+        self.socket.sendall(request)
+        while not stream.is_over:
+            data = self.receive()
+            arrived = time.perf_counter()
+            for event in stream.feed(data):
+                answer = reader.add(event, arrived) or answer
+        if answer is None:
+            raise BenchError("the stream ended without a terminal event")
+        return answer
+
+
+class EventStream:
+    """Server-sent events out of one chunked HTTP/1.1 answer (RFC 9112 §7.1)."""
+
+    def __init__(self) -> None:
+        self._raw = b""
+        self._text = b""
+        self._in_body = False
+        self.is_over = False
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The `data` of the events that are complete now, `[DONE]` left out. Raises BenchError for a refusal."""
+        self._raw += data
+        if not self._in_body:
+            self._read_head()
+        while self._in_body and not self.is_over and self._read_chunk():
+            pass
+        *events, self._text = self._text.split(b"\n\n")
+        values = [event.partition(b"data: ")[2] for event in events]
+        return [value for value in values if value != b"[DONE]"]
+
+    def _read_head(self) -> None:
+        head, found, rest = self._raw.partition(b"\r\n\r\n")
+        if not found:
+            return
+        if not head.startswith(b"HTTP/1.1 200"):
+            raise BenchError(f"the request was refused: {self._raw[:500].decode(errors='replace')}")
+        self._raw = rest
+        self._in_body = True
+
+    def _read_chunk(self) -> bool:
+        """Take one complete chunk; False if there is none yet."""
+        line, found, rest = self._raw.partition(b"\r\n")
+        if not found:
+            return False
+        size = int(line, 16)
+        if len(rest) < size + 2:
+            return False
+        self._text += rest[:size]
+        self._raw = rest[size + 2 :]
+        self.is_over = size == 0
+        return True

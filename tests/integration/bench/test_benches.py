@@ -1,0 +1,73 @@
+"""The benches end to end, on a scale that takes seconds: real servers, real sockets, figures not judged."""
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hotloop.bench import floor, turn
+from hotloop.bench.catalog import Bench
+from hotloop.bench.goals import Goal
+from hotloop.bench.report import Findings
+from hotloop.cli.bench import run
+
+TINY_TURNS = turn.Plan(histories=(1_000, 4_000), answers=("short",), rounds=2, turns=4)
+TINY_FLOOR = floor.Plan(rounds=2, turns=3, long_turns=1, round_trips=5, streams=1, frames=32)
+
+
+def test_turns_are_measured_at_the_lengths_asked_for_on_both_transports() -> None:
+    findings = turn.measure(TINY_TURNS)
+    assert set(findings.figures) >= {"flat_4k", "first_delta_4k", "vs_resend_1k", "vs_resend_4k"}
+    assert [row[:3] for row in findings.table.rows] == [
+        ("raw", "-", "-"),
+        ("http", "1,000", "short"),
+        ("http", "4,000", "short"),
+        ("websocket", "1,000", "short"),
+        ("websocket", "4,000", "short"),
+    ]
+    assert all(figure.median > 0 for figure in findings.figures.values())
+    assert "Scripted engine" in "".join(findings.notes)
+
+
+def test_a_turn_and_a_delta_are_measured_against_both_floors() -> None:
+    findings = floor.measure(TINY_FLOOR)
+    assert set(findings.figures) == {goal.name for goal in floor.GOALS}
+    assert [row[0] for row in findings.table.rows] == ["hotloop", "raw uvloop", "ASGI sends"]
+
+
+def arguments(bench: Bench, tmp_path: Path, *, check: bool) -> argparse.Namespace:
+    return argparse.Namespace(chosen=bench, quick=True, check=check, json=tmp_path / "result.json")
+
+
+def tiny_bench(limit: float) -> Bench:
+    def measure() -> Findings:
+        return turn.measure(replace(TINY_TURNS, rounds=1))
+
+    return Bench("turn", "a bench", (Goal("flat_4k", limit), Goal("vs_resend_4k", 20, judged=False)), measure, measure)
+
+
+@pytest.mark.parametrize(("limit", "check", "code"), [(1000, True, 0), (0.0001, True, 1), (0.0001, False, 0)])
+def test_check_turns_a_short_goal_into_exit_code_1(
+    limit: float, check: bool, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments(tiny_bench(limit), tmp_path, check=check)) == code
+    shown = capsys.readouterr()
+    assert "goal flat_4k value" in shown.out
+    assert "shown vs_resend_4k" in shown.out
+    assert ("flat_4k is short" in shown.err) == (code == 1)
+    assert json.loads((tmp_path / "result.json").read_text())["figures"]["flat_4k"]["rounds"] == 1
+
+
+def write_no_script(path: Path) -> None:
+    path.write_text("not a script: [")
+
+
+def test_a_server_that_does_not_start_is_one_line_and_exit_code_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench = tiny_bench(1)
+    monkeypatch.setattr("hotloop.bench.turn.write_script", write_no_script)
+    assert run(arguments(bench, tmp_path, check=True)) == 2
+    assert capsys.readouterr().err.startswith("hotloop: a server did not start: ")

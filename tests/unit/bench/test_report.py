@@ -1,0 +1,53 @@
+import json
+from pathlib import Path
+
+from hotloop.bench.goals import Goal, judge
+from hotloop.bench.machine import Surroundings, cpu_model
+from hotloop.bench.report import Findings, Table, as_text, write_json
+from hotloop.bench.rounds import Figure
+
+GOALS = (Goal("flat", 1.1), Goal("later", 150, at_most=False, judged=False))
+FINDINGS = Findings(
+    Table("Per turn", ("arm", "CPU µs"), [("websocket", "590.1"), ("raw", "40.5")]),
+    {"flat": Figure(1.02, 0.01, 11), "later": Figure(10.5, 0.4, 11)},
+    ["Scripted engine: no model runs."],
+    {"websocket": [{"cpu_s": 0.00059}]},
+)
+
+
+def report() -> str:
+    surroundings = Surroundings("hotloop bench turn --quick")
+    surroundings.ended()
+    return as_text("a bench", surroundings, FINDINGS, GOALS, judge(GOALS, FINDINGS.figures, {}))
+
+
+def test_a_report_says_where_it_ran_and_with_what() -> None:
+    text = report()
+    for word in ("machine   ", "cores", "python 3.", "uvloop ", "load      ", "command   hotloop bench turn --quick"):
+        assert word in text
+
+
+def test_the_goal_lines_come_last_behind_table_and_shown_figures() -> None:
+    lines = report().splitlines()
+    assert lines[-1].startswith("goal flat value 1.02 limit 1.1 ok")
+    assert lines.index("| websocket |  590.1 |") < lines.index("shown later value 10.5 later limit 150 spread 0.4")
+
+
+def test_the_table_is_one_that_markdown_reads() -> None:
+    assert FINDINGS.table.lines()[2:5] == ["| arm       | CPU µs |", "|-----------|-------:|", "| websocket |  590.1 |"]
+
+
+def test_the_json_file_holds_every_rounds_sample(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    write_json(path, Surroundings("x"), FINDINGS, judge(GOALS, FINDINGS.figures, {}))
+    result = json.loads(path.read_text())
+    assert result["samples"] == {"websocket": [{"cpu_s": 0.00059}]}
+    assert result["goals"][0]["outcome"] == "ok"
+    assert result["table"][1] == {"arm": "raw", "CPU µs": "40.5"}
+    assert result["surroundings"]["command"] == "x"
+
+
+def test_the_cpu_is_named_even_where_the_kernel_does_not(tmp_path: Path) -> None:
+    assert cpu_model(tmp_path / "cpuinfo")
+    (tmp_path / "cpuinfo").write_text("processor\t: 0\nmodel name\t: Some CPU @ 3 GHz\n")
+    assert cpu_model(tmp_path / "cpuinfo") == "Some CPU @ 3 GHz"
