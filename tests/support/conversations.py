@@ -58,7 +58,7 @@ _WORDS = [
     "}",
     "[1]",
     ", ",
-    '{"name": "x"',
+    '{"name": 1',
     "\t",
 ]
 _MARKERS = [
@@ -90,9 +90,7 @@ arguments = st.dictionaries(texts, _json, max_size=3).flatmap(
 )
 
 function_calls = st.builds(
-    lambda name, text: FunctionCall(call_id="c", name=name, arguments=text),
-    st.sampled_from(["shell", "unknown"]),
-    arguments,
+    FunctionCall, call_id=st.just("c"), name=st.sampled_from(["shell", "unknown"]), arguments=arguments
 )
 custom_calls = texts.map(lambda text: CustomToolCall(call_id="c", name="python", input=text))
 reasonings = _thoughts.map(lambda text: Reasoning(content=[ReasoningText(text=text)]))

@@ -1,81 +1,152 @@
-"""The rules every recorded stream of one response obeys (docs/protocol.md §3)."""
+"""Checks that the events of one response are what docs/protocol.md §3 promises, whatever was written."""
 
+from collections.abc import Sequence
 from typing import Any
-
-TERMINAL = ("response.completed", "response.failed", "response.incomplete")
-_DELTAS = {
-    "response.output_text.delta": ("response.output_text.done", "text"),
-    "response.reasoning_text.delta": ("response.reasoning_text.done", "text"),
-    "response.function_call_arguments.delta": ("response.function_call_arguments.done", "arguments"),
-    "response.custom_tool_call_input.delta": ("response.custom_tool_call_input.done", "input"),
-}
-_DONE = {done: field for done, field in _DELTAS.values()}
 
 Event = dict[str, Any]
 
+TERMINAL = ("response.completed", "response.failed", "response.incomplete")
+_DELTA_OF = {
+    "message": "response.output_text",
+    "reasoning": "response.reasoning_text",
+    "function_call": "response.function_call_arguments",
+    "custom_tool_call": "response.custom_tool_call_input",
+}
+_TEXT_FIELD = {"message": "text", "reasoning": "text", "function_call": "arguments", "custom_tool_call": "input"}
 
-def check_order(events: list[Event], *, stream_id: str | None = None) -> None:
-    """Assert order, numbering, pairing and agreement of the decoded events of one response."""
-    assert events[0]["type"] == "response.created", events[0]["type"]
-    assert events[1]["type"] == "response.in_progress", events[1]["type"]
-    assert [event["sequence_number"] for event in events] == list(range(len(events)))
-    assert [event["type"] for event in events if event["type"] in TERMINAL] == [events[-1]["type"]]
+
+def check_response_events(events: Sequence[Event], *, lane: str | None = None) -> Event:
+    """Assert that `events` are one whole response, in order and consistent; returns the final response object."""
+    assert events, "no events at all"
+    assert events[0]["type"] == "response.created", f"starts with {events[0]['type']}"
+    assert [event["sequence_number"] for event in events] == list(range(len(events))), "sequence numbers have a gap"
     for event in events:
-        assert event.get("stream_id") == stream_id
-        assert ("stream_id" in event) == (stream_id is not None)
-    final = events[-1]["response"]
-    assert final["status"] == events[-1]["type"].removeprefix("response.")
-    for event in events[:2]:
-        assert event["response"]["id"] == final["id"]
-        assert event["response"]["output"] == []
-    assert _items(events[2:-1]) == final["output"]
-
-
-def _items(events: list[Event]) -> list[Event]:
-    """Walk through the items one after the other; returns them as done."""
-    done: list[Event] = []
-    item: Event | None = None
-    text: str | None = None
-    pieces: list[str] = []
-    has_part = False
-    for event in events:
+        _check_lane(event, lane)
+    ends = [index for index, event in enumerate(events) if event["type"] in TERMINAL]
+    assert ends == [len(events) - 1], f"terminal events at {ends} of {len(events)}"
+    items = _Items()
+    response_id = events[0]["response"]["id"]
+    for event in events[:-1]:
         kind = event["type"]
+        if kind in ("response.created", "response.in_progress", "response.queued"):
+            _check_snapshot(event["response"], response_id)
+        elif not kind.startswith("hotloop:"):
+            items.take(event)
+    final: Event = events[-1]["response"]
+    _check_final(final, events[-1]["type"], response_id, items)
+    return final
+
+
+def _check_lane(event: Event, lane: str | None) -> None:
+    if lane is None:
+        assert "stream_id" not in event, "stream_id on the default lane"
+    else:
+        assert event["stream_id"] == lane, f"{event['type']} lacks its lane"
+
+
+def _check_snapshot(response: Event, response_id: str) -> None:
+    assert response["id"] == response_id
+    assert response["status"] in ("in_progress", "queued")
+    assert response["output"] == [], "output before the end"
+    assert response["usage"] is None
+
+
+def _check_final(final: Event, kind: str, response_id: str, items: "_Items") -> None:
+    assert final["id"] == response_id
+    assert kind == f"response.{final['status']}"
+    assert items.open is None, f"item {items.open} is still open at the end"
+    assert final["output"] == items.done, "the final output is not what was streamed"
+    assert (final["error"] is not None) == (final["status"] == "failed")
+    assert (final["incomplete_details"] is not None) == (final["status"] == "incomplete")
+    assert (final["completed_at"] is not None) == (final["status"] == "completed")
+    if final["status"] != "failed":
+        assert final["usage"] is not None
+    for item in items.done[:-1]:
+        assert item["status"] == "completed", "only the last item may be incomplete"
+    if items.done and items.done[-1]["status"] == "incomplete":
+        assert final["status"] != "completed", "an incomplete item in a completed response"
+    ids = [item["id"] for item in items.done]
+    assert len(set(ids)) == len(ids), "two items share an id"
+
+
+class _Items:
+    """The items of one response as they stream by."""
+
+    def __init__(self) -> None:
+        self.done: list[Event] = []
+        self.open: Event | None = None
+
+    def take(self, event: Event) -> None:
+        kind = event["type"]
+        assert event["output_index"] == len(self.done), f"{kind}: output_index is not dense"
         if kind == "response.output_item.added":
-            assert item is None, "an item opened inside another"
-            assert event["output_index"] == len(done)
-            item, text, pieces, has_part = event["item"], None, [], False
-            continue
-        if kind.startswith("hotloop:") or kind == "response.in_progress":
-            continue
-        assert item is not None, f"{kind} outside an item"
-        assert event["output_index"] == len(done)
+            self._begin(event["item"])
+            return
+        assert self.open is not None, f"{kind} without an open item"
         if kind == "response.output_item.done":
-            final = event["item"]
-            assert {key: final[key] for key in ("id", "type")} == {key: item[key] for key in ("id", "type")}
-            assert not has_part, "a content part was not done"
-            assert text == _text_of(final)
-            done.append(final)
-            item = None
-            continue
-        assert event["item_id"] == item["id"]
-        if kind == "response.content_part.added":
-            has_part = True
-        elif kind == "response.content_part.done":
-            assert event["part"]["text"] == text
-            has_part = False
-        elif kind in _DELTAS:
-            assert text is None, "a delta behind its done"
-            assert event["delta"] != ""
-            pieces.append(event["delta"])
+            self._end(event["item"])
+            return
+        assert event["item_id"] == self.open["id"], f"{kind} names another item"
+        if kind.startswith("response.content_part."):
+            self._part(kind, event)
         else:
-            text = event[_DONE[kind]]
-            assert text == "".join(pieces)
-    assert item is None, "the last item was not done"
-    return done
+            self._text(kind, event)
 
+    def _begin(self, item: Event) -> None:
+        assert self.open is None, "an item begins inside another"
+        assert item["status"] == "in_progress"
+        self.open = item
+        self._texts: list[str] = []
+        self._logprobs: list[Any] = []
+        self._full: str | None = None
+        self._part_added = self._part_done = False
+        empty: Any = [] if item["type"] in ("message", "reasoning") else ""
+        field = "content" if item["type"] in ("message", "reasoning") else _TEXT_FIELD[item["type"]]
+        assert item[field] == empty, "an item begins with content"
 
-def _text_of(item: Event) -> str:
-    if item["type"] in ("message", "reasoning"):
-        return "".join(part["text"] for part in item["content"])
-    text: str = item["arguments"] if item["type"] == "function_call" else item["input"]
-    return text
+    @property
+    def _has_parts(self) -> bool:
+        assert self.open is not None
+        return self.open["type"] in ("message", "reasoning")
+
+    def _part(self, kind: str, event: Event) -> None:
+        assert self._has_parts, "a content part in an item without parts"
+        assert event["content_index"] == 0
+        if kind == "response.content_part.added":
+            assert not self._part_added
+            self._part_added = True
+            assert event["part"]["text"] == ""
+            return
+        assert self._full is not None and not self._part_done, "content_part.done before its text is done"
+        self._part_done = True
+        assert event["part"]["text"] == self._full
+
+    def _text(self, kind: str, event: Event) -> None:
+        assert self.open is not None
+        stem = _DELTA_OF[self.open["type"]]
+        assert kind in (f"{stem}.delta", f"{stem}.done"), f"{kind} in a {self.open['type']}"
+        assert self._full is None, f"{kind} after the text was done"
+        assert not self._has_parts or (self._part_added and event["content_index"] == 0)
+        if kind.endswith(".delta"):
+            self._texts.append(event["delta"])
+            self._logprobs += event.get("logprobs", [])
+        else:
+            self._full = event[_TEXT_FIELD[self.open["type"]]]
+            assert self._full == "".join(self._texts), "the deltas do not add up"
+            assert event.get("logprobs", []) == self._logprobs
+
+    def _end(self, item: Event) -> None:
+        assert self.open is not None
+        assert self._full is not None, "item done before its text"
+        assert self._part_done == self._has_parts, "content part left open"
+        for name in ("id", "type", "call_id", "name", "role"):
+            assert item.get(name) == self.open.get(name), f"{name} changed while the item streamed"
+        assert item["status"] in ("completed", "incomplete")
+        if self._has_parts:
+            assert [part["text"] for part in item["content"]] == [self._full]
+        else:
+            assert item[_TEXT_FIELD[item["type"]]] == self._full
+        if item["type"] == "function_call" and item["status"] == "completed":
+            assert self._texts, "a function call without a delta"
+        self.done.append(item)
+        self.open = None

@@ -38,7 +38,7 @@ def vocabulary(extra_tokens: int = 0) -> tuple[list[str], list[int], list[str]]:
     """Tokens, their kinds, and the merges. `extra_tokens` pads the vocabulary with tokens no text reaches."""
     tokens = list(byte_symbols().values())
     merges: list[str] = []
-    for word in [form for word in WORDS for form in (word, "Ġ" + word)]:
+    for word in (*WORDS, *("Ġ" + word for word in WORDS)):
         for end in range(1, len(word)):
             if word[: end + 1] not in tokens:
                 tokens.append(word[: end + 1])

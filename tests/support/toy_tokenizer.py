@@ -5,6 +5,7 @@ and content), and special tokens. `encode` takes the longest piece at every step
 the ids.
 """
 
+import re
 from array import array
 from collections.abc import Sequence
 
@@ -56,7 +57,8 @@ class ToyTokenizer:
         self.pieces: list[bytes] = [*plain, *(special.encode() for special in specials)]
         self.special_ids = {special: len(plain) + index for index, special in enumerate(specials)}
         self._ids = {piece: token for token, piece in enumerate(plain)}
-        self._longest = max(map(len, plain))
+        longest_first = sorted(plain, key=len, reverse=True)
+        self._piece = re.compile(b"|".join(map(re.escape, longest_first)), re.DOTALL)
         self.encode_calls = 0
         self.encoded_chars = 0
 
@@ -67,17 +69,7 @@ class ToyTokenizer:
     def encode(self, text: str) -> "array[int]":
         self.encode_calls += 1
         self.encoded_chars += len(text)
-        data = text.encode("utf-8", "replace")
-        ids = array("I")
-        at = 0
-        while at < len(data):
-            for size in range(min(self._longest, len(data) - at), 0, -1):
-                token = self._ids.get(data[at : at + size])
-                if token is not None:
-                    ids.append(token)
-                    at += size
-                    break
-        return ids
+        return array("I", map(self._ids.__getitem__, self._piece.findall(text.encode("utf-8", "replace"))))
 
     def special(self, text: str) -> int | None:
         return self.special_ids.get(text)

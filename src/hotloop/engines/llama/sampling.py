@@ -1,0 +1,90 @@
+"""Picks a token from logits. Pure numpy: one call per sequence and step, no state but the run's own.
+
+The order is penalties, allowed tokens, temperature, top_p. Log-probabilities are the model's own, before all of these.
+"""
+
+import numpy as np
+from numpy.random import default_rng  # loaded here, not lazily in the first run
+from numpy.typing import NDArray
+
+from hotloop.seams.engine import Sampling, TokenLogprob
+
+# Where tokens at least this likely, against the best, already reach top_p, only they are sorted: dozens of a real model's
+# vocabulary. A flatter distribution is drawn from without sorting.
+_HEAVY = 1e-3
+
+
+class Sampler:
+    """The random stream and penalty counts of one run."""
+
+    def __init__(self, sampling: Sampling) -> None:
+        self._sampling = sampling
+        self._random = default_rng(sampling.seed)
+        self._counts: dict[int, int] = {}
+        self._penalised = bool(sampling.presence_penalty or sampling.frequency_penalty)
+
+    def pick(self, logits: NDArray[np.float32], allowed: NDArray[np.intp] | None) -> tuple[int, TokenLogprob | None]:
+        """The next token, one of `allowed` (None: any), with its log-probability if the run asked for it."""
+        scores = self._penalise(logits) if self._counts else logits
+        token = self._choose(scores) if allowed is None else int(allowed[self._choose(scores[allowed])])
+        if self._penalised:
+            self._counts[token] = self._counts.get(token, 0) + 1
+        top = self._sampling.top_logprobs
+        return token, None if top is None else _logprob(logits, token, top)
+
+    def _penalise(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        scores = logits.copy()
+        tokens = np.fromiter(self._counts.keys(), np.intp, len(self._counts))
+        counts = np.fromiter(self._counts.values(), np.float32, len(self._counts))
+        scores[tokens] -= self._sampling.presence_penalty + self._sampling.frequency_penalty * counts
+        return scores
+
+    def _choose(self, scores: NDArray[np.float32]) -> int:
+        if self._sampling.temperature <= 0.0:
+            return int(scores.argmax())
+        weights = (scores - scores.max()) / np.float32(self._sampling.temperature)
+        np.exp(weights, out=weights)
+        if self._sampling.top_p >= 1.0:
+            return self._draw(weights)
+        target = self._sampling.top_p * float(weights.sum(dtype=np.float64))
+        heavy = np.flatnonzero(weights >= _HEAVY)  # the heaviest weight is 1
+        if float(weights[heavy].sum(dtype=np.float64)) >= target:
+            nucleus = _nucleus(weights, heavy, target)
+            return int(nucleus[self._draw(weights[nucleus])])
+        return self._draw_until_inside(weights, target)
+
+    def _draw_until_inside(self, weights: NDArray[np.float32], target: float) -> int:
+        """Rejection sampling: a token is in the nucleus if all heavier ones together stay below `target`.
+
+        A draw is inside with a probability of at least top_p; this path is never taken for a small one with a real model.
+        """
+        cumulated: NDArray[np.float64] = np.cumsum(weights, dtype=np.float64)
+        while True:
+            index = self._at(cumulated)
+            if float(weights[weights > weights[index]].sum(dtype=np.float64)) < target:
+                return index
+
+    def _draw(self, weights: NDArray[np.float32]) -> int:
+        """An index with probability proportional to its weight."""
+        return self._at(np.cumsum(weights, dtype=np.float64))
+
+    def _at(self, cumulated: NDArray[np.float64]) -> int:
+        index = int(cumulated.searchsorted(self._random.random() * float(cumulated[-1]), side="right"))
+        return min(index, len(cumulated) - 1)  # rounding can land on the very end
+
+
+def _nucleus(weights: NDArray[np.float32], heavy: NDArray[np.intp], target: float) -> NDArray[np.intp]:
+    """The fewest heaviest tokens of `heavy` whose weights add up to `target`; always at least one."""
+    order = heavy[np.argsort(-weights[heavy], kind="stable")]
+    cumulated: NDArray[np.float64] = np.cumsum(weights[order], dtype=np.float64)
+    return order[: int(cumulated.searchsorted(target)) + 1]
+
+
+def _logprob(logits: NDArray[np.float32], token: int, top: int) -> TokenLogprob:
+    peak = logits.max()
+    total = float(peak) + float(np.log(np.exp(logits - peak).sum(dtype=np.float64)))
+    best: NDArray[np.intp] = np.empty(0, np.intp)
+    if top > 0:
+        best = np.argpartition(logits, -top)[-top:] if top < len(logits) else np.arange(len(logits))
+        best = best[np.argsort(-logits[best], kind="stable")]
+    return TokenLogprob(token, float(logits[token]) - total, tuple((int(t), float(logits[t]) - total) for t in best))

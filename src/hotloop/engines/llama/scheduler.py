@@ -1,0 +1,247 @@
+"""Decides what each engine step decodes, and does it: continuous batching over the chains of one KV cache.
+
+    receive(Generate) ─▶ (compiling) ─▶ waiting ──a sequence──▶ active ──step──▶ … ──▶ Ended
+                                           ▲                      │
+                                           └── preempted: no room ┘
+
+Every step decodes one token of each decoding run and fills the batch up with prefill, oldest run first. An abort takes
+effect between steps. Only tokens without KV are ever decoded; a preempted run keeps its tokens and prefills them again.
+"""
+
+from array import array
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hotloop.engines.llama.chains import Chain, ChainTable, KvCache
+from hotloop.engines.llama.grammar import ConstraintRun, GrammarError
+from hotloop.engines.llama.messages import Abort, Close, Ended, Generate, Open, Step, ToHost
+from hotloop.engines.llama.runs import HostRun, Picked
+from hotloop.seams.engine import Constraint, EndReason
+
+BATCH_TOKENS = 512  # one step's work; how long an abort waits on a prefill
+
+
+class BatchContext(KvCache, Protocol):
+    """What is needed of a llama context: its batch arrays, and decoding them."""
+
+    tokens: NDArray[np.int32]
+    positions: NDArray[np.int32]
+    sequences: NDArray[np.int32]
+    wants_logits: NDArray[np.int8]
+
+    def decode(self, count: int) -> bool: ...
+    def logits(self, index: int) -> NDArray[np.float32]: ...
+
+
+class Scheduler:
+    """Runs of all handles of one engine host. Single-threaded.
+
+    Args:
+        context_tokens: most tokens one chain may hold; the cache must have at least as many cells.
+        clock: seconds, monotonic.
+        compile_constraint: starts compiling; answers through `constraint_ready`, now or later.
+    """
+
+    def __init__(
+        self,
+        context: BatchContext,
+        *,
+        sequences: int,
+        context_tokens: int,
+        can_rewind: bool,
+        clock: Callable[[], float],
+        compile_constraint: Callable[[HostRun, Constraint], None],
+    ) -> None:
+        self._context = context
+        self._table = ChainTable(context, sequences=sequences, can_rewind=can_rewind)
+        self._context_tokens = context_tokens
+        self._clock = clock
+        self._compile_constraint = compile_constraint
+        self._handles: dict[int, Chain] = {}
+        self._runs: dict[int, HostRun] = {}
+        self._waiting: deque[HostRun] = deque()
+        self._active: list[HostRun] = []
+        self._ended: list[Ended] = []
+        self._is_full = False  # a run was preempted: nothing more is admitted until another one ends
+
+    # --- what the server says ---
+
+    def receive(self, message: ToHost) -> None:
+        """Take note of a message; its effects show in the next `step`."""
+        match message:
+            case Open():
+                self._handles[message.handle] = Chain(message.tenant, np.frombuffer(message.tokens, np.int32))
+            case Generate():
+                self._generate(message)
+            case Abort():
+                if run := self._runs.get(message.run):
+                    self._end(run, EndReason.ABORTED)
+            case Close():
+                self._close(message.handle)
+
+    def _generate(self, message: Generate) -> None:
+        chain = self._handles[message.handle]
+        if chain.is_lost or message.keep > len(chain.tokens):
+            run = HostRun(message.run, chain, message.sampling, self._clock())
+            self._runs[run.number] = run
+            self._end(run, EndReason.NEEDS_FULL_PROMPT)
+            return
+        self._table.rewind(chain, message.keep)
+        chain.tokens.truncate(message.keep)
+        chain.tokens.extend(np.frombuffer(message.new, np.int32))
+        chain.is_running = True
+        run = HostRun(message.run, chain, message.sampling, self._clock())
+        self._runs[run.number] = run
+        if run.prompt_tokens + (1 if run.samples else 0) > self._context_tokens:
+            detail = f"a prompt of {run.prompt_tokens} tokens does not fit a context of {self._context_tokens}"
+            self._end(run, EndReason.LENGTH, detail)
+        elif message.constraint is not None and run.samples:
+            self._compile_constraint(run, message.constraint)
+        else:
+            self._waiting.append(run)
+
+    def constraint_ready(self, run: HostRun, constraint: ConstraintRun | GrammarError) -> None:
+        """The constraint of `run` is compiled, or cannot be."""
+        if run.number not in self._runs:  # aborted meanwhile
+            return
+        if isinstance(constraint, GrammarError):
+            self._end(run, EndReason.CONSTRAINT, str(constraint))
+        else:
+            run.constrain(constraint)
+            self._waiting.append(run)
+
+    def _close(self, handle: int) -> None:
+        chain = self._handles.pop(handle)
+        for run in [run for run in self._runs.values() if run.chain is chain]:
+            self._end(run, EndReason.ABORTED)
+        self._table.close(chain)
+
+    def _end(self, run: HostRun, reason: EndReason, detail: str = "") -> None:
+        del self._runs[run.number]
+        if run in self._active:
+            self._active.remove(run)
+        elif run in self._waiting:
+            self._waiting.remove(run)
+        run.chain.is_running = False
+        self._table.touch(run.chain)
+        self._is_full = False
+        self._ended.append(Ended(run.number, reason, run.usage(self._clock()), detail))
+
+    # --- what the engine does ---
+
+    @property
+    def has_work(self) -> bool:
+        """`step` would do or say something."""
+        return bool(self._active or self._waiting or self._ended)
+
+    def step(self) -> Step:
+        """Admit what there is room for, decode one batch, sample. Raises DecodeError if the engine is broken."""
+        self._admit()
+        decoded, picked = self._decode_batch() if self._active else (0, [])
+        ended, self._ended = self._ended, []
+        return _step_message(picked, ended, decoded)
+
+    def _admit(self) -> None:
+        blocked = self._is_full
+        for run in list(self._waiting):
+            # behind a run that finds no sequence, those that already have one may still go
+            if self._is_full or (blocked and run.chain.sequence is None):
+                continue
+            if not self._table.seat(run.chain, run.reusable_tokens):
+                blocked = True
+                continue
+            self._table.rewind(run.chain, run.reusable_tokens)
+            run.admitted(self._clock())
+            self._waiting.remove(run)
+            self._active.append(run)
+            if not run.samples and run.pending == 0:
+                self._end(run, EndReason.LENGTH)
+
+    def _decode_batch(self) -> tuple[int, list[Picked]]:
+        while self._active:
+            plan = self._fill_batch()
+            size = sum(count for _, count, _ in plan)
+            if self._context.decode(size):
+                return size, self._advance(plan)
+            self._make_room()
+        return 0, []
+
+    def _fill_batch(self) -> "list[tuple[HostRun, int, int]]":
+        """Write the batch arrays. Returns (run, tokens of it in the batch, index of its last one)."""
+        decoding = [run for run in self._active if run.is_decoding]
+        prefilling = [run for run in self._active if not run.is_decoding]
+        plan: list[tuple[HostRun, int, int]] = []
+        used = 0
+        for run in decoding + prefilling:
+            count = min(run.pending, BATCH_TOKENS - used)
+            if count == 0:
+                break
+            self._write(run, used, count)
+            used += count
+            plan.append((run, count, used - 1))
+        return plan
+
+    def _write(self, run: HostRun, start: int, count: int) -> None:
+        context, chain, end = self._context, run.chain, start + count
+        assert chain.sequence is not None, "an active run has a sequence"
+        context.tokens[start:end] = chain.tokens.view(chain.held, chain.held + count)
+        context.positions[start:end] = np.arange(chain.held, chain.held + count)
+        context.sequences[start:end] = chain.sequence
+        context.wants_logits[start:end] = 0
+        context.wants_logits[end - 1] = run.samples and count == run.pending
+
+    def _make_room(self) -> None:
+        """The batch found no cells: evict, then take from waiting runs, then from the newest active one."""
+        if self._table.evict_one():
+            return
+        for run in self._waiting:
+            if run.chain.sequence is not None:
+                self._table.unseat(run.chain)
+                return
+        newest = self._active[-1]
+        self._table.unseat(newest.chain)
+        if len(self._active) == 1:  # cells >= context, so only a cache smaller than it says gets here
+            self._end(newest, EndReason.LENGTH, "the KV cache is full")
+            return
+        self._active.pop()
+        self._waiting.appendleft(newest)
+        self._is_full = True
+
+    def _advance(self, plan: "list[tuple[HostRun, int, int]]") -> list[Picked]:
+        """The batch is decoded: count it as held, sample where a prompt is complete."""
+        picked: list[Picked] = []
+        for run, count, index in plan:
+            run.chain.held += count
+            if run.pending:
+                continue
+            if not run.samples:
+                self._end(run, EndReason.LENGTH)
+                continue
+            try:
+                picked.append(self._sample(run, index))
+            except GrammarError as error:
+                self._end(run, EndReason.CONSTRAINT, str(error))
+        return picked
+
+    def _sample(self, run: HostRun, index: int) -> Picked:
+        allowed = run.constraint.allowed() if run.constraint is not None else None
+        token, logprob = run.sampler.pick(self._context.logits(index), allowed)
+        run.sampled(token, self._clock())
+        if token in run.stop_tokens:
+            self._end(run, EndReason.STOP)
+        elif run.output_tokens >= run.sampling.max_tokens or len(run.chain.tokens) >= self._context_tokens:
+            self._end(run, EndReason.LENGTH)
+        return run.number, token, logprob
+
+
+def _step_message(picked: list[Picked], ended: list[Ended], decoded: int) -> Step:
+    if not picked:
+        return Step(ended=ended, decoded=decoded)
+    runs = array("I", [number for number, _, _ in picked])
+    tokens = array("I", [token for _, token, _ in picked])
+    logprobs = [logprob for _, _, logprob in picked]
+    return Step(runs.tobytes(), tokens.tobytes(), logprobs if any(logprobs) else None, ended, decoded)

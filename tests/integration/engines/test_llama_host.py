@@ -1,0 +1,209 @@
+"""The engine host as a process: its deaths, its silence, its end, and what a turn costs it."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from tests.support.generating import TIMEOUT_S, assert_same_greedy, begin, finished, generate, greedy
+
+from hotloop.engines.llama import LibraryError, LlamaEngine, ModelFileError
+from hotloop.engines.llama.binding import Model
+from hotloop.seams.engine import EndReason
+from hotloop.session.principal import LOCAL, Tenant
+from hotloop.session.token_log import TokenView
+
+PROMPT = [10, 20, 30, 40, 50]
+
+
+@pytest_asyncio.fixture
+async def engine(random_model: Path) -> AsyncIterator[LlamaEngine]:
+    engine = await LlamaEngine.start(str(random_model), threads=1)
+    yield engine
+    await engine.close()
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+async def test_from_the_second_turn_on_only_new_tokens_are_decoded(engine: LlamaEngine) -> None:
+    handle = engine.open(TokenView.of([]), parent=None, tenant=LOCAL)
+    chain: list[int] = []
+    held = 0
+    for turn in range(4):
+        new = [60 + turn] * 50
+        before = engine.decoded_tokens
+        chain += new
+        outcome = await generate(handle, held, chain[held:], greedy(10))
+        chain += outcome.ids
+        # the last sampled token of the turn before, the new ones, and all sampled ones but the last
+        assert engine.decoded_tokens - before == (1 if turn else 0) + len(new) + 10 - 1
+        held = outcome.usage.held_tokens
+
+
+async def test_a_killed_host_fails_its_runs_and_the_next_turn_works(engine: LlamaEngine) -> None:
+    pid = engine.host_pid
+    assert pid is not None
+    handles = [engine.open(TokenView.of([]), parent=None, tenant=LOCAL) for _ in range(3)]
+    kill = partial(os.kill, pid, signal.SIGKILL)
+    outcomes = [begin(handle, 0, PROMPT, greedy(4000), on_step=kill)[1] for handle in handles]
+    for outcome in outcomes:
+        await finished(outcome)
+        assert outcome.reason is EndReason.UNAVAILABLE
+        assert outcome.calls.count("end") == 1
+    assert (await generate(handles[0], 5, [1], greedy(1))).reason is EndReason.NEEDS_FULL_PROMPT
+    again = engine.open(TokenView.of(PROMPT), parent=None, tenant=LOCAL)
+    outcome = await generate(again, len(PROMPT), [60], greedy(5))
+    assert (outcome.reason, len(outcome.ids)) == (EndReason.LENGTH, 5)
+    assert engine.host_pid not in (None, pid)
+    assert not is_alive(pid)
+
+
+async def test_while_no_host_starts_runs_fail_and_when_one_does_they_work(random_model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    path.symlink_to(random_model)
+    engine = await LlamaEngine.start(str(path), threads=1)
+    pid = engine.host_pid
+    assert pid is not None
+    handle = engine.open(TokenView.of([]), parent=None, tenant=LOCAL)
+    path.unlink()
+    kill = partial(os.kill, pid, signal.SIGKILL)
+    _, outcome = begin(handle, 0, PROMPT, greedy(4000), on_step=kill)
+    assert (await finished(outcome)).reason is EndReason.UNAVAILABLE
+    waiting = engine.open(TokenView.of([]), parent=None, tenant=LOCAL)
+    outcome = await generate(waiting, 0, PROMPT, greedy(1))
+    assert outcome.reason is EndReason.UNAVAILABLE
+    assert "does not start" in outcome.detail
+    path.symlink_to(random_model)  # the next attempt comes later than this line: the loop has not run since
+    again = engine.open(TokenView.of([]), parent=None, tenant=LOCAL)
+    assert (await generate(again, 0, PROMPT, greedy(1))).reason is EndReason.LENGTH
+    await engine.close()
+
+
+async def test_a_host_that_says_nothing_times_its_runs_out_and_is_replaced(random_model: Path) -> None:
+    engine = await LlamaEngine.start(str(random_model), threads=1, watchdog_s=0.5)
+    pid = engine.host_pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    handle = engine.open(TokenView.of([]), parent=None, tenant=LOCAL)
+    outcome = await generate(handle, 0, PROMPT, greedy(5))
+    assert outcome.reason is EndReason.TIMEOUT
+    again = engine.open(TokenView.of([]), parent=None, tenant=LOCAL)
+    outcome = await generate(again, 0, PROMPT, greedy(5))
+    assert (outcome.reason, len(outcome.ids)) == (EndReason.LENGTH, 5)
+    await engine.close()
+    assert not is_alive(pid)
+
+
+async def test_close_leaves_no_process(random_model: Path) -> None:
+    engine = await LlamaEngine.start(str(random_model), threads=1)
+    pid = engine.host_pid
+    assert pid is not None
+    await engine.close()
+    assert not is_alive(pid)
+    handle = engine.open(TokenView.of([]), parent=None, tenant=LOCAL)
+    assert (await generate(handle, 0, PROMPT, greedy(1))).reason is EndReason.UNAVAILABLE
+
+
+async def test_the_host_dies_with_a_server_that_is_killed(random_model: Path) -> None:
+    script = (
+        "import asyncio, sys\n"
+        "from hotloop.engines.llama import LlamaEngine\n"
+        "async def main():\n"
+        "    engine = await LlamaEngine.start(sys.argv[1], threads=1)\n"
+        "    print(engine.host_pid, flush=True)\n"
+        "    await asyncio.Event().wait()\n"
+        "asyncio.run(main())\n"
+    )
+    server = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", script, str(random_model), stdout=asyncio.subprocess.PIPE
+    )
+    assert server.stdout is not None
+    host_pid = int(await asyncio.wait_for(server.stdout.readline(), TIMEOUT_S))
+    descriptor = os.pidfd_open(host_pid) if sys.platform == "linux" else None
+    server.kill()
+    await server.wait()
+    if descriptor is None:
+        pytest.skip("waiting for a process that is not a child needs Linux")
+    gone = asyncio.Event()
+    asyncio.get_running_loop().add_reader(descriptor, gone.set)
+    await asyncio.wait_for(gone.wait(), TIMEOUT_S)
+    asyncio.get_running_loop().remove_reader(descriptor)
+    os.close(descriptor)
+
+
+async def test_signals_to_the_whole_group_do_not_stop_the_host(engine: LlamaEngine) -> None:
+    pid = engine.host_pid
+    assert pid is not None
+    for group_signal in (signal.SIGINT, signal.SIGTERM):
+        os.kill(pid, group_signal)
+    handle = engine.open(TokenView.of([]), parent=None, tenant=LOCAL)
+    assert (await generate(handle, 0, PROMPT, greedy(3))).reason is EndReason.LENGTH
+    assert engine.host_pid == pid
+
+
+async def test_a_model_that_cannot_be_loaded_is_named_with_the_reason(random_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match="no such file"):
+        await LlamaEngine.start(str(tmp_path / "none.gguf"))
+    cut = tmp_path / "cut.gguf"
+    cut.write_bytes(random_model.read_bytes()[:-1000])  # noqa: ASYNC240  # half a megabyte, in a test
+    with pytest.raises(ModelFileError, match="truncated or damaged") as caught:
+        await LlamaEngine.start(str(cut))
+    assert caught.value.path == str(cut)
+
+
+async def test_a_library_that_cannot_be_driven_is_one_clear_error(
+    random_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "libllama.so"
+    other.write_bytes(b"not an object")
+    monkeypatch.setenv("LIBLLAMA", str(other))
+    with pytest.raises(LibraryError, match="cannot use"):
+        await LlamaEngine.start(str(random_model))
+
+
+async def test_options_out_of_bounds_are_refused_by_name(random_model: Path) -> None:
+    with pytest.raises(ValueError, match="sequences must be from 1 to 256"):
+        await LlamaEngine.start(str(random_model), sequences=257)
+    with pytest.raises(ValueError, match="kv_cells"):
+        await LlamaEngine.start(str(random_model), context_tokens=512, kv_cells=256)
+
+
+async def test_a_small_cache_serves_more_chains_than_it_holds(random_model: Path) -> None:
+    engine = await LlamaEngine.start(str(random_model), threads=1, context_tokens=200, kv_cells=512, sequences=4)
+    try:
+        assert engine.context_tokens == 200
+        handles = [engine.open(TokenView.of([]), parent=None, tenant=LOCAL) for _ in range(6)]
+        outcomes = await asyncio.gather(
+            *(generate(handle, 0, [number] * 60, greedy(120)) for number, handle in enumerate(handles))
+        )
+        for number, outcome in enumerate(outcomes):
+            alone = engine.open(TokenView.of([]), parent=None, tenant=Tenant(f"alone {number}"))
+            assert_same_greedy(await generate(alone, 0, [number] * 60, greedy(120, top_logprobs=2)), outcome)
+    finally:
+        await engine.close()
+
+
+async def test_the_largest_number_of_sequences_works(random_model: Path) -> None:
+    engine = await LlamaEngine.start(str(random_model), threads=1, sequences=256)
+    handle = engine.open(TokenView.of([]), parent=None, tenant=LOCAL)
+    assert (await generate(handle, 0, PROMPT, greedy(3))).reason is EndReason.LENGTH
+    await engine.close()
+
+
+def test_the_vocabulary_can_be_loaded_beside_the_model(random_model: Path) -> None:
+    model, vocabulary = Model(str(random_model)), Model(str(random_model), vocabulary_only=True)
+    assert model.vocabulary_size == vocabulary.vocabulary_size
+    assert model.trained_context == vocabulary.trained_context == 4096
+    model.close()
+    vocabulary.close()

@@ -1,0 +1,331 @@
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.support.fake_context import FakeContext, continuation
+
+from hotloop.engines.llama.grammar import ConstraintRun, GrammarError
+from hotloop.engines.llama.messages import Abort, Close, Ended, Generate, Open
+from hotloop.engines.llama.runs import HostRun
+from hotloop.engines.llama.scheduler import BATCH_TOKENS, Scheduler
+from hotloop.seams.engine import Constraint, EndReason, Sampling
+
+CONTEXT_TOKENS = 200
+MOST_STEPS = 5000
+
+
+def id_bytes(ids: Sequence[int]) -> bytes:
+    return array("I", ids).tobytes()
+
+
+@dataclass
+class Host:
+    """A scheduler over a fake context, and all that it said."""
+
+    sequences: int = 4
+    cells: int = 1000
+    context_tokens: int = CONTEXT_TOKENS
+    can_rewind: bool = True
+    ids: dict[int, list[int]] = field(default_factory=dict[int, list[int]])
+    ended: dict[int, Ended] = field(default_factory=dict[int, Ended])
+    compiling: list[HostRun] = field(default_factory=list[HostRun])
+    runs: int = 0
+
+    def __post_init__(self) -> None:
+        self.context = FakeContext(self.cells, can_rewind=self.can_rewind)
+        self.scheduler = Scheduler(
+            self.context,
+            sequences=self.sequences,
+            context_tokens=self.context_tokens,
+            can_rewind=self.can_rewind,
+            clock=lambda: 0.0,
+            compile_constraint=lambda run, _constraint: self.compiling.append(run),
+        )
+
+    def open(self, handle: int, tokens: Sequence[int] = (), tenant: str = "t") -> None:
+        self.scheduler.receive(Open(handle, tenant, id_bytes(tokens)))
+
+    def close(self, handle: int) -> None:
+        self.scheduler.receive(Close(handle))
+
+    def submit(
+        self, handle: int, keep: int, new: Sequence[int], max_tokens: int = 3, constraint: Constraint | None = None
+    ) -> int:
+        self.runs += 1
+        sampling = Sampling(max_tokens=max_tokens, temperature=0.0)
+        self.scheduler.receive(Generate(handle, self.runs, keep, id_bytes(new), sampling, constraint))
+        self.ids[self.runs] = []
+        return self.runs
+
+    def step(self) -> None:
+        step = self.scheduler.step()
+        for run, token in zip(array("I", step.runs), array("I", step.tokens), strict=True):
+            assert run not in self.ended, "a token after the end"
+            self.ids[run].append(token)
+        for ended in step.ended:
+            assert ended.run not in self.ended, "a second end"
+            self.ended[ended.run] = ended
+
+    def finish(self) -> None:
+        for _ in range(MOST_STEPS):
+            if not self.scheduler.has_work:
+                return
+            self.step()
+        raise AssertionError("the scheduler turns round and round")
+
+    def run(self, handle: int, keep: int, new: Sequence[int], max_tokens: int = 3) -> Ended:
+        run = self.submit(handle, keep, new, max_tokens)
+        self.finish()
+        return self.ended[run]
+
+
+def test_output_is_the_models_and_only_new_tokens_are_decoded() -> None:
+    host = Host()
+    host.open(1)
+    first = host.run(1, 0, [1, 2, 3], 4)
+    assert host.ids[1] == continuation([1, 2, 3], 4)
+    assert (first.reason, first.usage.held_tokens) == (EndReason.LENGTH, 6)  # the last sampled token has no KV
+    decoded = host.context.decoded
+    chain = [1, 2, 3, *host.ids[1]]
+    second = host.run(1, 6, [chain[6], 8, 9], 4)
+    assert host.ids[2] == continuation([*chain, 8, 9], 4)
+    assert second.usage.cached_tokens == 6
+    assert host.context.decoded - decoded == 3 + 3
+
+
+def test_the_handle_knows_its_last_sampled_token_though_it_holds_no_kv_of_it() -> None:
+    host = Host()
+    host.open(1)
+    host.run(1, 0, [1, 2, 3], 2)
+    host.run(1, 5, [8], 2)
+    assert host.ids[2] == continuation([1, 2, 3, *host.ids[1], 8], 2)
+
+
+def test_decoding_goes_on_while_a_long_prompt_is_prefilled_in_chunks() -> None:
+    host = Host(cells=5000, context_tokens=3000)
+    host.open(1)
+    host.open(2)
+    short = host.submit(1, 0, [1, 2], 100)
+    host.step()
+    host.submit(2, 0, [7] * (3 * BATCH_TOKENS), 1)
+    for done in range(1, 4):
+        host.step()
+        assert len(host.ids[short]) == done + 1
+    assert host.ids[2] == []
+    host.step()
+    assert len(host.ids[2]) == 1
+
+
+def test_an_abort_between_chunks_keeps_what_was_computed() -> None:
+    host = Host(cells=5000, context_tokens=3000)
+    host.open(1)
+    run = host.submit(1, 0, [7] * 2000, 1)
+    host.step()
+    host.scheduler.receive(Abort(run))
+    host.finish()
+    assert (host.ended[run].reason, host.ended[run].usage.held_tokens) == (EndReason.ABORTED, BATCH_TOKENS)
+    assert host.run(1, BATCH_TOKENS, [7], 1).usage.cached_tokens == BATCH_TOKENS
+
+
+def test_an_abort_of_a_run_that_is_over_is_nothing() -> None:
+    host = Host()
+    host.open(1)
+    run = host.submit(1, 0, [7], 1)
+    host.finish()
+    host.scheduler.receive(Abort(run))
+    assert not host.scheduler.has_work
+
+
+def test_the_context_ends_a_run_when_it_is_full() -> None:
+    host = Host(context_tokens=10)
+    host.open(1)
+    assert host.run(1, 0, [1] * 8, 50).usage.output_tokens == 2
+    assert host.run(1, 0, [1] * 10, 1).reason is EndReason.LENGTH
+    assert host.ids[2] == []
+    assert host.run(1, 0, [1] * 10, 0).usage.held_tokens == 10
+
+
+def test_without_a_free_sequence_the_least_recently_used_open_handle_is_lost_and_says_so() -> None:
+    host = Host(sequences=2)
+    for handle in (1, 2, 3):
+        host.open(handle)
+        host.run(handle, 0, [handle] * 5)
+    assert host.run(1, 5, [9]).reason is EndReason.NEEDS_FULL_PROMPT
+    assert host.run(2, 5, [9]).usage.cached_tokens == 5
+
+
+def test_idle_chains_go_before_open_handles() -> None:
+    host = Host(sequences=2)
+    host.open(1)
+    host.run(1, 0, [1] * 5)
+    host.open(2)
+    host.run(2, 0, [2] * 5)
+    host.close(2)
+    host.open(3)
+    host.run(3, 0, [3] * 5)
+    assert host.run(1, 5, [9]).usage.cached_tokens == 5
+
+
+def test_more_runs_than_sequences_wait_their_turn() -> None:
+    host = Host(sequences=2)
+    runs: list[int] = []
+    for handle in range(1, 7):
+        host.open(handle)
+        runs.append(host.submit(handle, 0, [handle], 5))
+    host.finish()
+    assert [host.ids[run] for run in runs] == [continuation([handle], 5) for handle in range(1, 7)]
+
+
+def test_runs_that_fit_only_one_at_a_time_all_finish() -> None:
+    host = Host(sequences=4, cells=60, context_tokens=50)
+    prompts = {handle: [handle] * 20 for handle in range(1, 5)}
+    for handle, prompt in prompts.items():
+        host.open(handle)
+        host.submit(handle, 0, prompt, 25)
+    host.finish()
+    assert [host.ids[run] for run in range(1, 5)] == [continuation(prompt, 25) for prompt in prompts.values()]
+    assert host.context.decoded < 2 * 4 * 45  # what was preempted waits until there is room, it does not try each step
+
+
+def test_a_run_that_has_a_sequence_passes_one_that_waits_for_it() -> None:
+    host = Host(sequences=1)
+    host.open(1)
+    host.run(1, 0, [1, 2, 3])
+    host.open(2)
+    runs = host.submit(2, 0, [5], 2), host.submit(1, 3, [4], 2)
+    host.finish()
+    assert [host.ids[run] for run in runs] == [continuation([5], 2), continuation([1, 2, 3, 4], 2)]
+
+
+def test_a_full_resend_takes_the_idle_chain_over() -> None:
+    host = Host(sequences=2)
+    history = list(range(40))
+    for turn in range(5):
+        host.open(turn)
+        ended = host.run(turn, 0, history)
+        host.close(turn)
+        assert ended.usage.cached_tokens == (len(history) - 4 if turn else 0)  # the last sampled token and 3 new ones
+        history += [*host.ids[host.runs], 7, 7, 7]
+
+
+def test_prefixes_are_shared_within_a_tenant_only() -> None:
+    host = Host()
+    host.open(1, tenant="a")
+    host.run(1, 0, [1, 2, 3, 4])
+    host.open(2, tenant="b")
+    host.open(3, tenant="a")
+    assert host.run(2, 0, [1, 2, 3, 4, 5]).usage.cached_tokens == 0
+    assert host.run(3, 0, [1, 2, 3, 4, 5]).usage.cached_tokens == 4
+
+
+def test_a_memory_that_cannot_rewind_is_filled_again() -> None:
+    host = Host(can_rewind=False)
+    host.open(1)
+    host.run(1, 0, [1, 2, 3], 4)
+    ended = host.run(1, 2, [9], 4)
+    assert host.ids[2] == continuation([1, 2, 9], 4)
+    assert ended.usage.cached_tokens == 0
+    host.open(2)
+    host.run(2, 0, [1, 2, 9, *host.ids[2], 5], 4)
+    assert host.ids[3] == continuation([1, 2, 9, *host.ids[2], 5], 4)
+
+
+def test_a_run_waits_for_its_grammar_and_ends_if_there_is_none() -> None:
+    host = Host()
+    host.open(1)
+    run = host.submit(1, 0, [1], 3, Constraint("start: x"))
+    assert not host.scheduler.has_work
+    host.scheduler.constraint_ready(host.compiling[0], GrammarError("no rule x"))
+    host.finish()
+    assert (host.ended[run].reason, host.ended[run].detail) == (EndReason.CONSTRAINT, "no rule x")
+
+
+def test_a_run_aborted_while_its_grammar_compiles_ends_once() -> None:
+    host = Host()
+    host.open(1)
+    run = host.submit(1, 0, [1], 3, Constraint("start: x"))
+    host.scheduler.receive(Abort(run))
+    answer: ConstraintRun | GrammarError = GrammarError("late")
+    host.scheduler.constraint_ready(host.compiling[0], answer)
+    host.finish()
+    assert host.ended[run].reason is EndReason.ABORTED
+
+
+GENERATE = st.tuples(st.just("generate"), st.integers(0, 4), st.integers(0, 30), st.integers(0, 12))
+ACTIONS = st.one_of(
+    GENERATE,
+    GENERATE,
+    st.tuples(st.just("abort"), st.integers(0, 4), st.just(0), st.just(0)),
+    st.tuples(st.just("reopen"), st.integers(0, 4), st.integers(0, 30), st.just(0)),
+    st.tuples(st.just("step"), st.integers(1, 8), st.just(0), st.just(0)),
+)
+
+
+@dataclass
+class Server:
+    """The other side: five chains, what each was told, and what is running."""
+
+    host: Host
+    opened: int = 0
+    handles: dict[int, int] = field(default_factory=dict[int, int])
+    chains: dict[int, list[int]] = field(default_factory=dict[int, list[int]])
+    running: dict[int, int] = field(default_factory=dict[int, int])
+    prompts: dict[int, list[int]] = field(default_factory=dict[int, list[int]])
+
+    def reopen(self, slot: int, tokens: list[int]) -> None:
+        if slot in self.handles:
+            self.host.close(self.handles[slot])
+        self.opened += 1
+        self.handles[slot], self.chains[slot] = self.opened, tokens
+        self.running.pop(slot, None)
+        self.host.open(self.opened, tokens)
+
+    def generate(self, slot: int, keep: int, tokens: int) -> None:
+        if slot in self.running:
+            return
+        keep = min(keep, len(self.chains[slot]))
+        new = [tokens % 3] * (tokens + 1)
+        run = self.host.submit(self.handles[slot], keep, new, tokens)
+        self.running[slot] = run
+        self.prompts[run] = [*self.chains[slot][:keep], *new]
+
+    def settle(self) -> None:
+        for slot, run in list(self.running.items()):
+            if run in self.host.ended:
+                del self.running[slot]
+                self.chains[slot] = [*self.prompts[run], *self.host.ids[run]]
+                if self.host.ended[run].reason is EndReason.NEEDS_FULL_PROMPT:
+                    self.reopen(slot, self.prompts[run])
+
+
+@pytest.mark.parametrize("can_rewind", [True, False])
+@settings(deadline=None)
+@given(sequences=st.integers(1, 4), cells=st.integers(40, 70), actions=st.lists(ACTIONS, min_size=10, max_size=60))
+def test_whatever_happens_every_run_ends_once_with_the_models_own_output(
+    can_rewind: bool, sequences: int, cells: int, actions: list[tuple[str, int, int, int]]
+) -> None:
+    host = Host(sequences=sequences, cells=cells, context_tokens=40, can_rewind=can_rewind)
+    server = Server(host)
+    for slot in range(5):
+        server.reopen(slot, [])
+    for kind, number, length, tokens in actions:
+        match kind:
+            case "step":
+                for _ in range(number if host.scheduler.has_work else 0):
+                    host.step()
+            case "abort":
+                if number in server.running:
+                    host.scheduler.receive(Abort(server.running[number]))
+            case "reopen":
+                server.reopen(number, [token % 3 for token in range(length)])
+            case _:
+                server.generate(number, length, tokens)
+        server.settle()
+    host.finish()
+    assert set(host.ended) == set(host.ids)
+    for run, prompt in server.prompts.items():
+        assert host.ids[run] == continuation(prompt, len(host.ids[run]))
+        assert host.ended[run].usage.held_tokens <= len(prompt) + len(host.ids[run])
