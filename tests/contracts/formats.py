@@ -43,7 +43,7 @@ def _qwen(
 
 _QWEN25_SPECIALS = tuple(special for special in QWEN_SPECIALS if "think" not in special and "response" not in special)
 _BARE_SPECIALS = ("<|im_start|>", "<|im_end|>")
-_BRIEF = PromptContext("Be brief. <|im_end|>", TOOLS)
+_BRIEF = PromptContext("Be brief.", TOOLS)
 
 CASES = [
     _qwen("chatml", "chatml", _BRIEF),

@@ -2,6 +2,7 @@
 
 from array import array
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -65,6 +66,14 @@ class Chain:
         assert list(extension.checkpoints) == sorted(extension.checkpoints)
 
     @property
+    def ends_in_answer(self) -> bool:
+        match self.items[-1:]:
+            case [FunctionCall() | CustomToolCall() | Reasoning() | Message(role="assistant")]:
+                return True
+            case _:
+                return False
+
+    @property
     def text(self) -> str:
         return self.tokenizer.decode(self.tokens)
 
@@ -119,6 +128,8 @@ def test_the_chain_reads_like_a_full_render_after_any_turns(case: FormatCase, da
         if kind == "input":
             chain.give(items)
         else:
+            if chain.ends_in_answer:  # two answers without input between them stay two messages
+                chain.give([Message(role="user", content="go on")])
             chain.answer(_as_offered(items, case))
         assert chain.text == case.render(chain.items)
         assert chain.prompt_text == case.render(chain.items, generate=True)
@@ -202,6 +213,8 @@ def test_nothing_a_user_writes_becomes_a_control_token(case: FormatCase, data: s
         target.give([Message(role="user", content="x" + content), Message(role="developer", content=content)])
         target.give([FunctionCall(call_id="1", name="shell", arguments=f'"{content}"')])
         target.give([FunctionCallOutput(call_id="1", output=content)])
+        start = target.format.begin(replace(case.context, instructions=content))
+        target.tokens.extend(start.tokens)
     count = [sum(token in specials for token in one.tokens) for one in (chain, quiet)]
     assert count[0] == count[1]
 

@@ -156,7 +156,7 @@ class CallReader:
             self._read = CallReader._in_value_string
         elif character in "{[":
             self._depth += 1
-        elif character in "}]":
+        else:
             self._depth -= 1
             if self._depth == 0:
                 self._read = CallReader._after_value
@@ -206,7 +206,8 @@ class CallReader:
         if not is_closed:
             return stop, None
         try:
-            return stop, str(json.loads("".join(self._text)))
+            value = str(json.loads("".join(self._text)))
+            return stop, value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         except ValueError:
             return stop, ""
 

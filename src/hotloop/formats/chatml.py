@@ -11,6 +11,7 @@ Where it differs from the published templates, on purpose:
 * A first developer message stays a message of its own behind the instructions.
 * Item types that are carried but not interpreted become a system message holding their JSON.
 * The spelling of a control token inside any content stays text.
+* Two answers with no input between them stay two messages in the chain; written in full they may be one.
 """
 
 from array import array

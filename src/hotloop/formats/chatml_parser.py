@@ -287,8 +287,8 @@ class ChatMLParser:
             return
         self._call = None
         self._read = ChatMLParser._read_after_call
-        if held:
-            call.junk(held)
+        if held and not call.reader.arguments_are_whole:
+            call.junk(held)  # else it is the start of an end marker, and says nothing
         self._stream.add(call.finish(ended=ended))
         if not (ended or call.reader.is_over):
             return  # `finish` closes the item as incomplete

@@ -8,13 +8,11 @@ made up without one, follows the turn's rules by construction.
 
 from array import array
 from collections import OrderedDict
-from collections.abc import Sequence
 
 from hotloop.engines.scripted.kv import KvPool, common_prefix
-from hotloop.engines.scripted.play import Director, Performance, Place, place_of
+from hotloop.engines.scripted.play import Director, Performance, Place, Scene, place_of
 from hotloop.engines.scripted.run import ScriptedRun
 from hotloop.engines.scripted.script import Script
-from hotloop.protocol.items import CustomToolCall, FunctionCall, Item, Message, Reasoning, text_of
 from hotloop.seams.engine import (
     Constraint,
     EndCallback,
@@ -24,12 +22,12 @@ from hotloop.seams.engine import (
     StepCallback,
 )
 from hotloop.seams.format import Format
-from hotloop.seams.prompt import PromptContext, TurnView
+from hotloop.seams.prompt import TurnView
 from hotloop.seams.tokenizer import Tokenizer
 from hotloop.session.principal import Tenant
 from hotloop.session.token_log import TokenView
 
-_ENCODED_TURNS_KEPT = 256
+_PREPARED_TURNS_KEPT = 256
 
 
 class ScriptedEngine:
@@ -61,8 +59,8 @@ class ScriptedEngine:
         self._director = Director(script)
         self._format = format
         self._context_tokens = context_tokens
-        self._encoded: OrderedDict[object, array[int]] = OrderedDict()
-        self._failures: dict[tuple[int, int], int] = {}
+        self._prepared: OrderedDict[object, tuple[Performance, array[int]]] = OrderedDict()
+        self._failures: dict[tuple[int, int], int] = {}  # by conversation and turn
 
     @property
     def name(self) -> str:
@@ -96,18 +94,31 @@ class ScriptedEngine:
 
     def perform(self, place: Place, turn: TurnView) -> "tuple[Performance, array[int]]":
         """What a turn plays, and its tokens."""
-        performance = self._director.perform(place, turn)
+        scene = self._director.find(place)
+        if not turn.context.digest or self._director.looks_back(scene):
+            return self._prepare(scene, turn)
+        key = (scene, turn.context.digest, turn.rules)
+        prepared = self._prepared.get(key)
+        if prepared is None:
+            prepared = self._prepared[key] = self._prepare(scene, turn)
+            if len(self._prepared) > _PREPARED_TURNS_KEPT:
+                self._prepared.popitem(last=False)
+        return prepared
+
+    def _prepare(self, scene: Scene | None, turn: TurnView) -> "tuple[Performance, array[int]]":
+        performance = self._director.perform(scene, turn)
         if performance.problem:
             return performance, array("I")
-        return performance, self._encode(turn.context, performance.items)
+        return performance, self._format.encode_items(turn.context, performance.items)
 
     def fails_now(self, performance: Performance) -> bool:
         """The turn's failure is due; counts it."""
-        fail = performance.fail
-        if fail is None:
+        fail, scene = performance.fail, performance.scene
+        if fail is None or scene is None:
             return False
-        played = self._failures.get(performance.turn_id, 0)
-        self._failures[performance.turn_id] = played + 1
+        turn = (scene.conversation, scene.turn)
+        played = self._failures.get(turn, 0)
+        self._failures[turn] = played + 1
         return fail.times is None or played < fail.times
 
     def die(self) -> None:
@@ -117,30 +128,6 @@ class ScriptedEngine:
             handle.lose()
         for run in list(self.runs):
             run.end(EndReason.UNAVAILABLE, "the scripted engine host died")
-
-    def _encode(self, context: PromptContext, items: Sequence[Item]) -> "array[int]":
-        # What items encode to depends on the context only through how much the model thinks.
-        key = (context.reasoning_effort, tuple(_content(item) for item in items))
-        ids = self._encoded.get(key)
-        if ids is None:
-            ids = self._encoded[key] = self._format.encode_items(context, items)
-            if len(self._encoded) > _ENCODED_TURNS_KEPT:
-                self._encoded.popitem(last=False)
-        return ids
-
-
-def _content(item: Item) -> tuple[str, ...]:
-    match item:
-        case Message():
-            return ("message", text_of(item.content))
-        case Reasoning():
-            return ("reasoning", text_of(item.content or []))
-        case FunctionCall():
-            return ("function", item.name, item.arguments)
-        case CustomToolCall():
-            return ("custom", item.name, item.input)
-        case _:
-            raise AssertionError("a script says nothing else")
 
 
 class ScriptedHandle:

@@ -45,6 +45,15 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class Scene:
+    """A turn of the script, by index; `answered` of its calls have their outputs already."""
+
+    conversation: int
+    turn: int
+    answered: int
+
+
+@dataclass(frozen=True, slots=True)
 class Performance:
     """What one turn does. `problem` replaces it all: the turn cannot be played, and why."""
 
@@ -54,7 +63,7 @@ class Performance:
     fail: Fail | None = None
     lose_kv: bool = False
     problem: str = ""
-    turn_id: tuple[int, int] = (-1, -1)  # conversation and turn in the script
+    scene: Scene | None = None
 
 
 def place_of(items: ItemLog, known: Place | None = None) -> Place:
@@ -82,57 +91,60 @@ class Director:
         self._script = script
         self._patterns = [re.compile(conversation.match) for conversation in script.scripts]
 
-    def perform(self, place: Place, turn: TurnView) -> Performance:
-        """The performance for a turn, whatever its rules and tools are."""
-        found = self._find(place)
-        stage = _Stage(turn.context, turn.rules)
-        if found is None:
-            return Performance(stage.items(_SILENT, [], self._script.otherwise), self._script.pace)
-        number, turn_number, answered = found
-        conversation = self._script.scripts[number]
-        scene = conversation.turns[turn_number]
-        problem = _unmet(conversation, scene, turn)
-        calls: list[Item] = []
-        if not problem:
-            calls, problem = stage.calls(scene, answered)
-        if problem:
-            return Performance(
-                problem=f"scripts[{number}].turns[{turn_number}]: {problem}", turn_id=(number, turn_number)
-            )
-        return Performance(
-            stage.items(scene, calls, self._script.otherwise),
-            scene.pace or self._script.pace,
-            scene.delay,
-            scene.fail,
-            scene.lose_kv,
-            turn_id=(number, turn_number),
-        )
-
-    def _find(self, place: Place) -> tuple[int, int, int] | None:
-        """Conversation, turn, and how many of the turn's calls are answered already."""
+    def find(self, place: Place) -> Scene | None:
+        """What is due at this place; None if no script matches or its turns are used up."""
         for number, pattern in enumerate(self._patterns):
             if pattern.search(place.question):
-                return _turn_after(number, self._script.scripts[number], place.outputs)
+                return _scene_after(number, self._script.scripts[number], place.outputs)
         return None
 
+    def looks_back(self, scene: Scene | None) -> bool:
+        """The scene depends on the history too, not on its place, the tools and the rules alone."""
+        if scene is None:
+            return False
+        conversation = self._script.scripts[scene.conversation]
+        return bool(conversation.requires_history or conversation.turns[scene.turn].requires_history)
 
-def _turn_after(number: int, conversation: Conversation, outputs: int) -> tuple[int, int, int] | None:
+    def perform(self, scene: Scene | None, turn: TurnView) -> Performance:
+        """The performance of a scene, as the request's tools and rules allow it."""
+        stage = _Stage(turn.context, turn.rules)
+        if scene is None:
+            return Performance(stage.items(_SILENT, [], self._script.otherwise), self._script.pace)
+        conversation = self._script.scripts[scene.conversation]
+        played = conversation.turns[scene.turn]
+        problem = _unmet(conversation, played, turn)
+        calls: list[Item] = []
+        if not problem:
+            calls, problem = stage.calls(played, scene.answered)
+        if problem:
+            return Performance(problem=f"scripts[{scene.conversation}].turns[{scene.turn}]: {problem}", scene=scene)
+        return Performance(
+            stage.items(played, calls, self._script.otherwise),
+            played.pace or self._script.pace,
+            played.delay,
+            played.fail,
+            played.lose_kv,
+            scene=scene,
+        )
+
+
+def _scene_after(number: int, conversation: Conversation, outputs: int) -> Scene | None:
     last = len(conversation.turns) - 1
     for index, turn in enumerate(conversation.turns):
         calls = len(turn.all_calls)
         # A turn with several calls is behind us only when all of them are answered.
         if outputs < calls or (outputs == 0 and index == last):
-            return number, index, outputs
+            return Scene(number, index, outputs)
         outputs -= calls
     return None
 
 
-def _unmet(conversation: Conversation, scene: Turn, turn: TurnView) -> str:
+def _unmet(conversation: Conversation, played: Turn, turn: TurnView) -> str:
     offered = {tool.name for tool in turn.context.tools if not isinstance(tool, HostedTool)}
-    for name in [*_listed(conversation.requires_tool), *_listed(scene.requires_tool)]:
+    for name in [*_listed(conversation.requires_tool), *_listed(played.requires_tool)]:
         if name not in offered:
             return f"the tool '{name}' is required, and the request does not offer it"
-    texts = [*_listed(conversation.requires_history), *_listed(scene.requires_history)]
+    texts = [*_listed(conversation.requires_history), *_listed(played.requires_history)]
     if texts:
         history = _texts_besides_question(turn.items)
         history.append(turn.context.instructions or "")
@@ -185,10 +197,10 @@ class _Stage:
             if rules.choice != "none" and (rules.allowed is None or name in rules.allowed)
         }
 
-    def calls(self, scene: Turn, answered: int) -> tuple[list[Item], str]:
-        """The scene's calls that are not answered yet, as the rules allow them; or why they cannot be made."""
+    def calls(self, played: Turn, answered: int) -> tuple[list[Item], str]:
+        """The turn's calls that are not answered yet, as the rules allow them; or why they cannot be made."""
         calls: list[Item] = []
-        for choice in scene.all_calls[answered:]:
+        for choice in played.all_calls[answered:]:
             if not any(call.name in self._offered for call in choice):
                 names = ", ".join(f"'{call.name}'" for call in choice)
                 return [], f"a call of {names} is due, and the request offers none of them"
@@ -197,15 +209,15 @@ class _Stage:
                 calls.append(_call_item(chosen, self._allowed[chosen.name]))
         return calls, ""
 
-    def items(self, scene: Turn, calls: Sequence[Item], otherwise: str) -> tuple[Item, ...]:
+    def items(self, played: Turn, calls: Sequence[Item], otherwise: str) -> tuple[Item, ...]:
         """Reasoning, text and calls, with whatever the rules demand beyond the script."""
-        items: list[Item] = [Reasoning(content=[ReasoningText(text=scene.reasoning)])] if scene.reasoning else []
+        items: list[Item] = [Reasoning(content=[ReasoningText(text=played.reasoning)])] if played.reasoning else []
         if not calls and self._rules.choice in ("required", "named") and self._allowed:
             calls = [_example_call(next(iter(self._allowed.values())))]
-        text = scene.text
+        text = played.text
         if self._rules.text_schema is not None:
             text = "" if calls else _json_text(text, self._rules.text_schema)
-        elif not calls and not text and (not scene.reasoning or scene.all_calls):
+        elif not calls and not text and (not played.reasoning or played.all_calls):
             text = otherwise
         if self._rules.choice in ("required", "named"):
             text = "" if calls else text

@@ -57,10 +57,12 @@ class ScriptedRun:
     def start(self, keep: int, new: "array[int]", performance: Performance, output: "array[int]") -> None:
         """Rewind the handle to `keep`, then prefill `new` and play after the delay."""
         handle = self._handle
-        if keep < len(handle.ids):
-            del handle.ids[keep:]
+        del handle.ids[keep:]
         self._cached = handle.held = min(handle.held, keep)
         self._prompt = keep + len(new)
+        if self._prompt > self._engine.context_tokens:
+            self.schedule_end(EndReason.LENGTH, f"the prompt of {self._prompt} tokens does not fit the context")
+            return
         self._new = new[:]
         self._performance = performance
         self._output, self._last = self._cut(output)
@@ -134,8 +136,6 @@ class ScriptedRun:
     def _take_in(self, ids: "array[int]") -> None:
         # Like a real engine: the KV of a sampled token is computed when the next one is decoded.
         handle = self._handle
-        if handle.is_closed:
-            return
         handle.ids.extend(ids)
         handle.held = len(handle.ids) - 1
 

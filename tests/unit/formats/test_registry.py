@@ -1,0 +1,40 @@
+import pytest
+from tests.support.toy_tokenizer import ToyTokenizer
+
+from hotloop.formats import FAMILIES, UnknownFormat, family_of, format_for_template, format_named
+from hotloop.formats.registry import QWEN_SYSTEM
+
+CALLS = '<|im_start|> <tool_response> \'<tool_call>\\n{"name": "\''
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_every_family_is_found_by_its_name(family: str) -> None:
+    assert format_named(family, ToyTokenizer()).name == family
+
+
+@pytest.mark.parametrize(
+    ("template", "family"),
+    [
+        (CALLS, "chatml"),
+        (CALLS.replace('"', '\\"'), "chatml"),
+        (CALLS + QWEN_SYSTEM, "qwen2.5"),
+        (CALLS + "enable_thinking reasoning_content </think>", "qwen3"),
+        (CALLS + "'<think>\\n' reasoning_content", None),
+        (CALLS + "<function=", None),
+        ("<|im_start|>{{ message.role }}", None),
+        ("[INST]", None),
+    ],
+)
+def test_a_template_is_known_by_the_markers_it_writes(template: str, family: str | None) -> None:
+    assert family_of(template) == family
+
+
+def test_a_known_template_gives_its_format() -> None:
+    assert format_for_template(CALLS, ToyTokenizer()).name == "chatml"
+
+
+def test_what_is_not_known_names_what_is() -> None:
+    with pytest.raises(UnknownFormat, match=r"'gpt'; known are chatml, qwen2\.5, qwen3"):
+        format_named("gpt", ToyTokenizer())
+    with pytest.raises(UnknownFormat, match=r"chat template .* known are chatml, qwen2\.5, qwen3"):
+        format_for_template("[INST]", ToyTokenizer())
