@@ -4,12 +4,13 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from typing import Any
 
 import httpx
 import pytest
 from tests.integration.server.test_websocket import REFUSED
-from tests.support.event_order import check_order
+from tests.support.event_order import check_response_events
 from tests.support.live_server import LiveServer, live_server
 from tests.support.scripted_model import LOOK_UP, scripted_model
 
@@ -59,7 +60,7 @@ async def test_a_stream_has_the_same_events_as_a_socket_and_ends_with_done() -> 
         answer = await create(client, input="think", stream=True)
         assert answer.headers["content-type"].startswith("text/event-stream")
         events = events_of(answer.text)
-        check_order(events)
+        check_response_events(events)
         assert events[-1]["type"] == "response.completed"
         assert "stream_id" not in events[0]
 
@@ -97,7 +98,7 @@ async def test_a_full_history_finds_the_kv_of_the_turn_before() -> None:
                 if item["type"] == "function_call"
             ]
         assert text_of(done) == "Both are known."
-        for before, after in zip(usages, usages[1:], strict=False):
+        for before, after in pairwise(usages):
             assert after["input_tokens_details"]["cached_tokens"] >= before["input_tokens"]
 
 
@@ -110,7 +111,7 @@ async def test_a_refused_request_gets_its_status_and_code(
     fields: dict[str, Any], code: str, status: int, param: str | None
 ) -> None:
     async with served() as (_, client):
-        answer = await create(client, **fields)
+        answer = await create(client, **{"input": "hello", **fields})
         assert answer.status_code == status
         error = answer.json()["error"]
         assert (error["code"], error["param"]) == (code, param)
@@ -122,7 +123,7 @@ async def test_an_engine_failure_is_a_5xx_without_a_stream_and_response_failed_w
     async with served() as (_, client):
         assert (await create(client, input=word)).status_code == status
         events = events_of((await create(client, input=word, stream=True)).text)
-        check_order(events)
+        check_response_events(events)
         assert events[-1]["type"] == "response.failed"
 
 

@@ -4,10 +4,11 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from typing import Any
 
 import pytest
-from tests.support.event_order import check_order
+from tests.support.event_order import check_response_events
 from tests.support.live_server import LiveServer, Socket, calls, final_response, live_server, open_socket, output_text
 from tests.support.scripted_model import LOOK_UP, scripted_model
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -30,14 +31,14 @@ async def connected(**settings: Any) -> AsyncIterator[tuple[LiveServer, Socket]]
 async def works(socket: Socket, **fields: Any) -> None:
     """The connection still serves."""
     events = await socket.turn(input="hello", **fields)
-    check_order(events, stream_id=fields.get("stream_id"))
+    check_response_events(events, lane=fields.get("stream_id"))
     assert output_text(events).startswith("Hello yourself")
 
 
 async def test_a_turn_streams_in_order_and_ends_completed() -> None:
     async with connected() as (_, socket):
         events = await socket.turn(input="hello")
-        check_order(events)
+        check_response_events(events)
         assert events[0]["type"] == "response.created"
         assert events[1]["type"] == "response.in_progress"
         assert final_response(events)["status"] == "completed"
@@ -47,7 +48,7 @@ async def test_a_turn_streams_in_order_and_ends_completed() -> None:
 async def test_reasoning_is_an_item_of_its_own() -> None:
     async with connected() as (_, socket):
         events = await socket.turn(input="think about it")
-        check_order(events)
+        check_response_events(events)
         assert [item["type"] for item in final_response(events)["output"]] == ["reasoning", "message"]
         assert final_response(events)["usage"]["output_tokens_details"]["reasoning_tokens"] > 0
 
@@ -58,16 +59,16 @@ async def test_a_tool_loop_sends_only_what_is_new_and_reuses_the_kv(store: bool)
         events = await socket.turn(input="two steps", tools=[LOOK_UP], store=store)
         prompts = []
         for _ in range(2):
-            check_order(events)
+            check_response_events(events)
             (call,) = calls(events)
             done = final_response(events)
             prompts.append(done["usage"])
             answer = {**TOOL_RESULT, "call_id": call["call_id"]}
             events = await socket.turn(input=[answer], tools=[LOOK_UP], store=store, previous_response_id=done["id"])
-        check_order(events)
+        check_response_events(events)
         assert output_text(events) == "Both are known."
         prompts.append(final_response(events)["usage"])
-        for before, after in zip(prompts, prompts[1:], strict=False):
+        for before, after in pairwise(prompts):
             # All but the last sampled token of the turn before is still in the engine's KV.
             held = before["input_tokens"] + before["output_tokens"] - 1
             assert after["input_tokens_details"]["cached_tokens"] == held
@@ -78,7 +79,7 @@ async def test_a_warm_up_prefills_and_can_be_continued() -> None:
     async with connected() as (_, socket):
         warm = await socket.turn(input=[], instructions="Be brief.", tools=[LOOK_UP], generate=False, store=False)
         assert [event["type"] for event in warm] == ["response.created", "response.in_progress", "response.completed"]
-        check_order(warm)
+        check_response_events(warm)
         usage = final_response(warm)["usage"]
         assert final_response(warm)["output"] == []
         assert usage["input_tokens"] > 0
@@ -128,19 +129,23 @@ async def test_an_evicted_stored_response_comes_back_from_the_store() -> None:
         assert server.app.services.records.latest()[-1].fallbacks == ("state_not_kept",)
 
 
+IMAGE = {"type": "input_image", "image_url": "data:x"}
+UNKNOWN_CHOICE = {"type": "function", "name": "x"}
+ITEM_WITHOUT_CONTENT = {"type": "message", "role": "user"}
+
 REFUSED: list[tuple[str, dict[str, Any], str, int, str | None]] = [
-    ("no model", {"model": None, "input": "hello"}, "missing_required_parameter", 400, "model"),
-    ("unknown model", {"model": "nobody", "input": "hello"}, "model_not_found", 404, "model"),
-    ("wrong type", {"input": "hello", "temperature": "hot"}, "invalid_type", 400, "temperature"),
-    ("wrong value", {"input": "hello", "temperature": 9}, "invalid_value", 400, "temperature"),
-    ("wrong item", {"input": [{"type": "message", "role": "user"}]}, "missing_required_parameter", 400, "input[0].content"),
-    ("unknown parent", {"input": "hello", "previous_response_id": "resp_x"}, "previous_response_not_found", 400, "previous_response_id"),
+    ("no model", {"model": None}, "missing_required_parameter", 400, "model"),
+    ("unknown model", {"model": "nobody"}, "model_not_found", 404, "model"),
+    ("wrong type", {"temperature": "hot"}, "invalid_type", 400, "temperature"),
+    ("wrong value", {"temperature": 9}, "invalid_value", 400, "temperature"),
+    ("wrong item", {"input": [ITEM_WITHOUT_CONTENT]}, "missing_required_parameter", 400, "input[0].content"),
+    ("parent", {"previous_response_id": "resp_x"}, "previous_response_not_found", 400, "previous_response_id"),
     ("output without call", {"input": [{**TOOL_RESULT, "call_id": "call_x"}]}, "invalid_value", 400, "input"),
-    ("tool choice", {"input": "hello", "tool_choice": {"type": "function", "name": "x"}}, "invalid_value", 400, "tool_choice"),
-    ("background", {"input": "hello", "background": True}, "unsupported_parameter", 400, "background"),
-    ("lane", {"input": "hello", "stream_id": "a b"}, "invalid_stream_id", 400, "stream_id"),
-    ("image", {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "data:x"}]}]}, "unsupported_value", 400, "input[0].content[0]"),
-]  # fmt: skip
+    ("tool choice", {"tool_choice": UNKNOWN_CHOICE}, "invalid_value", 400, "tool_choice"),
+    ("background", {"background": True}, "unsupported_parameter", 400, "background"),
+    ("lane", {"stream_id": "a b"}, "invalid_stream_id", 400, "stream_id"),
+    ("image", {"input": [{"role": "user", "content": [IMAGE]}]}, "unsupported_value", 400, "input[0].content[0]"),
+]
 
 
 @pytest.mark.parametrize(
@@ -150,14 +155,14 @@ async def test_a_refused_request_gets_its_code_and_the_connection_lives_on(
     fields: dict[str, Any], code: str, status: int, param: str | None
 ) -> None:
     async with connected() as (_, socket):
-        events = await socket.turn(**fields)
+        events = await socket.turn(**{"input": "hello", **fields})
         if events[-1]["type"] == "error":
             (event,) = events
             assert event["status"] == status
             assert "sequence_number" not in event
             error = event["error"]
         else:  # found while rendering, after `created`
-            check_order(events)
+            check_response_events(events)
             error = final_response(events)["error"]
         assert error["code"] == code
         assert error.get("param") == param
@@ -212,7 +217,7 @@ async def test_a_failed_continuation_evicts_its_parent_but_a_malformed_message_d
 async def test_an_engine_failure_ends_in_response_failed_and_the_next_turn_works(word: str, code: str) -> None:
     async with connected() as (_, socket):
         events = await socket.turn(input=word)
-        check_order(events)
+        check_response_events(events)
         assert events[-1]["type"] == "response.failed"
         assert final_response(events)["error"]["code"] == code
         await works(socket)
@@ -221,7 +226,7 @@ async def test_an_engine_failure_ends_in_response_failed_and_the_next_turn_works
 async def test_too_long_a_context_fails_the_response() -> None:
     async with live_server(scripted_model(context_tokens=50)) as server, open_socket(server) as socket:
         events = await socket.turn(input="hello " * 200)
-        check_order(events)
+        check_response_events(events)
         assert final_response(events)["error"]["code"] == "context_length_exceeded"
         await works(socket)
 
@@ -229,7 +234,7 @@ async def test_too_long_a_context_fails_the_response() -> None:
 async def test_max_output_tokens_ends_incomplete_and_can_be_continued() -> None:
     async with connected() as (_, socket):
         events = await socket.turn(input="long", max_output_tokens=20, store=False)
-        check_order(events)
+        check_response_events(events)
         done = final_response(events)
         assert events[-1]["type"] == "response.incomplete"
         assert done["incomplete_details"] == {"reason": "max_output_tokens"}
@@ -253,7 +258,7 @@ async def test_requests_of_one_lane_run_one_after_the_other_in_order() -> None:
             await socket.send(input="long")
         runs = [await socket.until_terminal() for _ in range(3)]
         for events in runs:
-            check_order(events)
+            check_response_events(events)
         assert len({final_response(events)["id"] for events in runs}) == 3
 
 
@@ -266,7 +271,7 @@ async def test_lanes_run_side_by_side_and_name_their_events() -> None:
         while not seen["quick"] or seen["quick"][-1]["type"] != "response.completed":
             event = await socket.receive()
             seen[event["stream_id"]].append(event)
-        check_order(seen["quick"], stream_id="quick")
+        check_response_events(seen["quick"], lane="quick")
 
 
 async def test_the_33rd_lane_is_refused() -> None:
@@ -340,7 +345,7 @@ async def test_draining_finishes_what_runs_then_closes_with_1012() -> None:
         first = await socket.receive()
         drain = asyncio.create_task(server.app.connections.drain(30))
         events = [first, *await socket.until_terminal()]
-        check_order(events)
+        check_response_events(events)
         assert final_response(events)["status"] == "completed"
         with pytest.raises(ConnectionClosed) as closed:
             await socket.receive()
@@ -362,7 +367,7 @@ async def test_the_timing_event_is_opt_in_and_comes_just_before_the_end() -> Non
     async with live_server(scripted_model()) as server:
         async with open_socket(server, additional_headers={"hotloop-timing": "1"}) as socket:
             events = await socket.turn(input="hello")
-            check_order(events)
+            check_response_events(events)
             assert events[-2]["type"] == "hotloop:timing"
             assert events[-2]["engine_s"] >= 0
             assert list(events[-2]["stamps"]) == sorted(events[-2]["stamps"], key=events[-2]["stamps"].__getitem__)

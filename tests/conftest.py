@@ -1,0 +1,10 @@
+"""Settings every test shares: how many examples a property is tried on."""
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+_SLOW_MACHINE = [HealthCheck.too_slow]  # a loaded machine is not a reason to fail
+settings.register_profile("default", max_examples=200, deadline=None, suppress_health_check=_SLOW_MACHINE)
+settings.register_profile("long", max_examples=10_000, deadline=None, suppress_health_check=_SLOW_MACHINE)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))

@@ -1,0 +1,68 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hotloop.config import ConfigError, Settings, load_settings
+
+
+def load(flags: dict[tuple[str, str], Any] | None = None, **environment: str) -> Settings:
+    return load_settings({"PATH": "/bin", **environment}, flags or {})
+
+
+def test_without_anything_the_defaults_hold() -> None:
+    assert load() == Settings()
+
+
+def test_the_environment_is_read_by_type() -> None:
+    settings = load(
+        HOTLOOP_PORT="0",
+        HOTLOOP_DRAIN_TIMEOUT_S="1.5",
+        HOTLOOP_MODEL="/m.gguf",
+        HOTLOOP_ALLOW_ORIGINS="https://a.example, https://b.example,",
+        HOTLOOP_API_KEY="k",
+        HOTLOOP_HOST="0.0.0.0",
+        HOTLOOP_URL="http://read.by.the.client",
+    )
+    assert (settings.server.port, settings.server.drain_timeout_s) == (0, 1.5)
+    assert settings.model.path == Path("/m.gguf")
+    assert settings.server.allow_origins == ("https://a.example", "https://b.example")
+
+
+def test_a_flag_wins_over_the_environment_and_none_is_no_flag() -> None:
+    flags = {("server", "port"): 9, ("model", "name"): None}
+    settings = load(flags, HOTLOOP_PORT="8", HOTLOOP_MODEL_NAME="n")
+    assert (settings.server.port, settings.model.name) == (9, "n")
+
+
+@pytest.mark.parametrize(
+    ("environment", "named"),
+    [
+        ({"HOTLOOP_PROT": "1"}, "HOTLOOP_PROT"),
+        ({"HOTLOOP_PORT": "eight"}, "HOTLOOP_PORT"),
+        ({"HOTLOOP_DRAIN_TIMEOUT_S": "soon"}, "HOTLOOP_DRAIN_TIMEOUT_S"),
+        ({"HOTLOOP_DRAIN_TIMEOUT_S": "nan"}, "drain_timeout_s"),
+        ({"HOTLOOP_TURN_TIMEOUT_S": "inf"}, "turn_timeout_s"),
+        ({"HOTLOOP_CONNECTION_LIFETIME_S": "0"}, "connection_lifetime_s"),
+        ({"HOTLOOP_MAX_MESSAGE_BYTES": "-1"}, "max_message_bytes"),
+        ({"HOTLOOP_PORT": "70000"}, "port"),
+        ({"HOTLOOP_HOST": "0.0.0.0"}, "HOTLOOP_API_KEY"),
+        ({"HOTLOOP_HOST": "127.example.org"}, "HOTLOOP_API_KEY"),
+        ({"HOTLOOP_ENGINE": "magic"}, "magic"),
+        ({"HOTLOOP_ENGINE": "scripted"}, "--script"),
+        ({"HOTLOOP_SCRIPT": "x.yaml"}, "--script"),
+        ({"HOTLOOP_SEQUENCES": "0"}, "sequences"),
+        ({"HOTLOOP_CONTEXT_TOKENS": "-1"}, "context_tokens"),
+        ({"HOTLOOP_THREADS": "-2"}, "threads"),
+        ({"HOTLOOP_LOG_LEVEL": "loud"}, "log_level"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused_by_name_in_one_line(environment: dict[str, str], named: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(environment, {})
+    assert named in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_address_may_be_served_with_a_key() -> None:
+    assert load(HOTLOOP_HOST="0.0.0.0", HOTLOOP_API_KEY="k").server.host == "0.0.0.0"
