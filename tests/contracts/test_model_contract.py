@@ -63,6 +63,7 @@ class Turn:
     def output(self) -> list[Item]:
         """The items its events describe."""
         items: list[Item] = []
+        kind = name = text = ""
         for event in self.events:
             match event:
                 case ItemOpened():
@@ -233,7 +234,7 @@ async def test_what_may_be_sampled_is_bounded_by_the_request_and_by_the_context(
 async def test_a_constraint_goes_to_the_engine_and_is_made_once_per_context_and_rules() -> None:
     model = make()
     context = PromptContext(digest=b"d")
-    made = []
+    made: list[CallRules] = []
     constraint = model.format.constraint
     model.format.constraint = lambda context, rules: made.append(rules) or constraint(context, rules)  # type: ignore[method-assign, func-returns-value]
     for _ in range(2):

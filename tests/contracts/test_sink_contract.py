@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, MutableMapping
+from collections.abc import AsyncGenerator, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -48,7 +48,7 @@ def event(number: int, kind: str = "response.x") -> bytes:
 
 
 @asynccontextmanager
-async def pumped(sink: WebSocketSink | SseSink) -> AsyncIterator[None]:
+async def pumped(sink: WebSocketSink | SseSink) -> AsyncGenerator[None]:
     """The sink's pump, until it ends by itself."""
     pump = asyncio.create_task(sink.pump())
     try:

@@ -302,7 +302,7 @@ class _OpenItem:
     __slots__ = ("_logprobs", "_texts", "call_id", "item_id", "kind", "name", "pieces", "shape")
 
     def __init__(self, kind: ItemKind, item_id: str, call_id: str, name: str) -> None:
-        self.kind = kind
+        self.kind: ItemKind = kind
         self.item_id = item_id
         self.call_id = call_id
         self.name = name

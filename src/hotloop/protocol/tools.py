@@ -148,10 +148,8 @@ def resolve_tool_choice(choice: "str | dict[str, Any] | None", tools: Sequence[T
             return ToolChoice("required")
         case {"type": "function" | "custom", "name": str(name)}:
             return ToolChoice("required", frozenset([_offered(name, offered)]))
-        case {"type": "allowed_tools", "mode": "auto" | "required" as mode, "tools": list(named)}:
-            names = frozenset(
-                _offered(name, offered) for name in (_name_in(entry) for entry in named) if name is not None
-            )
+        case {"type": "allowed_tools", "mode": "auto" | "required" as mode, "tools": list()}:
+            names = frozenset(_offered(name, offered) for name in _names_in(choice["tools"]))
             if mode == "required" and not names:
                 raise InvalidRequest("'tool_choice' requires a call but allows no callable tool.", param="tool_choice")
             return ToolChoice(mode, names)
@@ -167,6 +165,13 @@ def _offered(name: str, offered: set[str]) -> str:
     return name
 
 
-def _name_in(entry: Any) -> str | None:
-    name = entry.get("name") if isinstance(entry, dict) else None
-    return name if isinstance(name, str) else None
+def _names_in(entries: list[Any]) -> list[str]:
+    """Names of the tools listed; hosted tools have none."""
+    names: list[str] = []
+    for entry in entries:
+        match entry:
+            case {"name": str(name)}:
+                names.append(name)
+            case _:
+                pass
+    return names

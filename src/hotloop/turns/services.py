@@ -44,7 +44,7 @@ class TurnServices:
     records: RecordRing
     new_id: Callable[[str], str] = fresh_id
     turn_timeout_s: float = 3600.0
-    aliases: Mapping[str, str] = field(default_factory=dict)  # other names for a model
+    aliases: Mapping[str, str] = field(default_factory=dict[str, str])  # other names for a model
 
     def model(self, name: str | None) -> Model:
         """The model served under `name`; raises MissingParameter or ModelNotFound."""

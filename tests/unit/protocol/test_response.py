@@ -223,7 +223,6 @@ MISUSES: list[Callable[[ResponseStream], object]] = [
     lambda response: (response.created(), response.open_item("message"), response.open_item("message")),
     lambda response: (response.created(), response.open_item("message"), response.completed(USAGE, 1)),
     lambda response: (response.created(), response.completed(USAGE, 1), response.completed(USAGE, 1)),
-    lambda response: (response.created(), response.retract()),
 ]
 
 
@@ -231,3 +230,9 @@ MISUSES: list[Callable[[ResponseStream], object]] = [
 def test_a_wrong_order_is_a_bug_and_never_leaves(misuse: Callable[[ResponseStream], object]) -> None:
     with pytest.raises(AssertionError):
         misuse(stream())
+
+
+def test_only_an_end_can_be_retracted() -> None:
+    response, _ = begun()
+    with pytest.raises(AssertionError):
+        response.retract()

@@ -196,7 +196,7 @@ class Model:
             if size < 0:  # what is missing
                 buffer = c.create_string_buffer(-size)
                 size = to_piece(self.vocabulary, token, buffer, len(buffer), 0, True)
-            pieces.append(buffer[:size])
+            pieces.append(c.string_at(buffer, size))
         return pieces
 
     def close(self) -> None:
