@@ -14,6 +14,7 @@ import logging
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from hotloop.errors import (
     ApiError,
@@ -44,8 +45,11 @@ from hotloop.session.token_log import BYTES_PER_TOKEN, TokenView
 
 logger = logging.getLogger(__name__)
 
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
+
 OFF_LOOP_CHARS = 32_768  # longer new text is tokenized in a thread: about 10 ms at 3 M characters a second
-_CONSTRAINTS_KEPT = 256
+_CONTEXTS_KEPT = 64  # preambles and grammars; the longest of either is some 100 kB
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,7 @@ class TokenModel:
         self.engine = engine
         self._defaults = defaults or ModelDefaults()
         self._constraints: dict[tuple[bytes, CallRules], Constraint | None] = {}
+        self._starts: dict[bytes, Extension] = {}  # rendered instructions and tools, by the context's digest
 
     @property
     def context_tokens(self) -> int:
@@ -142,7 +147,7 @@ class TokenModel:
         elif len(request.history):
             reason = "state_not_kept"
         items = request.history.extended(request.new_items)
-        start = self.format.begin(request.context)
+        start = self._start(request.context)
         extension = await self._extend(start.state, len(start.tokens), items)
         if isinstance(extension, Fallback):
             raise ServerFault(f"The {self.format.name} format cannot render this conversation ({extension.reason}).")
@@ -175,10 +180,18 @@ class TokenModel:
             return self.format.constraint(context, rules)
         key = (context.digest, rules)
         if key not in self._constraints:
-            while len(self._constraints) >= _CONSTRAINTS_KEPT:
-                del self._constraints[next(iter(self._constraints))]
+            _make_room(self._constraints, _CONTEXTS_KEPT)
             self._constraints[key] = self.format.constraint(context, rules)
         return self._constraints[key]
+
+    def _start(self, context: PromptContext) -> Extension:
+        """The start of a chain; the tokens of one that was seen before are not made again."""
+        if not context.digest:
+            return self.format.begin(context)
+        if context.digest not in self._starts:
+            _make_room(self._starts, _CONTEXTS_KEPT)
+            self._starts[context.digest] = self.format.begin(context)
+        return self._starts[context.digest]
 
 
 @dataclass(slots=True)
@@ -373,6 +386,12 @@ def _failure(reason: EndReason, detail: str) -> ApiError | None:
             return SchemaTooComplex(f"The output constraint cannot be used: {detail}", param="tools")
         case EndReason.STOP | EndReason.LENGTH | EndReason.ABORTED:
             return None
+
+
+def _make_room(cache: dict[_Key, _Value], most: int) -> None:
+    """Drop the oldest entries of a bounded cache that is about to get one more."""
+    while len(cache) >= most:
+        del cache[next(iter(cache))]
 
 
 def _text_chars(items: Sequence[Item]) -> int:
