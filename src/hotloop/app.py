@@ -143,5 +143,3 @@ async def run_server(settings: Settings, announce: Callable[[str, str], None]) -
         await server.serve(sockets=[listener])
     finally:
         listener.close()
-
-

@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -36,7 +36,7 @@ LOOK_UP: Any = {
 
 
 @asynccontextmanager
-async def tiny() -> AsyncIterator[LiveServer]:
+async def tiny() -> AsyncGenerator[LiveServer]:
     model = await start_model(ModelSettings())
     async with live_server(model) as server:
         yield server
@@ -61,6 +61,7 @@ def assert_only_new_tokens_were_decoded(server: LiveServer) -> None:
 
 async def test_a_three_turn_tool_loop_with_the_sdk_over_websocket() -> None:
     async with tiny() as server:
+        decoded_before = engine_of(server).decoded_tokens
         sdk = AsyncOpenAI(base_url=server.url, api_key="none")
         async with sdk, sdk.responses.connect() as connection:
 
@@ -93,6 +94,8 @@ async def test_a_three_turn_tool_loop_with_the_sdk_over_websocket() -> None:
                 assert cached[-1] == held
             assert response.output_text
         assert_only_new_tokens_were_decoded(server)
+        # The engine's own count: every token of the chain but the last was put through the model once.
+        assert engine_of(server).decoded_tokens - decoded_before == response.usage.total_tokens - 1
 
 
 @pytest.mark.parametrize("transport", [WebSocketTransport, HttpTransport])

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -39,7 +39,7 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def live_server(model: TokenModel, settings: ServerSettings | None = None) -> AsyncIterator[LiveServer]:
+async def live_server(model: TokenModel, settings: ServerSettings | None = None) -> AsyncGenerator[LiveServer]:
     """Serve `model` on a free port until the block ends; the model is closed with the server."""
     settings = settings or ServerSettings(port=0)
     listener = listen("127.0.0.1", 0)
@@ -94,7 +94,7 @@ class Socket:
 
 
 @asynccontextmanager
-async def open_socket(server: LiveServer, **options: Any) -> AsyncIterator[Socket]:
+async def open_socket(server: LiveServer, **options: Any) -> AsyncGenerator[Socket]:
     """A connection to the server's WebSocket mode."""
     async with connect(server.socket_url, max_size=None, compression=None, **options) as connection:
         yield Socket(connection)

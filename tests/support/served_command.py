@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -32,7 +32,7 @@ def serve_command(*arguments: str) -> list[str]:
 
 
 @contextmanager
-def served(arguments: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> Iterator[Served]:
+def served(arguments: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> Generator[Served]:
     """Serve on a free port until the block ends."""
     process = subprocess.Popen(
         serve_command("--port", "0", *arguments),

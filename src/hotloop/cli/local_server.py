@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -25,7 +25,7 @@ class LocalServer:
 
 
 @contextmanager
-def local_server(arguments: Sequence[str] = ()) -> Iterator[LocalServer]:
+def local_server(arguments: Sequence[str] = ()) -> Generator[LocalServer]:
     """Serve on a free port of the loopback until the block ends. Raises ServerDidNotStart."""
     command = [sys.executable, "-m", "hotloop", "serve", "--port", "0", "--log-level", "warning", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

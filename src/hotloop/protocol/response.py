@@ -101,11 +101,6 @@ class ResponseStream:
         self.final: bytes = b""  # the terminal response object, once there is one
 
     @property
-    def next_sequence(self) -> int:
-        """Number of the next event."""
-        return self._sequence
-
-    @property
     def has_open_item(self) -> bool:
         """An item was added and is not done."""
         return self._item is not None

@@ -149,6 +149,7 @@ def resolve_tool_choice(choice: "str | dict[str, Any] | None", tools: Sequence[T
         case {"type": "function" | "custom", "name": str(name)}:
             return ToolChoice("required", frozenset([_offered(name, offered)]))
         case {"type": "allowed_tools", "mode": "auto" | "required" as mode, "tools": list()}:
+            assert isinstance(choice, dict)  # the pattern says so; not every type checker sees it
             names = frozenset(_offered(name, offered) for name in _names_in(choice["tools"]))
             if mode == "required" and not names:
                 raise InvalidRequest("'tool_choice' requires a call but allows no callable tool.", param="tool_choice")

@@ -35,11 +35,5 @@ def error_event(error: ApiError, stream_id: str | None = None) -> bytes:
     return _encode(event)
 
 
-def sse_error_event(error: ApiError, sequence_number: int) -> bytes:
-    """The SSE `error` event: the flat and the nested shape in one, since clients differ (docs/protocol.md §10.3)."""
-    fields = _error_fields(error)
-    return _encode({"type": "error", "sequence_number": sequence_number, **fields, "error": fields} | {"type": "error"})
-
-
 def _error_fields(error: ApiError) -> dict[str, Any]:
     return {"type": error.type, "code": error.code, "message": error.message, "param": error.param}

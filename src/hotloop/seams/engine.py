@@ -134,7 +134,7 @@ class KvHandle(Protocol):
 
 
 class Engine(Protocol):
-    """Runs a model on token ids."""
+    """Runs a model on token ids. A fault is never raised by `open` or `generate`: it is an `EndReason`."""
 
     @property
     def name(self) -> str:

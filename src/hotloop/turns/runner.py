@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from hotloop.errors import ApiError, ContentBlocked, EngineTimeout, EngineUnavailable, ServerFault
+from hotloop.errors import ApiError, ContentBlocked, EngineTimeout, EngineUnavailable, ServerFault, StorageUnavailable
 from hotloop.protocol.echo import request_echo
 from hotloop.protocol.request import ResponseCreate
 from hotloop.protocol.response import IncompleteReason, ResponseStream, ResponseUsage, TextLogprob
@@ -31,6 +31,8 @@ from hotloop.turns.record import TurnRecord, monotonic, wall_clock
 from hotloop.turns.services import TurnServices
 
 logger = logging.getLogger(__name__)
+
+STORE_TIMEOUT_S = 30.0  # a store that hangs must not hang the lane
 
 
 @dataclass(slots=True)
@@ -57,7 +59,6 @@ class TurnOutcome:
 
     body: bytes = b""  # the terminal response object
     error: ApiError | None = None
-    next_sequence: int = 0
 
     @property
     def is_refused(self) -> bool:
@@ -264,15 +265,17 @@ class _Turn:
         else:
             terminal = self._stream.incomplete(reason, usage)
         try:
-            await self._store(continuable=True)
-        except ApiError as error:
+            async with asyncio.timeout(STORE_TIMEOUT_S):
+                await self._store()
+        except (ApiError, TimeoutError) as error:
             self._stream.retract(len(timing) + 1)
-            return self._fail(error, usage, end)
+            failure = error if isinstance(error, ApiError) else StorageUnavailable("The store did not answer in time.")
+            return self._fail(failure, usage, end)
         self._commit()
         self._sink.push([*timing, terminal])
         self._record.outcome = "completed" if reason is None else f"incomplete:{reason}"
         self._note_end("completed" if reason is None else "incomplete", end)
-        return TurnOutcome(body=self._stream.final, next_sequence=self._stream.next_sequence)
+        return TurnOutcome(body=self._stream.final)
 
     def _fail(self, error: ApiError, usage: ResponseUsage | None, end: ModelEnd | None = None) -> TurnOutcome:
         """`response.failed`; an item left open is closed first."""
@@ -281,7 +284,7 @@ class _Turn:
         self._sink.push([*closing, self._stream.failed(error, usage)])
         self._record.outcome = f"failed:{error.code}"
         self._note_end("failed", end)
-        return TurnOutcome(body=self._stream.final, error=error, next_sequence=self._stream.next_sequence)
+        return TurnOutcome(body=self._stream.final, error=error)
 
     def _cut_reason(self, end: ModelEnd) -> IncompleteReason | None:
         if self._is_blocked:
@@ -311,7 +314,7 @@ class _Turn:
         owner = None if stores else self._turn.connection
         self._services.chains.put(self._turn.principal, state, owner=owner, lane=self._turn.lane)
 
-    async def _store(self, *, continuable: bool) -> None:
+    async def _store(self) -> None:
         admitted = self._admitted
         if not admitted.request.stores:
             return
@@ -328,7 +331,7 @@ class _Turn:
                 output=len(output),
                 open_calls=calls_in(output),
                 size_bytes=self._new_bytes(),
-                continuable=continuable,
+                continuable=True,
             ),
         )
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import Any
@@ -18,7 +18,7 @@ from hotloop.config import ServerSettings
 
 
 @asynccontextmanager
-async def served(**settings: Any) -> AsyncIterator[tuple[LiveServer, httpx.AsyncClient]]:
+async def served(**settings: Any) -> AsyncGenerator[tuple[LiveServer, httpx.AsyncClient]]:
     async with (
         live_server(scripted_model(), ServerSettings(port=0, **settings)) as server,
         httpx.AsyncClient(base_url=server.url, timeout=30) as client,
@@ -35,7 +35,7 @@ def events_of(body: str) -> list[dict[str, Any]]:
     *blocks, last, empty = body.split("\n\n")
     assert empty == ""
     assert last == "data: [DONE]"
-    events = []
+    events: list[dict[str, Any]] = []
     for block in blocks:
         first, second = block.split("\n")
         event = json.loads(second.removeprefix("data: "))
@@ -87,7 +87,8 @@ async def test_an_unstored_response_is_gone_at_once() -> None:
 async def test_a_full_history_finds_the_kv_of_the_turn_before() -> None:
     async with served() as (_, client):
         history: list[Any] = [{"role": "user", "content": "two steps"}]
-        usages = []
+        usages: list[dict[str, Any]] = []
+        done: dict[str, Any] = {}
         for _ in range(3):
             done = (await create(client, input=history, tools=[LOOK_UP], store=False)).json()
             usages.append(done["usage"])

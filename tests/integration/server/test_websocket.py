@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import Any
@@ -20,7 +20,7 @@ TOOL_RESULT = {"type": "function_call_output", "output": "found"}
 
 
 @asynccontextmanager
-async def connected(**settings: Any) -> AsyncIterator[tuple[LiveServer, Socket]]:
+async def connected(**settings: Any) -> AsyncGenerator[tuple[LiveServer, Socket]]:
     async with (
         live_server(scripted_model(), ServerSettings(port=0, **settings)) as server,
         open_socket(server) as socket,
@@ -57,7 +57,7 @@ async def test_reasoning_is_an_item_of_its_own() -> None:
 async def test_a_tool_loop_sends_only_what_is_new_and_reuses_the_kv(store: bool) -> None:
     async with connected() as (server, socket):
         events = await socket.turn(input="two steps", tools=[LOOK_UP], store=store)
-        prompts = []
+        prompts: list[dict[str, Any]] = []
         for _ in range(2):
             check_response_events(events)
             (call,) = calls(events)

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from hotloop.errors import Overloaded, PreviousResponseNotFound
-from hotloop.protocol.wire import error_body, error_event, escaped, json_bytes, sse_error_event
+from hotloop.protocol.wire import error_body, error_event, escaped, json_bytes
 
 
 @pytest.mark.parametrize(
@@ -42,12 +42,3 @@ def test_an_error_event_on_a_lane_names_it_and_says_when_to_retry() -> None:
     event = json.loads(error_event(Overloaded("Later.", retry_after_s=2), "a"))
     assert event["stream_id"] == "a"
     assert event["error"]["headers"] == {"retry-after": "2"}
-
-
-def test_an_sse_error_has_the_flat_and_the_nested_shape() -> None:
-    raw = sse_error_event(PreviousResponseNotFound("r"), 3)
-    event = json.loads(raw)
-    assert raw.startswith(b'{"type":"error"')
-    assert event["sequence_number"] == 3
-    assert event["code"] == event["error"]["code"] == "previous_response_not_found"
-    assert event["error"]["type"] == "invalid_request_error"

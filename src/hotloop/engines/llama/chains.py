@@ -86,8 +86,9 @@ class Chain:
 class ChainTable:
     """The seated chains and the free sequences of one KV cache."""
 
-    def __init__(self, cache: KvCache, *, sequences: int, can_rewind: bool = True) -> None:
+    def __init__(self, cache: KvCache, *, sequences: int, idle_tokens: int, can_rewind: bool = True) -> None:
         self._cache = cache
+        self._idle_tokens = idle_tokens
         self._free = list(range(sequences - 1, -1, -1))
         self._seated: dict[int, Chain] = {}
         self._can_rewind = can_rewind
@@ -183,8 +184,18 @@ class ChainTable:
         return True
 
     def close(self, chain: Chain) -> None:
-        """The handle is gone. What has KV stays for prefix reuse until the room is needed."""
+        """The handle is gone. What has KV stays for prefix reuse, the newest `idle_tokens` of all idle chains.
+
+        More would only slow the others down: attention visits every cell in use, also those of other sequences.
+        """
         chain.is_idle = True
         chain.tokens.truncate(chain.held)
         if chain.sequence is not None and chain.held == 0:
             self.unseat(chain)
+        idle = sorted((other for other in self if other.is_idle), key=lambda other: other.last_used)
+        excess = sum(other.held for other in idle) - self._idle_tokens
+        for other in idle:
+            if excess <= 0:
+                break
+            excess -= other.held
+            self.unseat(other)

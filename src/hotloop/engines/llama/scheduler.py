@@ -57,7 +57,7 @@ class Scheduler:
         compile_constraint: Callable[[HostRun, Constraint], None],
     ) -> None:
         self._context = context
-        self._table = ChainTable(context, sequences=sequences, can_rewind=can_rewind)
+        self._table = ChainTable(context, sequences=sequences, idle_tokens=context_tokens, can_rewind=can_rewind)
         self._context_tokens = context_tokens
         self._clock = clock
         self._compile_constraint = compile_constraint

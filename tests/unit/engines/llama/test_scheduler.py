@@ -211,6 +211,19 @@ def test_a_full_resend_takes_the_idle_chain_over() -> None:
         history += [*host.ids[host.runs], 7, 7, 7]
 
 
+def test_idle_chains_are_kept_up_to_one_context_of_tokens_newest_first() -> None:
+    host = Host(sequences=4, context_tokens=100)
+    for handle in (1, 2, 3):
+        host.open(handle)
+        host.run(handle, 0, [handle] * 40, 0)
+        host.close(handle)
+    cached = {}
+    for handle in (1, 2, 3):
+        host.open(10 + handle)
+        cached[handle] = host.run(10 + handle, 0, [handle] * 41, 0).usage.cached_tokens
+    assert cached == {1: 0, 2: 40, 3: 40}
+
+
 def test_prefixes_are_shared_within_a_tenant_only() -> None:
     host = Host()
     host.open(1, tenant="a")
