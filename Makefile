@@ -38,7 +38,8 @@ test: check
 	$(BIN)/python -m pytest -m "not long" --cov --cov-report=term:skip-covered --cov-fail-under=95
 
 test-long: $(STAMP)
-	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -m long
+	$(BIN)/python -m pytest -m long
+	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest --timeout 1800 tests/properties
 
 format: $(STAMP)
 	$(BIN)/ruff format .
