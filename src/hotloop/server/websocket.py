@@ -22,6 +22,7 @@ from hotloop.protocol.connection import (
     SendError,
     StartTurn,
 )
+from hotloop.protocol.control import CONTROL_EVENTS, decline
 from hotloop.protocol.request import decode_create, event_head, lane_of
 from hotloop.protocol.wire import error_body, error_event
 from hotloop.server.auth import AccessPolicy, authenticate
@@ -172,6 +173,9 @@ class _ServedConnection:
             data = text.encode()
             head = event_head(data)
             if head.type in _IGNORED_EVENTS:
+                return
+            if head.type in CONTROL_EVENTS:
+                self._sink.push([decline(head.type, data)])
                 return
             if head.type != "response.create":
                 raise InvalidEvent(f"Unknown client event type '{head.type[:100]}'.", param="type")
