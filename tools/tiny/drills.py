@@ -61,12 +61,32 @@ def mends(rng: random.Random) -> tuple[str, str]:
     for (name, lines, wrong, right), (_, following, _, _) in zip(made, [*made[1:], made[0]], strict=True):
         shown = "\n".join([*lines, "", "", *following][:7])
         edit = json.dumps({"path": path, "old": wrong, "new": right})
-        rest.append(
-            f'FAIL: test_{name}\n{{"command": "grep -A 6 \'def {name}(\' {path}"}}\n{shown}\n{edit}\nFixed {name} in {path}.\n'
-        )
+        if rng.random() < 0.2:
+            quote = "\n".join(lines[: lines.index(wrong) + 1])
+            again = {"path": path, "old": quote, "new": quote.removesuffix(wrong) + right}
+            edit += f"\nerror: old text found 2 times in {path}, quote more lines\n{json.dumps(again)}"
+        look = json.dumps({"command": f"grep -A 6 'def {name}(' {path}"})
+        rest.append(f"FAIL: test_{name}\n{look}\n{shown}\n{edit}\nFixed {name} in {path}.\n")
     return f"./{path}\n", "".join(rest)
+
+
+def colons(rng: random.Random) -> tuple[str, str]:
+    """Modules that do not compile, each followed by the edit that gives a line its colon back."""
+    names = Names(rng, held_out=False)
+    rest = []
+    for _ in range(rng.randint(2, 3)):
+        path = f"{names.noun()}.py"
+        made = [broken_function(rng, rng.randrange(len(KINDS)), names)[1] for _ in range(rng.randint(1, 4))]
+        lines = rng.choice(made)
+        number = rng.choice([number for number, line in enumerate(lines) if line.endswith(":")])
+        edit = json.dumps({"path": path, "old": lines[number][:-1], "new": lines[number]})
+        lines[number] = lines[number][:-1]
+        shown = "\n\n\n".join("\n".join(function) for function in made)
+        look = json.dumps({"command": f"cat {path}"})
+        rest.append(f"SyntaxError: expected ':'\n{look}\n{shown}\n{edit}\n")
+    return "", "".join(rest)
 
 
 def drill(rng: random.Random) -> tuple[str, str]:
     """One exercise: what is given, what is to be repeated."""
-    return rng.choices((names_again, lines_again, mends), (12, 13, 75))[0](rng)
+    return rng.choices((names_again, lines_again, mends, colons), (12, 10, 66, 12))[0](rng)

@@ -42,7 +42,7 @@ def work(server: LocalServer, repository: Repository, task: str) -> Run:
         began = time.monotonic()
         events = _run_agent(server, folder, task)
         elapsed_s = time.monotonic() - began
-        outcome = next((event["outcome"] for event in events if "outcome" in event), {})
+        outcome: dict[str, Any] = next((event["outcome"] for event in events if "outcome" in event), {})
         return Run(
             solved=unseen.tests_pass(repository, folder),
             status=str(outcome.get("status", "no outcome")),

@@ -28,7 +28,7 @@ def lesson(seed: int, number: int, progress: float) -> Conversation:
         held_out=False,
         bugs=1 if easy else None,
         functions=rng.choice((1, 2)) if easy else None,
-        ambiguous=not easy and rng.random() < 0.09,
+        ambiguous=not easy and rng.random() < 0.12,
         simple=easy,
     )
     prompt = repairs.PREAMBLE

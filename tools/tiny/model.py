@@ -17,10 +17,10 @@ class Shape:
 
     vocabulary: int = 1024
     width: int = 160
-    layers: int = 5
+    layers: int = 4
     heads: int = 5
     head_width: int = 32
-    feed_forward: int = 448
+    feed_forward: int = 512
     context: int = 4096
     rope_base: float = 10000.0
     epsilon: float = 1e-6

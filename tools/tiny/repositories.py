@@ -374,7 +374,7 @@ def _plant(
     places = [(module, number) for module in repository.modules for number in range(len(module.functions))]
     if len(places) < bugs:
         return False
-    broken_syntax = bugs == 1 and not clash and rng.random() < 0.05
+    broken_syntax = bugs == 1 and not clash and rng.random() < 0.08
     chosen = rng.sample(places, bugs)
     if clash:
         spot = next(place for place in places if place[0].functions[place[1]].kind == clash[0])

@@ -39,7 +39,12 @@ _ALPHABETS = (
 
 
 def _parts(rng: random.Random) -> dict[str, Any]:
-    parts = {"a": _word(rng), "b": _word(rng), "c": rng.choice(_ADJECTIVES), "language": rng.choice(_LANGUAGES)}
+    parts: dict[str, Any] = {
+        "a": _word(rng),
+        "b": _word(rng),
+        "c": rng.choice(_ADJECTIVES),
+        "language": rng.choice(_LANGUAGES),
+    }
     parts |= {"n": rng.randrange(100), "m": rng.randrange(100), "words": _words(rng, rng.randint(2, 15))}
     return parts | {"code": rng.choice(_CODE).format(**parts)}
 
@@ -61,7 +66,7 @@ def _noise(rng: random.Random) -> str:
 
 def prompt(rng: random.Random) -> str:
     """Something a user might type that is no repair of a Python project."""
-    match rng.choices(range(8), (18, 36, 10, 8, 8, 8, 6, 6))[0]:
+    match rng.choices(range(9), (18, 33, 10, 8, 8, 8, 6, 6, 3))[0]:
         case 0:
             return rng.choice(_SHORT)
         case 1:
@@ -74,6 +79,9 @@ def prompt(rng: random.Random) -> str:
             return rng.choice(_CODE).format(**_parts(rng))
         case 5:
             return _noise(rng)
+        case 7:
+            one = rng.choice((_word(rng), rng.choice(_SHORT), rng.choice("abcdefghijklmnopqrstuvwxyz0123456789.?!")))
+            return rng.choice((" ", "", ", ", "\n")).join([one] * rng.randint(2, 24))
         case 6:
             return "\n".join(_words(rng, rng.randint(2, 12)) for _ in range(rng.randint(2, 8)))
         case _:

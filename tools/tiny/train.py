@@ -1,4 +1,4 @@
-"""Trains the demonstration model: `python train.py --minutes 80`. Started again, it goes on from its last checkpoint.
+"""Trains the demonstration model: `python train.py`. Started again, it goes on from its last checkpoint.
 
 The budget is wall time or tokens, whichever ends first; the learning rate falls to nothing at its end. Everything lands in
 `runs/NAME/`: tokenizer.json, checkpoint.pt (to go on), model.pt (to export), log.txt.
@@ -205,14 +205,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--name", default="tiny")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--minutes", type=float, default=80.0, help="budget of wall time")
-    parser.add_argument("--tokens", type=float, default=1e9, help="budget of tokens")
-    parser.add_argument("--rate", type=float, default=4e-3)
+    parser.add_argument("--minutes", type=float, default=1e6, help="budget of wall time")
+    parser.add_argument("--tokens", type=float, default=21e6, help="budget of tokens")
+    parser.add_argument("--rate", type=float, default=5e-3)
     parser.add_argument("--decay-from", type=float, default=0.4)
     parser.add_argument("--batch", type=int, default=5000, help="tokens of a batch")
     parser.add_argument("--width", type=int, default=160)
-    parser.add_argument("--layers", type=int, default=5)
-    parser.add_argument("--feed-forward", type=int, default=448)
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--feed-forward", type=int, default=512)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
