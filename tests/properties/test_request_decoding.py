@@ -98,6 +98,9 @@ def test_a_refused_input_or_tool_is_named_by_a_path_that_leads_there(fields: dic
     error = refusal_of(json.dumps({"type": "response.create", **fields}).encode())
     if error is None:
         return
+    if error.code == "invalid_json":  # half a surrogate pair: found below the level of fields, docs/protocol.md §10.4
+        assert "\\ud" in json.dumps(fields)
+        return
     assert error.param is not None
     assert error.param.split("[")[0].split(".")[0] in (*fields, "tool_choice")
     value: Any = fields
