@@ -51,7 +51,8 @@ test: check $(ASSETS_STAMP)
 
 test-long: $(STAMP) $(ASSETS_STAMP) $(ASSETS_LONG_STAMP)
 	$(BIN)/python -m pytest -m long
-	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest --timeout 1800 tests/properties
+	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest --timeout 3600 tests/properties \
+	  tests/contracts/test_format_contract.py
 
 format: $(STAMP)
 	$(BIN)/ruff format .

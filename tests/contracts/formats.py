@@ -1,33 +1,98 @@
-"""The formats that the Format suite runs over, each beside an independent rendering of the same family."""
+"""The formats that the Format suite runs over, each beside a rendering that is not ours.
+
+A family is added by one `FormatCase` in a list of `CASES`: how to make it, a context, the real template (or an oracle) to
+compare with, special tokens, a vocabulary, what conversations it can express, and what it writes otherwise on purpose.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
 
 from tests.support import qwen_oracle
 from tests.support.conversations import TOOLS
-from tests.support.toy_tokenizer import QWEN_SPECIALS, ToyTokenizer
+from tests.support.dialogues import Shape
+from tests.support.real_templates import RealTemplate, Style
+from tests.support.toy_tokenizer import QWEN_SPECIALS
+from tests.support.vocabularies import SpyTokenizer, gguf, toy
 
 from hotloop.formats import format_named
 from hotloop.formats.registry import QWEN_SYSTEM
 from hotloop.protocol.items import Item
+from hotloop.protocol.tools import CustomTool
 from hotloop.seams.format import Format
 from hotloop.seams.prompt import PromptContext
 from hotloop.seams.tokenizer import Tokenizer
 
 
-@dataclass(frozen=True)
+class Render(Protocol):
+    """The text of a whole conversation, with the generation prompt if asked for."""
+
+    def __call__(self, items: Sequence[Item], *, generate: bool = False) -> str: ...
+
+
+@dataclass(frozen=True, kw_only=True)
 class FormatCase:
-    """One format in one mode. `render` is the oracle's text, with the generation prompt if asked for."""
+    """One format in one mode.
+
+    Args:
+        name: of the case.
+        make: the format for a tokenizer. It is made once per case: formats keep nothing about a chain.
+        context: instructions and tools of every chain.
+        render: what the text must be.
+        shape: the conversations that `render` can express.
+        specials: special tokens of the family, also mixed into every text.
+        vocabulary: a real one; None: the toy vocabulary with `specials`.
+        examples: of a property in `make test`, where the default would take too long; say why beside it.
+        seams_are_marks: items end at special tokens, so that tokenizing item by item is tokenizing the whole.
+        keeps_stop_token: the token a model stops with stays in the history.
+        deviations: what the format writes otherwise than the template, on purpose, one line each; `render` allows for it.
+    """
 
     name: str
     make: Callable[[Tokenizer], Format]
     context: PromptContext
-    render: Callable[..., str]
-    thinks: bool  # reasoning items may come out of it
+    render: Render
+    shape: Shape
     specials: Sequence[str] = QWEN_SPECIALS
+    vocabulary: Callable[[], Tokenizer] | None = None
+    examples: int | None = None
+    seams_are_marks: bool = True
+    keeps_stop_token: bool = True
+    deviations: tuple[str, ...] = ()
 
-    def tokenizer(self) -> ToyTokenizer:
-        return ToyTokenizer(self.specials)
+    def tokenizer(self) -> SpyTokenizer:
+        """A spy over the vocabulary; the vocabulary itself is shared."""
+        specials = tuple(self.specials)
+        return SpyTokenizer(toy(specials) if self.vocabulary is None else self.vocabulary(), specials)
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """Look-alikes that texts are mixed with."""
+        return tuple(self.specials)
+
+    @property
+    def has_custom_tool(self) -> bool:
+        """Calls of the custom tool come back as such."""
+        return any(isinstance(tool, CustomTool) for tool in self.context.tools)
+
+    @cached_property
+    def shared_format(self) -> Format:
+        """The format over a tokenizer of its own, for tests that do not count."""
+        return self.make(self.tokenizer())
+
+
+def real(template: str, context: PromptContext, style: Style | None = None) -> Render:
+    """The rendering of a real template."""
+    oracle = RealTemplate(template, style)
+
+    def render(items: Sequence[Item], *, generate: bool = False) -> str:
+        return oracle.render(context, items, generate=generate)
+
+    return render
+
+
+# --- ChatML ---
 
 
 def _qwen(
@@ -38,14 +103,22 @@ def _qwen(
     def render(items: Sequence[Item], *, generate: bool = False) -> str:
         return qwen_oracle.render(oracle, context, items, generate=generate)
 
-    return FormatCase(name, lambda tokenizer: format_named(family, tokenizer), context, render, thinks, specials)
+    shape = Shape(anything=True, reasoning=thinks)
+    return FormatCase(
+        name=name,
+        make=lambda tokenizer: format_named(family, tokenizer),
+        context=context,
+        render=render,
+        shape=shape,
+        specials=specials,
+    )
 
 
 _QWEN25_SPECIALS = tuple(special for special in QWEN_SPECIALS if "think" not in special and "response" not in special)
 _BARE_SPECIALS = ("<|im_start|>", "<|im_end|>")
 _BRIEF = PromptContext("Be brief.", TOOLS)
 
-CASES = [
+CHATML_CASES = [
     _qwen("chatml", "chatml", _BRIEF),
     _qwen("chatml-bare", "chatml", PromptContext(), specials=_BARE_SPECIALS),
     _qwen("qwen2.5", "qwen2.5", PromptContext(None, TOOLS), specials=_QWEN25_SPECIALS),
@@ -53,4 +126,16 @@ CASES = [
     _qwen("qwen3-off", "qwen3", PromptContext("Be brief.", TOOLS, reasoning_effort="none")),
     _qwen("qwen3-keep", "qwen3", PromptContext(None, TOOLS, keep_reasoning=True), thinks=True),
     _qwen("qwen3-spelled", "qwen3", PromptContext("x", TOOLS), thinks=True, specials=_BARE_SPECIALS),
+    FormatCase(
+        name="qwen2.5-real",
+        make=lambda tokenizer: format_named("qwen2.5", tokenizer),
+        context=_BRIEF,
+        render=real("Qwen-Qwen2.5-7B-Instruct", _BRIEF),
+        # The template reads arguments as objects.
+        shape=Shape(escaped_arguments=False),
+        specials=_QWEN25_SPECIALS,
+        vocabulary=lambda: gguf("qwen2"),
+    ),
 ]
+
+CASES = [*CHATML_CASES]

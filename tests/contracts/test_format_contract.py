@@ -1,16 +1,16 @@
 """What every `Format` promises, run over every format."""
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.contracts.formats import CASES, FormatCase
-from tests.support.conversations import plain_texts, responses, turns
-from tests.support.toy_tokenizer import ToyTokenizer
+from tests.support.conversations import plain_texts
+from tests.support.dialogues import dialogues, numbered, outputs_for, responses
 
 from hotloop.errors import UnsupportedValue
 from hotloop.protocol.items import (
@@ -31,16 +31,38 @@ from hotloop.seams.format import Extension, Format, ItemClosed, ItemDelta, ItemO
 pytestmark = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 
+def for_any(check: Callable[[FormatCase, st.DataObject], None]) -> Callable[[FormatCase], None]:
+    """A property of each format, on as many examples as the profile says; quick runs of slow cases on fewer."""
+
+    def test(case: FormatCase) -> None:
+        profile = settings.get_current_profile_name()
+        wanted = settings().max_examples
+        count = min(wanted, case.examples) if case.examples is not None and profile == "default" else wanted
+
+        @settings(max_examples=count)
+        @given(data=st.data())
+        def holds(data: st.DataObject) -> None:
+            check(case, data)
+
+        holds()
+
+    test.__name__ = check.__name__
+    test.__doc__ = check.__doc__
+    return test
+
+
 class Chain:
     """A chain grown by a format the way a turn grows it."""
 
-    def __init__(self, case: FormatCase) -> None:
+    def __init__(self, case: FormatCase, format: Format | None = None) -> None:
         self.tokenizer = case.tokenizer()
-        self.format: Format = case.make(self.tokenizer)
+        self.format = format or case.shared_format
         self.context = case.context
         self.items: list[Item] = []
         self.tokens = array("I")
         self.state: RenderState = None
+        self.rewinds: list[str] = []
+        self._ends: list[int] = [0]  # checkpoints so far
         self._apply(self.format.begin(case.context))
 
     def give(self, items: Sequence[Item]) -> Extension:
@@ -57,13 +79,19 @@ class Chain:
         return sampled
 
     def _apply(self, extension: Extension) -> None:
-        assert 0 <= extension.keep <= len(self.tokens)
-        assert (extension.reason is None) == (extension.keep == len(self.tokens))
-        del self.tokens[extension.keep :]
+        keep = extension.keep
+        assert 0 <= keep <= len(self.tokens)
+        assert (extension.reason is None) == (keep == len(self.tokens))
+        if extension.reason is not None:
+            self.rewinds.append(extension.reason)
+            # `message_reopened` takes back only what closed the last message, which stands behind its last item.
+            assert keep in self._ends or (extension.reason == "message_reopened" and keep < self._ends[-1])
+        del self.tokens[keep:]
         self.tokens.extend(extension.tokens)
         self.state = extension.state
-        assert all(extension.keep < one <= len(self.tokens) for one in extension.checkpoints)
+        assert all(keep < one <= len(self.tokens) for one in extension.checkpoints)
         assert list(extension.checkpoints) == sorted(extension.checkpoints)
+        self._ends = [one for one in self._ends if one <= keep] + [*extension.checkpoints]
 
     @property
     def ends_in_answer(self) -> bool:
@@ -120,64 +148,72 @@ def events_of(items: Sequence[Item]) -> list[ParsedEvent]:
     return events
 
 
-@given(data=st.data())
+@for_any
 def test_the_chain_reads_like_a_full_render_after_any_turns(case: FormatCase, data: st.DataObject) -> None:
     chain = Chain(case)
-    assert chain.prompt_text == case.render([], generate=True)
-    for kind, items in data.draw(turns(thinks=case.thinks)):
+    if case.shape.anything:
+        assert chain.prompt_text == case.render([], generate=True)
+    for kind, items in data.draw(dialogues(case.shape, case.marks, custom=case.has_custom_tool)):
         if kind == "input":
             chain.give(items)
         else:
             if chain.ends_in_answer:  # two answers without input between them stay two messages
                 chain.give([Message(role="user", content="go on")])
-            chain.answer(_as_offered(items, case))
+            chain.answer(items)
         assert chain.text == case.render(chain.items)
         assert chain.prompt_text == case.render(chain.items, generate=True)
 
 
-@given(data=st.data())
+@for_any
 def test_tokens_equal_a_full_render_when_both_sides_tokenize_the_items(case: FormatCase, data: st.DataObject) -> None:
-    one = Chain(case)
-    whole = Chain(case)
-    for _ in range(data.draw(st.integers(1, 4))):
-        items: list[Item] = [Message(role="user", content=data.draw(plain_texts))]
-        if data.draw(st.booleans()):
-            items.append(FunctionCall(call_id="1", name="shell", arguments="{}"))
-            items.append(FunctionCallOutput(call_id="1", output=data.draw(plain_texts)))
+    if not case.seams_are_marks:
+        pytest.skip("items of this family end in the middle of plain text")
+    one, whole = Chain(case), Chain(case)
+    for turn in range(data.draw(st.integers(1, 4))):
+        items: list[Item] = [Message(role="user", content=data.draw(plain_texts.filter(case.shape.question)))]
+        if case.shape.calls and data.draw(st.booleans()):
+            call_id = case.shape.call_id(turn, "shell")
+            items.append(FunctionCall(call_id=call_id, name="shell", arguments="{}"))
+            items.append(FunctionCallOutput(call_id=call_id, output=data.draw(plain_texts)))
+        if not case.shape.questions_in_a_row or data.draw(st.booleans()):
+            items.append(Message(role="assistant", content=[OutputText(text="it is so")]))
         one.give(items)
     whole.give(one.items)
     assert one.tokens == whole.tokens
-    assert one.tokens == _tokenized(case.render(one.items), one.tokenizer)
+    assert one.tokens == one.tokenizer.whole(case.render(one.items))
 
 
-@given(data=st.data())
+@for_any
 def test_sampled_ids_are_kept_verbatim_behind_the_generation_prompt(case: FormatCase, data: st.DataObject) -> None:
     chain = Chain(case)
     chain.give([Message(role="user", content="go")])
     before, prompt = chain.tokens[:], chain.format.generation_prompt(chain.state)
-    sampled = chain.answer(_as_offered(data.draw(responses(thinks=case.thinks)), case))
-    assert chain.tokens[: len(before) + len(prompt) + len(sampled)] == before + prompt + sampled
-    chain.give([FunctionCallOutput(call_id="1", output="done")])
-    assert chain.tokens[: len(before) + len(prompt) + len(sampled)] == before + prompt + sampled
+    items, _ = numbered(data.draw(responses(case.shape, case.marks, custom=case.has_custom_tool)), case.shape)
+    sampled = chain.answer(items)
+    body = sampled if case.keeps_stop_token else sampled[:-1]
+    assert chain.tokens[: len(before) + len(prompt) + len(body)] == before + prompt + body
+    outputs = outputs_for(items, lambda: "done")
+    if outputs:
+        chain.give(outputs)
+        assert chain.tokens[: len(before) + len(prompt) + len(body)] == before + prompt + body
 
 
-@given(data=st.data())
+@for_any
 def test_parsing_what_was_rendered_gives_the_items_back(case: FormatCase, data: st.DataObject) -> None:
-    format = case.make(case.tokenizer())
-    items = _as_offered(data.draw(responses(thinks=case.thinks)), case)
+    format = case.shared_format
+    items, _ = numbered(data.draw(responses(case.shape, case.marks, custom=case.has_custom_tool)), case.shape)
     ids = format.encode_items(case.context, items)
     assert ids[-1] in format.stop_tokens
     assert parse(format, case, [ids]) == events_of(items)
 
 
-@given(data=st.data())
+@for_any
 def test_any_chunking_of_any_ids_gives_the_same_events(case: FormatCase, data: st.DataObject) -> None:
-    tokenizer = case.tokenizer()
-    format = case.make(tokenizer)
-    written = format.encode_items(case.context, _as_offered(data.draw(responses(thinks=case.thinks)), case))
+    tokenizer, format = case.tokenizer(), case.shared_format
+    items, _ = numbered(data.draw(responses(case.shape, case.marks, custom=case.has_custom_tool)), case.shape)
+    ids = list(format.encode_items(case.context, items))
     noise = st.integers(0, tokenizer.vocabulary_size - 1)
     specials = st.sampled_from(sorted(tokenizer.special_ids.values()))
-    ids = list(written)
     for at, token in data.draw(st.lists(st.tuples(st.integers(0, len(ids)), noise | specials), max_size=4)):
         ids.insert(at, token)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(ids)), max_size=5)))
@@ -189,10 +225,11 @@ def test_any_chunking_of_any_ids_gives_the_same_events(case: FormatCase, data: s
     assert _is_well_formed(one_by_one)
 
 
-@given(data=st.data())
+@for_any
 def test_logprobs_of_message_text_survive_any_chunking(case: FormatCase, data: st.DataObject) -> None:
-    format = case.make(case.tokenizer())
-    ids = format.encode_items(case.context, _as_offered(data.draw(responses(thinks=case.thinks)), case))
+    format = case.shared_format
+    items, _ = numbered(data.draw(responses(case.shape, case.marks, custom=case.has_custom_tool)), case.shape)
+    ids = format.encode_items(case.context, items)
     logprobs = [TokenLogprob(token, -0.1 * index) for index, token in enumerate(ids)]
     whole, split = format.parser(case.context), format.parser(case.context)
     one = merged([*whole.feed(ids, logprobs), *whole.finish(complete=True)])
@@ -201,18 +238,24 @@ def test_logprobs_of_message_text_survive_any_chunking(case: FormatCase, data: s
     assert whole.reasoning_tokens == split.reasoning_tokens
 
 
-@given(data=st.data())
+@for_any
 def test_nothing_a_user_writes_becomes_a_control_token(case: FormatCase, data: st.DataObject) -> None:
     chain, quiet = Chain(case), Chain(case)
     specials = set(chain.tokenizer.special_ids.values())
     attack = data.draw(
         st.lists(st.sampled_from(list(chain.tokenizer.special_ids)), min_size=1, max_size=3).map("".join)
     )
+    call_id = case.shape.call_id(0, "shell")
     for content in (attack, "harmless"):
         target = chain if content == attack else quiet
-        target.give([Message(role="user", content="x" + content), Message(role="developer", content=content)])
-        target.give([FunctionCall(call_id="1", name="shell", arguments=f'"{content}"')])
-        target.give([FunctionCallOutput(call_id="1", output=content)])
+        asked: list[Item] = [Message(role="user", content="x" + content)]
+        if case.shape.developer:
+            asked.append(Message(role="developer", content=content))
+        target.give(asked)
+        if case.shape.calls:
+            arguments = f'"{content}"' if case.shape.anything else f'{{"alpha": "{content}"}}'
+            target.give([FunctionCall(call_id=call_id, name="shell", arguments=arguments)])
+            target.give([FunctionCallOutput(call_id=call_id, output=content)])
         start = target.format.begin(replace(case.context, instructions=content))
         target.tokens.extend(start.tokens)
     count = [sum(token in specials for token in one.tokens) for one in (chain, quiet)]
@@ -220,16 +263,20 @@ def test_nothing_a_user_writes_becomes_a_control_token(case: FormatCase, data: s
 
 
 def test_extending_costs_the_same_however_long_the_chain_is(case: FormatCase) -> None:
+    if not case.shape.calls:
+        pytest.skip("this template writes no calls")
     costs: list[tuple[int, int]] = []
-    chain = Chain(case)
+    chain = Chain(case, case.make(spy := case.tokenizer()))
     for turn in range(50):
         if turn == 0:
             chain.give([Message(role="user", content="go")])
-        chain.answer([FunctionCall(call_id="1", name="shell", arguments='{"zeta": 1}')])
-        before = (chain.tokenizer.encode_calls, chain.tokenizer.encoded_chars)
-        chain.give([FunctionCallOutput(call_id="1", output="the result")])
-        costs.append((chain.tokenizer.encode_calls - before[0], chain.tokenizer.encoded_chars - before[1]))
-    assert len(set(costs)) == 1
+        call_id = case.shape.call_id(0, "shell")
+        chain.answer([FunctionCall(call_id=call_id, name="shell", arguments='{"zeta": 1}')])
+        before = (spy.encode_calls, spy.encoded_chars)
+        chain.give([FunctionCallOutput(call_id=call_id, output="the result")])
+        costs.append((spy.encode_calls - before[0], spy.encoded_chars - before[1]))
+    assert len(set(costs[1:])) == 1
+    assert chain.rewinds == []
 
 
 def test_output_without_items_leaves_nothing_behind(case: FormatCase) -> None:
@@ -242,11 +289,13 @@ def test_output_without_items_leaves_nothing_behind(case: FormatCase) -> None:
 
 def test_output_cut_in_the_middle_is_closed_by_the_format(case: FormatCase) -> None:
     chain = Chain(case)
+    asked: list[Item] = [Message(role="user", content="go")]
+    chain.give(asked)
     said: list[Item] = [Message(role="assistant", content=[OutputText(text="half a")])]
     cut = [token for token in chain.format.encode_items(case.context, said) if token not in chain.format.stop_tokens]
     extension = chain.format.commit(chain.state, len(chain.tokens), cut, said)
-    text = chain.text + chain.tokenizer.decode(extension.tokens)
-    assert text == case.render(said)
+    text = chain.tokenizer.decode(chain.tokens[: extension.keep] + extension.tokens)
+    assert text == case.render([*asked, *said])
 
 
 def test_what_is_not_text_is_refused_by_name(case: FormatCase) -> None:
@@ -258,29 +307,6 @@ def test_what_is_not_text_is_refused_by_name(case: FormatCase) -> None:
     with pytest.raises(UnsupportedValue) as refused:
         chain.give(items)
     assert refused.value.param == "input[1].content[1]"
-
-
-def _as_offered(items: Sequence[Item], case: FormatCase) -> list[Item]:
-    """Without custom tools in the context a call of one comes back as a function call."""
-    if case.context.tools:
-        return list(items)
-    return [item for item in items if not isinstance(item, CustomToolCall)] or [_plain_answer()]
-
-
-def _plain_answer() -> Item:
-    return Message(role="assistant", content=[OutputText(text="plain")])
-
-
-def _tokenized(text: str, tokenizer: ToyTokenizer) -> "array[int]":
-    """Ids of a text without attacks in it: every spelled control token is one."""
-    ids = array("I")
-    while text:
-        at, mark = min((text.find(mark) % (len(text) + 1), mark) for mark in tokenizer.special_ids)
-        ids.extend(tokenizer.encode(text[:at]))
-        if at < len(text):
-            ids.append(tokenizer.special_ids[mark])
-        text = text[at + len(mark) :]
-    return ids
 
 
 def _is_well_formed(events: Sequence[ParsedEvent]) -> bool:

@@ -19,6 +19,8 @@ from hotloop.protocol.items import (
 )
 from hotloop.protocol.tools import Tool, decode_tools
 
+Step = tuple[str, list[Item]]  # `input` or `response`, and its items
+
 TOOLS: tuple[Tool, ...] = decode_tools(
     json.dumps(
         [
@@ -42,7 +44,7 @@ TOOLS: tuple[Tool, ...] = decode_tools(
     ).encode()
 )
 
-_WORDS = [
+WORDS = [
     "a",
     " ",
     "\n",
@@ -73,9 +75,9 @@ _MARKERS = [
 ]
 _THINK = ["<think>", "</think>"]
 
-plain_texts = st.lists(st.sampled_from(_WORDS), max_size=8).map("".join)
-texts = st.lists(st.sampled_from(_WORDS + _MARKERS + _THINK), max_size=8).map("".join)
-_visible = st.lists(st.sampled_from(_WORDS + _MARKERS), min_size=1, max_size=8).map("".join).filter(str.strip)
+plain_texts = st.lists(st.sampled_from(WORDS), max_size=8).map("".join)
+texts = st.lists(st.sampled_from(WORDS + _MARKERS + _THINK), max_size=8).map("".join)
+_visible = st.lists(st.sampled_from(WORDS + _MARKERS), min_size=1, max_size=8).map("".join).filter(str.strip)
 _said = _visible.filter(lambda text: not text.startswith("\n"))  # a family strips line ends behind a think block
 _thoughts = _visible.map(lambda text: text.strip("\n")).filter(bool)
 _json = st.recursive(
@@ -129,9 +131,9 @@ inputs: st.SearchStrategy[Item] = st.one_of(
 
 
 @st.composite
-def turns(draw: st.DrawFn, *, thinks: bool) -> list[tuple[str, list[Item]]]:
+def turns(draw: st.DrawFn, *, thinks: bool) -> list[Step]:
     """`input` and `response` steps; inputs are any items in any order, split anyhow."""
-    steps: list[tuple[str, list[Item]]] = []
+    steps: list[Step] = []
     for _ in range(draw(st.integers(1, 7))):
         if draw(st.booleans()):
             steps.append(("response", draw(responses(thinks=thinks))))
