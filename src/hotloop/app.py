@@ -21,7 +21,7 @@ from hotloop.server.asgi import build_asgi
 from hotloop.server.auth import AccessPolicy
 from hotloop.server.connections import OpenConnections
 from hotloop.server.runtime import DrainingServer, listen, uvicorn_config
-from hotloop.server.websocket import SocketSettings
+from hotloop.server.served_connection import SocketSettings
 from hotloop.session.chain_cache import ChainCache
 from hotloop.session.model_context import ContextCache
 from hotloop.storage.memory import MemoryStore

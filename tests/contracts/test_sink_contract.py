@@ -67,7 +67,7 @@ async def test_each_event_is_one_text_message_in_order() -> None:
     async with pumped(sink):
         sink.push([event(0), event(1)])
         sink.push([event(2)])
-        sink.finish()
+        sink.finish(1000)
     assert [entry["n"] for entry in client.events] == [0, 1, 2]
     assert all(message["type"] == "websocket.send" and "bytes" not in message for message in client.messages)
 
@@ -79,7 +79,7 @@ async def test_lanes_share_a_connection_and_count_their_own_bytes() -> None:
     async with pumped(sink):
         one.push(iter([event(0)]))
         two.push(iter([event(1), event(2)]))
-        sink.finish()
+        sink.finish(1000)
     assert [entry["n"] for entry in client.events] == [0, 1, 2]
     assert (one.bytes_out, two.bytes_out) == (len(event(0)), 2 * len(event(1)))
     assert sink.bytes_out == one.bytes_out + two.bytes_out
@@ -91,7 +91,7 @@ async def test_a_closed_sink_drops_what_is_pushed_and_its_pump_ends() -> None:
     lane = LaneSink(sink)
     async with pumped(sink):
         lane.push([event(0)])
-        sink.close()
+        sink.close(1006)
         assert lane.is_closed
         lane.push([event(1)])
     assert client.messages == []
@@ -106,7 +106,7 @@ async def test_a_reader_too_slow_is_closed_at_the_byte_cap_even_if_it_never_read
     await asyncio.wait_for(client.is_sending.wait(), timeout=5)
     was_closed = sink.is_closed
     sink.push([event(number) for number in range(5)])
-    assert (was_closed, sink.is_closed, sink.is_too_slow) == (False, True, True)
+    assert (was_closed, sink.is_closed, sink.close_code) == (False, True, 1008)
     await asyncio.wait_for(sink.wait_closed(), timeout=5)
     pump.cancel()
     await asyncio.gather(pump, return_exceptions=True)
@@ -120,7 +120,7 @@ async def test_a_reader_that_keeps_up_never_meets_the_cap() -> None:
             client.is_sending.clear()
             sink.push([event(number)])
             await asyncio.wait_for(client.is_sending.wait(), timeout=5)
-        sink.finish()
+        sink.finish(1000)
     assert len(client.messages) == 20
     assert not sink.is_closed
 
@@ -132,7 +132,7 @@ async def test_a_peer_that_is_gone_closes_the_sink() -> None:
     async with pumped(sink):
         sink.push([event(0), event(1)])
     assert sink.is_closed
-    assert not sink.is_too_slow
+    assert sink.close_code == 1006
 
 
 # --- SSE ---

@@ -13,7 +13,8 @@ from hotloop.errors import ApiError, InvalidRequest, MethodNotAllowed, NotFound
 from hotloop.server.auth import AccessPolicy
 from hotloop.server.connections import OpenConnections
 from hotloop.server.http import CreateResponse, Endpoints, error_response, on_api_error, on_server_fault
-from hotloop.server.websocket import ResponsesSocket, SocketSettings
+from hotloop.server.served_connection import SocketSettings
+from hotloop.server.websocket import ResponsesSocket
 from hotloop.turns.runner import TurnRunner
 
 

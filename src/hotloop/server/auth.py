@@ -32,6 +32,11 @@ def authenticate(policy: AccessPolicy, headers: Headers) -> Principal:
     return Principal(tenant=LOCAL, key_id="default")
 
 
+def wants_timing(headers: Headers) -> bool:
+    """The client asks for `hotloop:timing` events."""
+    return any(name == b"hotloop-timing" and value == b"1" for name, value in headers)
+
+
 _READ = frozenset({b"authorization", b"api-key", b"origin", b"host"})
 
 

@@ -19,7 +19,7 @@ from hotloop.errors import (
 )
 from hotloop.protocol.request import ResponseCreate, decode_create
 from hotloop.protocol.wire import error_body, json_bytes
-from hotloop.server.auth import AccessPolicy, authenticate
+from hotloop.server.auth import AccessPolicy, authenticate, wants_timing
 from hotloop.server.connections import OpenConnections
 from hotloop.server.sinks import AsgiSend, DiscardSink, SseSink
 from hotloop.server.websocket import AsgiReceive, AsgiScope
@@ -92,7 +92,7 @@ class CreateResponse:
         if request.stream_id is not None:
             raise InvalidRequest("'stream_id' names a WebSocket lane; it has no meaning over HTTP.", param="stream_id")
         record = TurnRecord(transport="sse" if request.stream else "http", received=received, bytes_in=len(body))
-        timing = any(name == b"hotloop-timing" and value == b"1" for name, value in scope["headers"])
+        timing = wants_timing(scope["headers"])
         return TurnRequest(principal=principal, request=request, record=record, wants_timing=timing)
 
     async def _stream(

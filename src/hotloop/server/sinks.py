@@ -6,9 +6,32 @@ A sink only appends; one pump per connection sends. What one tick pushed is take
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any
+from typing import Any, Protocol
+
+TOO_SLOW = 1008  # close code for a client that does not read (docs/protocol.md §1.7)
 
 AsgiSend = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class ConnectionSink(Protocol):
+    """Where a connection's messages go."""
+
+    @property
+    def is_closed(self) -> bool:
+        """The client is gone or too slow; what is pushed goes nowhere."""
+        ...
+
+    def push(self, events: Iterable[bytes]) -> None:
+        """Send each event as one message, in this order. Never blocks."""
+        ...
+
+    def finish(self, code: int) -> None:
+        """Nothing more will be pushed: close with `code` once everything is sent. Idempotent."""
+        ...
+
+    def close(self, code: int) -> None:
+        """Close with `code` now; what is queued is dropped. Idempotent."""
+        ...
 
 
 class WebSocketSink:
@@ -28,7 +51,7 @@ class WebSocketSink:
         self._closed = asyncio.Event()
         self._is_finishing = False
         self.is_closed = False
-        self.is_too_slow = False
+        self.close_code = 1000
         self.bytes_out = 0
 
     def push(self, events: Iterable[bytes]) -> None:
@@ -40,13 +63,15 @@ class WebSocketSink:
             self._pending_bytes += len(event)
             self.bytes_out += len(event)
         if self._pending_bytes > self._max_pending:
-            self.is_too_slow = True
-            self.close()
+            self.close(TOO_SLOW)
         self._wake.set()
 
-    def close(self) -> None:
-        """The client is gone: drop what is queued, end the pump."""
+    def close(self, code: int) -> None:
+        """Drop what is queued, end the pump; the socket is to be closed with `code`."""
+        if self.is_closed:
+            return
         self.is_closed = True
+        self.close_code = code
         self._queue.clear()
         self._pending_bytes = 0
         self._wake.set()
@@ -56,9 +81,10 @@ class WebSocketSink:
         """Until `close`, even while the pump is stuck in a send."""
         await self._closed.wait()
 
-    def finish(self) -> None:
-        """Nothing more will be pushed: the pump ends when the queue is empty."""
+    def finish(self, code: int) -> None:
+        """Nothing more will be pushed: the pump ends when the queue is empty, the socket is to be closed with `code`."""
         self._is_finishing = True
+        self.close_code = code
         self._wake.set()
 
     async def pump(self) -> None:
@@ -70,7 +96,7 @@ class WebSocketSink:
                 try:
                     await self._send({"type": "websocket.send", "text": event.decode()})
                 except (OSError, RuntimeError):  # the peer is gone; servers differ in what they raise
-                    self.close()
+                    self.close(1006)
             if self.is_closed or (self._is_finishing and not self._queue):
                 return
             self._wake.clear()
@@ -80,7 +106,7 @@ class WebSocketSink:
 class LaneSink:
     """One turn's share of its connection's sink; counts the turn's own bytes."""
 
-    def __init__(self, sink: WebSocketSink) -> None:
+    def __init__(self, sink: ConnectionSink) -> None:
         self._sink = sink
         self.bytes_out = 0
 

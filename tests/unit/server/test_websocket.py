@@ -13,7 +13,8 @@ from hotloop.protocol.connection import Limits
 from hotloop.server import websocket
 from hotloop.server.auth import AccessPolicy
 from hotloop.server.connections import OpenConnections
-from hotloop.server.websocket import ResponsesSocket, SocketSettings
+from hotloop.server.served_connection import SocketSettings
+from hotloop.server.websocket import ResponsesSocket
 
 
 class Server:

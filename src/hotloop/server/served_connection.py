@@ -1,0 +1,209 @@
+"""One WebSocket connection, whatever carries it: performs what the connection core decides.
+
+    transport ──receive, peer_left──▶ ServedConnection ──push, finish──▶ ConnectionSink ──▶ transport
+
+One task per running turn, all in one task group; the core owns every rule of order. The transport owns the socket, the sink
+owns framing and back-pressure.
+"""
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from hotloop.errors import ApiError, InvalidEvent, MissingParameter
+from hotloop.protocol.connection import (
+    Action,
+    CloseConnection,
+    Connection,
+    EvictResponse,
+    Lane,
+    Limits,
+    SendError,
+    StartTurn,
+)
+from hotloop.protocol.control import CONTROL_EVENTS, decline
+from hotloop.protocol.request import decode_create, event_head, lane_of
+from hotloop.protocol.wire import error_event
+from hotloop.server.sinks import ConnectionSink, LaneSink
+from hotloop.session.chain_cache import ConnectionId
+from hotloop.session.principal import Principal
+from hotloop.turns.bind import Parent, bind_cached
+from hotloop.turns.record import TurnRecord, monotonic
+from hotloop.turns.runner import TurnRequest, TurnRunner
+
+logger = logging.getLogger(__name__)
+
+_connection_ids = itertools.count(1)
+_IGNORED_EVENTS = frozenset({"response.processed"})  # docs/protocol.md §2: some Codex versions acknowledge
+
+
+@dataclass(frozen=True, slots=True)
+class SocketSettings:
+    """Bounds of a connection."""
+
+    limits: Limits
+    max_pending_bytes: int
+
+
+class ServedConnection:
+    """One accepted connection."""
+
+    def __init__(
+        self,
+        runner: TurnRunner,
+        settings: SocketSettings,
+        principal: Principal,
+        sink: ConnectionSink,
+        *,
+        wants_timing: bool,
+    ) -> None:
+        self._runner = runner
+        self._principal = principal
+        self._wants_timing = wants_timing
+        self._lifetime_s = settings.limits.lifetime_s
+        self._id: ConnectionId = next(_connection_ids)
+        self._core: Connection[_Held] = Connection(settings.limits)
+        self._sink = sink
+        self._over = asyncio.Event()
+        self._turns: set[asyncio.Task[None]] = set()
+        self._finished: dict[str, asyncio.Event] = {}  # running responses, by id
+
+    async def serve(self) -> None:
+        """Until `stop`. Leaves no task and no cache entry behind."""
+        lifetime = asyncio.get_running_loop().call_later(self._lifetime_s, self._lifetime_over)
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                await self._over.wait()
+                self._stop_turns()
+        finally:
+            lifetime.cancel()
+            self._runner.services.chains.drop_connection(self._id)
+
+    def stop(self) -> None:
+        """The socket is gone or closed: cancel what runs and end `serve`. Idempotent."""
+        self._stop_turns()
+        self._over.set()
+
+    def drain(self) -> None:
+        """Refuse new creates, finish what runs, then close."""
+        self._perform(self._core.drain())
+
+    def abandon(self) -> None:
+        """Drop what still runs and close now."""
+        self._stop_turns()
+        self._sink.close(1012)
+
+    def receive_binary(self) -> None:
+        """A binary message: only text is spoken here."""
+        self._sink.push([error_event(InvalidEvent("Messages must be text, one JSON object each.", param="type"), None)])
+
+    def receive(self, data: bytes) -> None:
+        """A text message."""
+        received = monotonic()
+        lane: Lane = None
+        try:
+            head = event_head(data)
+            if head.type in _IGNORED_EVENTS:
+                return
+            if head.type in CONTROL_EVENTS:
+                self._sink.push([decline(head.type, data)])
+                return
+            if head.type != "response.create":
+                raise InvalidEvent(f"Unknown client event type '{head.type[:100]}'.", param="type")
+            lane = lane_of(head.stream_id)
+            request = decode_create(data)
+            if not request.model:
+                raise MissingParameter("model")
+        except ApiError as error:
+            self._sink.push([error_event(error, lane)])
+            return
+        held = _Held(
+            bind_cached(self._runner.services.chains, self._principal, self._id, request.previous_response_id),
+            TurnRecord(transport="websocket", lane=lane, received=received, bytes_in=len(data)),
+        )
+        self._perform(self._core.receive(request, lane, held), held)
+
+    def _perform(self, actions: Sequence[Action["_Held"]], received: "_Held | None" = None) -> None:
+        for action in actions:
+            match action:
+                case StartTurn():
+                    task = self._group.create_task(self._run_turn(action))
+                    self._turns.add(task)
+                    task.add_done_callback(partial(self._turn_done, action.parent))
+                case SendError():
+                    if received is not None:
+                        received.release()
+                    self._sink.push([error_event(action.error, action.lane)])
+                case EvictResponse():
+                    self._runner.services.chains.evict(self._principal, self._id, action.response_id)
+                case CloseConnection():
+                    self._sink.finish(action.code)
+
+    def _turn_done(self, held: "_Held | None", task: asyncio.Task[None]) -> None:
+        """Also for a turn that was cancelled before it began: its coroutine never ran."""
+        self._turns.discard(task)
+        if held is not None:
+            held.release()
+
+    async def _run_turn(self, start: StartTurn["_Held"]) -> None:
+        held = start.parent
+        assert held is not None
+        request = start.request
+        over = asyncio.Event()
+        response_id = ""
+
+        def on_created(created_id: str) -> None:
+            nonlocal response_id
+            response_id = created_id
+            self._finished[created_id] = over
+            self._core.created(start.turn, created_id)
+
+        failed = False
+        try:
+            parent_runs = self._finished.get(request.previous_response_id or "")
+            if held.parent is None and parent_runs is not None:
+                await parent_runs.wait()  # docs/design.md §1: a create that names a running response binds at its end
+            turn = TurnRequest(
+                principal=self._principal,
+                request=request,
+                record=held.record,
+                connection=self._id,
+                lane=start.lane,
+                parent=held.parent,
+                wants_timing=self._wants_timing,
+                on_created=on_created,
+            )
+            outcome = await self._runner.run(turn, LaneSink(self._sink))
+            failed = outcome.error is not None
+            if outcome.error is not None and outcome.is_refused:
+                self._sink.push([error_event(outcome.error, start.lane)])
+        finally:
+            over.set()
+            self._finished.pop(response_id, None)
+            self._perform(self._core.turn_over(start.turn, failed=failed))
+
+    def _stop_turns(self) -> None:
+        for held in self._core.abandon():
+            held.release()
+        for task in self._turns:
+            task.cancel()
+
+    def _lifetime_over(self) -> None:
+        self._perform(self._core.lifetime_over())
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What a request carries while it waits: its parent, pinned, and its record."""
+
+    parent: Parent | None
+    record: TurnRecord
+
+    def release(self) -> None:
+        """Let go of the parent. Idempotent."""
+        if self.parent is not None:
+            self.parent.release()
