@@ -188,9 +188,7 @@ class ChatML:
 
     def constraint(self, context: PromptContext, rules: CallRules) -> Constraint | None:
         """See `chatml_grammar`."""
-        return build_constraint(
-            context.tools, rules, self._markers, thinks=self._thinking and not self._is_off(context)
-        )
+        return build_constraint(context, rules, self._markers, thinks=self._thinking and not self._is_off(context))
 
     def encode_items(self, context: PromptContext, items: Sequence[Item]) -> "array[int]":
         """The ids a model would sample for `items`: reasoning, text and calls in any order."""

@@ -1,6 +1,6 @@
 """What a turn asks of a model, apart from its items: the part that formats, engines and models all read."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hotloop.protocol.tools import Tool
 from hotloop.session.item_log import ItemLog
@@ -12,6 +12,8 @@ class PromptContext:
 
     instructions: str | None = None
     tools: tuple[Tool, ...] = ()
+    # where each of them stands in the request's `tools`, for errors; empty: in the same places
+    tool_places: tuple[int, ...] = field(default=(), compare=False)
     reasoning_effort: str | None = None  # "none" switches thinking off where the family can
     keep_reasoning: bool = False  # reasoning.context all_turns: never strip old reasoning
     digest: bytes = b""  # equal for equal contexts; set by the model context cache, so that comparing costs nothing

@@ -68,10 +68,11 @@ def _context_key(request: ResponseCreate, model: Model) -> ContextKey:
 def _make_context(key: ContextKey) -> ModelContext:
     tools = decode_tools(key.tools)
     # docs/protocol.md §4.6: hosted tools nobody runs here are dropped softly; they stay in the echo.
-    callable_tools = tuple(tool for tool in tools if not isinstance(tool, HostedTool))
+    places = tuple(index for index, tool in enumerate(tools) if not isinstance(tool, HostedTool))
     prompt = PromptContext(
         instructions=key.instructions,
-        tools=callable_tools,
+        tools=tuple(tools[index] for index in places),
+        tool_places=places,
         reasoning_effort=key.reasoning_effort,
         keep_reasoning=key.keep_reasoning,
         digest=key.digest(),

@@ -171,7 +171,8 @@ def test_a_schema_that_is_no_object_is_refused() -> None:
 def test_custom_tools_take_one_string() -> None:
     custom = constraint(CallRules("required"), PYTHON, LARK)
     assert accepts(custom, call("python", '{"input": "print(1)\\n"}'))
-    assert accepts(custom, call("lark", '{"input": "anything"}'))
+    assert accepts(custom, call("lark", '{"input": "x"}'))
+    assert not accepts(custom, call("lark", '{"input": "anything"}'))
     assert not accepts(custom, call("python", '{"input": 1}'))
     assert not accepts(custom, call("python", '{"input": "a", "b": 1}'))
 
@@ -187,8 +188,20 @@ def test_a_vocabulary_without_markers_spells_them() -> None:
     tokenizer = ToyTokenizer(["<|im_start|>", "<|im_end|>"])
     format = ChatML(tokenizer, thinking=True)
     context = PromptContext(tools=tools(EDIT))
-    assert format.constraint(context, CallRules()) is None
-    assert format.constraint(context, CallRules("none")) is None
-    required = format.constraint(context, CallRules("required"))
-    assert required is not None
-    assert Grammars(tokenizer).accepts(required, tokenizer.encode(GOOD + "\n" + GOOD))
+    grammars = Grammars(tokenizer)
+
+    def takes(rules: CallRules, text: str) -> bool:
+        constraint = format.constraint(context, rules)
+        assert constraint is not None
+        assert grammars.error(constraint) == ""
+        return grammars.accepts(constraint, tokenizer.encode(text))
+
+    bad = call("edit", "{}")
+    assert takes(CallRules("required"), GOOD + "\n" + GOOD)
+    assert takes(CallRules(), f"text <tool {GOOD}\n{GOOD} more < text")
+    assert takes(CallRules(), "text only")
+    assert not takes(CallRules(), f"text {bad}")
+    assert takes(CallRules(parallel=False), f"text {GOOD}")
+    assert not takes(CallRules(parallel=False), GOOD + GOOD)
+    assert takes(CallRules("none"), "text <tool_cal")
+    assert not takes(CallRules("none"), f"text {GOOD}")
