@@ -72,6 +72,8 @@ class ConnectionUnderAnyInterleaving(RuleBasedStateMachine):
                     evicted.append(action.response_id)
                 case CloseConnection():
                     self.closes.append(action.code)
+                case _:
+                    raise AssertionError(f"nobody asked for {action}")
         return evicted
 
     def _start(self, action: StartTurn[int]) -> None:

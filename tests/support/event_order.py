@@ -15,26 +15,67 @@ _DELTA_OF = {
 _TEXT_FIELD = {"message": "text", "reasoning": "text", "function_call": "arguments", "custom_tool_call": "input"}
 
 
+# Answers to what a client asks of a response while it runs; steering's may also follow the terminal event.
+STEERING = ("response.steer.accepted", "response.steer.pending", "response.steer.failed")
+
+
 def check_response_events(events: Sequence[Event], *, lane: str | None = None) -> Event:
-    """Assert that `events` are one whole response, in order and consistent; returns the final response object."""
+    """Assert that `events` are one whole response, in order and consistent; returns the final response object.
+
+    Acknowledgements of steers and interrupts belong to it, and `response.in_progress` may come again at any time.
+    """
     assert events, "no events at all"
     assert events[0]["type"] == "response.created", f"starts with {events[0]['type']}"
     assert [event["sequence_number"] for event in events] == list(range(len(events))), "sequence numbers have a gap"
     for event in events:
         _check_lane(event, lane)
     ends = [index for index, event in enumerate(events) if event["type"] in TERMINAL]
-    assert ends == [len(events) - 1], f"terminal events at {ends} of {len(events)}"
+    assert len(ends) == 1, f"terminal events at {ends} of {len(events)}"
+    (end,) = ends
+    after = [event["type"] for event in events[end + 1 :]]
+    assert all(kind in STEERING for kind in after), f"after the terminal event: {after}"
     items = _Items()
     response_id = events[0]["response"]["id"]
-    for event in events[:-1]:
+    for event in events[:end]:
         kind = event["type"]
         if kind in ("response.created", "response.in_progress", "response.queued"):
             _check_snapshot(event["response"], response_id)
-        elif not kind.startswith("hotloop:"):
+        elif not kind.startswith("hotloop:") and kind not in STEERING:
             items.take(event)
-    final: Event = events[-1]["response"]
-    _check_final(final, events[-1]["type"], response_id, items)
+    _check_steers([event for event in events if event["type"] in STEERING], response_id)
+    final: Event = events[end]["response"]
+    _check_final(final, events[end]["type"], response_id, items)
     return final
+
+
+def split_responses(events: Sequence[Event]) -> list[list[Event]]:
+    """The events of a lane, response by response; a late acknowledgement goes to the response it names."""
+    responses: list[list[Event]] = []
+    by_id: dict[str, list[Event]] = {}
+    for event in events:
+        if event["type"] == "response.created":
+            responses.append([])
+            by_id[event["response"]["id"]] = responses[-1]
+        target = event.get("steer", {}).get("previous_response_id")
+        (by_id[target] if target is not None else responses[-1]).append(event)
+    return responses
+
+
+def _check_steers(events: Sequence[Event], response_id: str) -> None:
+    accepted: set[str] = set()
+    for event in events:
+        steer = event["steer"]
+        assert steer["previous_response_id"] == response_id, "a steer of another response"
+        if event["type"] == "response.steer.accepted":
+            assert steer["id"] not in accepted, "a steer accepted twice"
+            accepted.add(steer["id"])
+        elif event["type"] == "response.steer.pending":
+            assert steer["id"] in accepted, "pending before it was accepted"
+            assert event["reason"] == "waiting_for_required_input"
+            assert event["required_input"], "nothing is required"
+        else:
+            assert steer.get("id") is None or steer["id"] in accepted, "failed under an id nobody was told"
+            assert steer["input"] is not None, "the input does not come back"
 
 
 def _check_lane(event: Event, lane: str | None) -> None:
@@ -55,6 +96,11 @@ def _check_final(final: Event, kind: str, response_id: str, items: "_Items") -> 
     assert final["id"] == response_id
     assert kind == f"response.{final['status']}"
     assert items.open is None, f"item {items.open} is still open at the end"
+    reason: str | None = final["incomplete_details"]["reason"] if final["incomplete_details"] is not None else None
+    if final["status"] != "failed":
+        assert items.is_interrupted == (reason == "interrupted"), f"interrupted {items.is_interrupted}, ends {reason}"
+    if reason in ("interrupted", "steered"):
+        assert all(item["status"] == "completed" for item in items.done), "a cut response holds whole items only"
     assert final["output"] == items.done, "the final output is not what was streamed"
     assert (final["error"] is not None) == (final["status"] == "failed")
     assert (final["incomplete_details"] is not None) == (final["status"] == "incomplete")
@@ -75,14 +121,26 @@ class _Items:
     def __init__(self) -> None:
         self.done: list[Event] = []
         self.open: Event | None = None
+        self.is_interrupted = False
 
     def take(self, event: Event) -> None:
         kind = event["type"]
+        if kind == "response.interrupt.accepted":
+            assert not self.is_interrupted, "interrupted twice"
+            self.is_interrupted = True
+            return
         assert event["output_index"] == len(self.done), f"{kind}: output_index is not dense"
         if kind == "response.output_item.added":
+            assert not self.is_interrupted, "an item begins after the interrupt"
             self._begin(event["item"])
             return
         assert self.open is not None, f"{kind} without an open item"
+        if kind == "response.output_item.interrupted":
+            assert self.is_interrupted, "an item taken back without an interrupt"
+            assert event["item_id"] == self.open["id"], f"{kind} names another item"
+            self.open = None
+            return
+        assert not self.is_interrupted, f"{kind} after the interrupt"
         if kind == "response.output_item.done":
             self._end(event["item"])
             return

@@ -91,6 +91,13 @@ class ToyEngine:
         for step in held:
             step()
 
+    def advance(self, steps: int = 1) -> None:
+        """While paused: let every held run take steps, then hold it again."""
+        for _ in range(steps):
+            held, self._paused = self._paused or [], []
+            for step in held:
+                step()
+
     def schedule(self, step: Callable[[], None]) -> None:
         """Run `step` in the loop's next iteration, or when resumed."""
         if self._paused is not None:

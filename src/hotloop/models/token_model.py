@@ -6,6 +6,7 @@ A turn appends what its new items render to; the engine gets those tokens only. 
     state_not_kept     the parent came from the store: rendered in full
     kv_lost            the engine dropped the chain's KV: the whole prompt travels again
     kv_forked          the parent's KV handle serves another turn: the chain continues on a fork
+    cut_not_found      where the kept items of an interrupted output end could not be told: the next turn renders in full
     and what a format names, such as `reasoning_dropped`
 """
 
@@ -24,6 +25,7 @@ from hotloop.errors import (
     SchemaTooComplex,
     ServerFault,
 )
+from hotloop.models.cut import length_of_items
 from hotloop.models.kv_lease import KvLease
 from hotloop.protocol.items import (
     CustomToolCall,
@@ -251,15 +253,22 @@ class PreparedTokenTurn:
         if self._run is not None and self._end is None:
             self._run.abort()
 
-    def commit(self, output: Sequence[Item]) -> TokenState | None:
+    def commit(self, output: Sequence[Item], *, is_cut: bool = False) -> TokenState | None:
         """Keep the chain with the output behind it."""
         assert self._end is not None and not self._is_settled and self._lease is not None
+        sampled = self._sampled
+        if is_cut:
+            length = length_of_items(lambda: self._model.format.parser(self._request.context), sampled, len(output))
+            if length is None:
+                self.fallbacks.append("cut_not_found")
+                return None
+            sampled = sampled[:length]
         self._is_settled = True
         rendered, lease = self._rendered, self._lease
         view, state = rendered.view, rendered.state
         held_in_view = len(view)
-        if self._request.generate:
-            extension = self._model.format.commit(state, len(view), self._sampled, output)
+        if self._request.generate and (output or not is_cut):
+            extension = self._model.format.commit(state, len(view), sampled, output)
             view = view.head(extension.keep).append(extension.tokens)
             state = extension.state
             held_in_view = extension.keep

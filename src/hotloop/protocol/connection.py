@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from hotloop.errors import ApiError, ConnectionLimitReached, Overloaded, RateLimited, StreamLimitReached
+from hotloop.protocol.control import INTERRUPT_MODE, Interrupt, interrupt_failed
 from hotloop.protocol.request import ResponseCreate
 
 LANES_REMEMBERED = 1024  # responses whose lane is known; an older one counts as the lane that continues it
@@ -63,7 +64,21 @@ class CloseConnection:
     code: int
 
 
-Action = StartTurn[Bound] | SendError | EvictResponse | CloseConnection
+@dataclass(frozen=True, slots=True)
+class InterruptTurn:
+    """Stop the turn now, keeping the items that are whole."""
+
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class SendEvent:
+    """Send an event that belongs to no running response."""
+
+    event: bytes
+
+
+Action = StartTurn[Bound] | SendError | EvictResponse | CloseConnection | InterruptTurn | SendEvent
 
 
 @dataclass(slots=True)
@@ -87,6 +102,7 @@ class Connection(Generic[Bound]):
         self._busy: set[Lane] = set()
         self._waiting: deque[_Waiting[Bound]] = deque()
         self._lane_of: OrderedDict[str, Lane] = OrderedDict()  # lane of the responses this connection made
+        self._turn_of: dict[str, int] = {}  # running responses
         self._next_turn = 0
         self._refusal: ApiError | None = None
         self._close_code = 0
@@ -115,6 +131,7 @@ class Connection(Generic[Bound]):
 
     def created(self, turn: int, response_id: str) -> None:
         """The turn was admitted under this id; the id belongs to the turn's lane from now on."""
+        self._turn_of[response_id] = turn
         self._lane_of[response_id] = self._running[turn][0]
         if len(self._lane_of) > LANES_REMEMBERED:
             self._lane_of.popitem(last=False)
@@ -122,6 +139,7 @@ class Connection(Generic[Bound]):
     def turn_over(self, turn: int, *, failed: bool) -> list[Action[Bound]]:
         """The turn reached its end. `failed`: it ended in an `error` event or in `response.failed` after it was bound."""
         lane, request = self._running.pop(turn)
+        self._turn_of = {response_id: other for response_id, other in self._turn_of.items() if other != turn}
         self._busy.discard(lane)
         actions: list[Action[Bound]] = []
         parent_id = request.previous_response_id
@@ -130,6 +148,20 @@ class Connection(Generic[Bound]):
             actions.append(EvictResponse(parent_id))
         actions += self._start_ready()
         return actions + self._close_if_done()
+
+    def interrupt(self, interrupt: Interrupt) -> list[Action[Bound]]:
+        """Stop a running response. It overtakes whatever waits on the lane; for one that has just ended it comes late."""
+        response_id = interrupt.response_id
+        if interrupt.mode != INTERRUPT_MODE:
+            failure = interrupt_failed(response_id, "unsupported_value", f"The only mode is '{INTERRUPT_MODE}'.")
+            return [SendEvent(failure)]
+        turn = self._turn_of.get(response_id)
+        if turn is not None:
+            return [InterruptTurn(turn)]
+        if response_id in self._lane_of:
+            return []
+        message = "No response with this id runs on this connection."
+        return [SendEvent(interrupt_failed(response_id, "response_not_found", message))]
 
     def abandon(self) -> list[Bound]:
         """The connection is gone: nothing more starts. Returns what was bound for the requests that waited."""

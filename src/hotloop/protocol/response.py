@@ -1,6 +1,6 @@
 """One response as a stream of events: the right order, the right numbers, as bytes (docs/protocol.md §3).
 
-    NEW ─created─▶ RUNNING ─open─▶ ITEM OPEN ─close─▶ RUNNING ─completed│failed│incomplete─▶ OVER
+    NEW ─created─▶ RUNNING ─open─▶ ITEM OPEN ─close│interrupt─▶ RUNNING ─completed│failed│incomplete─▶ OVER
                                     └─delta─┘
 
 Every method returns complete JSON events, ready for a WebSocket message or an SSE `data:` line; each begins with
@@ -13,7 +13,16 @@ from enum import Enum, auto
 from typing import Any, Literal
 
 from hotloop.errors import ApiError
-from hotloop.protocol.items import CustomToolCall, FunctionCall, Item, Message, OutputText, Reasoning, ReasoningText
+from hotloop.protocol.items import (
+    CallItem,
+    CustomToolCall,
+    FunctionCall,
+    Item,
+    Message,
+    OutputText,
+    Reasoning,
+    ReasoningText,
+)
 from hotloop.protocol.wire import escaped, json_bytes
 
 ItemKind = Literal["message", "reasoning", "function_call", "custom_tool_call"]
@@ -66,6 +75,16 @@ def _logprob_entry(token: bytes, logprob: float) -> dict[str, Any]:
     return {"token": token.decode("utf-8", "replace"), "logprob": logprob, "bytes": list(token)}
 
 
+@dataclass(frozen=True, slots=True)
+class ResponseEnding:
+    """How a response ended, as far as what follows it cares."""
+
+    status: Literal["completed", "incomplete", "failed"]
+    reason: IncompleteReason | None  # of an incomplete one
+    calls: tuple[CallItem, ...]  # whole calls in its output: the client owes their outputs
+    next_sequence: int  # number of a further event of the response: an acknowledgement that comes late
+
+
 class _Phase(Enum):
     NEW = auto()
     RUNNING = auto()
@@ -98,7 +117,15 @@ class ResponseStream:
         self._output_bytes: list[bytes] = []
         self._item: _OpenItem | None = None
         self._delta_tail = b""
+        self._held: list[tuple[bytes, bytes]] | None = None  # asides that wait for the terminal event to be sent
+        self._reason: IncompleteReason | None = None
+        self._status: Literal["completed", "incomplete", "failed"] = "completed"
         self.final: bytes = b""  # the terminal response object, once there is one
+
+    @property
+    def is_running(self) -> bool:
+        """Created, and no ending was made."""
+        return self._phase in (_Phase.RUNNING, _Phase.ITEM_OPEN)
 
     @property
     def has_open_item(self) -> bool:
@@ -174,22 +201,67 @@ class ResponseStream:
         self._phase = _Phase.RUNNING
         return events
 
+    def interrupt(self) -> list[bytes]:
+        """The client breaks in: acknowledged, and the open item is taken back (docs/protocol.md §9.2)."""
+        assert self.is_running, self._phase
+        response = b',"response_id":"%b"' % self.response_id.encode()
+        events = [self._event(b"response.interrupt.accepted", response)]
+        item = self._item
+        if item is not None:
+            where = b'%b,"item_id":"%b","output_index":%d' % (response, item.item_id.encode(), len(self.output))
+            events.append(self._event(b"response.output_item.interrupted", where))
+            self._item = None
+            self._phase = _Phase.RUNNING
+        return events
+
+    def aside(self, kind: bytes, fields: bytes) -> list[bytes]:
+        """An event beside the output: an acknowledgement. `fields` begins with a comma.
+
+        None while an ending was made and is not sent: `settled` gives it then, numbered behind the ending.
+        """
+        if self._held is None:
+            return [self._event(kind, fields)]
+        self._held.append((kind, fields))
+        return []
+
+    def settled(self) -> list[bytes]:
+        """The terminal event was sent: the asides that waited for it."""
+        held, self._held = self._held or [], None
+        return [self._event(kind, fields) for kind, fields in held]
+
+    def ending(self) -> ResponseEnding:
+        """How it ended, once it has."""
+        assert self._phase is _Phase.OVER, self._phase
+        calls = tuple(
+            item
+            for item in self.output
+            if isinstance(item, FunctionCall | CustomToolCall) and item.status == "completed"
+        )
+        return ResponseEnding(self._status, self._reason, calls, self._sequence)
+
     def completed(self, usage: ResponseUsage, completed_at: int) -> bytes:
         """The terminal event of a turn that ran to its end."""
+        self._status, self._reason = "completed", None
         return self._terminal(b"completed", usage, completed_at=completed_at)
 
     def incomplete(self, reason: IncompleteReason, usage: ResponseUsage) -> bytes:
         """The terminal event of a turn that was cut."""
+        self._status, self._reason = "incomplete", reason
         return self._terminal(b"incomplete", usage, details=b'{"reason":"%b"}' % reason.encode())
 
     def failed(self, error: ApiError, usage: ResponseUsage | None) -> bytes:
         """The terminal event of a turn that failed after admission."""
+        self._status, self._reason = "failed", None
         failure: dict[str, Any] = {"code": error.code, "message": error.message}
         if error.param is not None:
             failure["param"] = error.param
         if error.retry_after_s is not None:
             failure["headers"] = {"retry-after": f"{error.retry_after_s:g}"}
         return self._terminal(b"failed", usage, error=json_bytes(failure))
+
+    def cancelled(self, usage: ResponseUsage) -> None:
+        """The response was cancelled: the object exists, no event tells of it."""
+        self._terminal(b"cancelled", usage)
 
     def retract(self, events: int = 1) -> None:
         """The last `events`, up to the terminal one just made, were not sent: another ending takes their numbers."""
@@ -213,6 +285,7 @@ class ResponseStream:
     ) -> bytes:
         assert self._phase is _Phase.RUNNING, self._phase
         self._phase = _Phase.OVER
+        self._held = self._held or []
         self.final = self._object(
             status,
             completed_at=completed_at,

@@ -82,8 +82,12 @@ class PreparedTurn(Protocol):
         """Stop sampling as soon as the engine can; `on_end` still comes. No effect before `start` or after the end."""
         ...
 
-    def commit(self, output: Sequence[Item]) -> ModelState | None:
-        """Keep the chain with the model's `output` behind it. After `on_end` only."""
+    def commit(self, output: Sequence[Item], *, is_cut: bool = False) -> ModelState | None:
+        """Keep the chain with the model's `output` behind it. After `on_end` only.
+
+        `is_cut`: `output` is only the first whole items of what was sampled. The rest is not kept; None if the model
+        cannot tell where it begins.
+        """
         ...
 
     def discard(self) -> None:

@@ -13,18 +13,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from hotloop.errors import ApiError, InvalidEvent, MissingParameter
+from hotloop.errors import ApiError, InvalidEvent, MissingParameter, ServerFault
 from hotloop.protocol.connection import (
     Action,
     CloseConnection,
     Connection,
     EvictResponse,
+    InterruptTurn,
     Lane,
     Limits,
     SendError,
+    SendEvent,
     StartTurn,
 )
-from hotloop.protocol.control import CONTROL_EVENTS, decline
+from hotloop.protocol.control import CONTROL_EVENTS, decline, decode_interrupt
 from hotloop.protocol.request import decode_create, event_head, lane_of
 from hotloop.protocol.wire import error_event
 from hotloop.server.sinks import ConnectionSink, LaneSink
@@ -32,7 +34,7 @@ from hotloop.session.chain_cache import ConnectionId
 from hotloop.session.principal import Principal
 from hotloop.turns.bind import Parent, bind_cached
 from hotloop.turns.record import TurnRecord, monotonic
-from hotloop.turns.runner import TurnRequest, TurnRunner
+from hotloop.turns.runner import RunningTurn, TurnRequest, TurnRunner
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +71,7 @@ class ServedConnection:
         self._sink = sink
         self._over = asyncio.Event()
         self._turns: set[asyncio.Task[None]] = set()
+        self._running: dict[int, RunningTurn] = {}  # turns that have a response
         self._finished: dict[str, asyncio.Event] = {}  # running responses, by id
 
     async def serve(self) -> None:
@@ -102,7 +105,16 @@ class ServedConnection:
         self._sink.push([error_event(InvalidEvent("Messages must be text, one JSON object each.", param="type"), None)])
 
     def receive(self, data: bytes) -> None:
-        """A text message."""
+        """A text message. A bug here ends the connection with 1011, not the server's other connections."""
+        try:
+            self._receive(data)
+        except Exception:
+            logger.exception("a client event brought its connection down")
+            self._sink.push([error_event(ServerFault("Something went wrong on the server's side."))])
+            self._stop_turns()
+            self._sink.finish(1011)
+
+    def _receive(self, data: bytes) -> None:
         received = monotonic()
         lane: Lane = None
         try:
@@ -110,7 +122,7 @@ class ServedConnection:
             if head.type in _IGNORED_EVENTS:
                 return
             if head.type in CONTROL_EVENTS:
-                self._sink.push([decline(head.type, data)])
+                self._control(head.type, data)
                 return
             if head.type != "response.create":
                 raise InvalidEvent(f"Unknown client event type '{head.type[:100]}'.", param="type")
@@ -127,6 +139,12 @@ class ServedConnection:
         )
         self._perform(self._core.receive(request, lane, held), held)
 
+    def _control(self, kind: str, data: bytes) -> None:
+        if kind == "response.interrupt":
+            self._perform(self._core.interrupt(decode_interrupt(data)))
+        else:
+            self._sink.push([decline(kind, data)])
+
     def _perform(self, actions: Sequence[Action["_Held"]], received: "_Held | None" = None) -> None:
         for action in actions:
             match action:
@@ -134,6 +152,10 @@ class ServedConnection:
                     task = self._group.create_task(self._run_turn(action))
                     self._turns.add(task)
                     task.add_done_callback(partial(self._turn_done, action.parent))
+                case InterruptTurn():
+                    self._running[action.turn].interrupt()
+                case SendEvent():
+                    self._sink.push([action.event])
                 case SendError():
                     if received is not None:
                         received.release()
@@ -156,11 +178,12 @@ class ServedConnection:
         over = asyncio.Event()
         response_id = ""
 
-        def on_created(created_id: str) -> None:
+        def on_created(turn: RunningTurn) -> None:
             nonlocal response_id
-            response_id = created_id
-            self._finished[created_id] = over
-            self._core.created(start.turn, created_id)
+            response_id = turn.response_id
+            self._running[start.turn] = turn
+            self._finished[response_id] = over
+            self._core.created(start.turn, response_id)
 
         failed = False
         try:
@@ -184,6 +207,7 @@ class ServedConnection:
         finally:
             over.set()
             self._finished.pop(response_id, None)
+            self._running.pop(start.turn, None)
             self._perform(self._core.turn_over(start.turn, failed=failed))
 
     def _stop_turns(self) -> None:

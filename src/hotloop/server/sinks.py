@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Protocol
 
+MAX_STUCK_S = 120.0  # for 16 MiB on their way at 1 Mbit/s
 TOO_SLOW = 1008  # close code for a client that does not read (docs/protocol.md §1.7)
 
 AsgiSend = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -34,17 +35,53 @@ class ConnectionSink(Protocol):
         ...
 
 
+class StuckWatch:
+    """Notices that one send has been under way for `max_s` seconds: the client does not read. A send costs it two stamps.
+
+    Args:
+        on_stuck: called once, at most.
+    """
+
+    def __init__(self, max_s: float, on_stuck: Callable[[], None]) -> None:
+        self._max_s = max_s
+        self._on_stuck = on_stuck
+        self._loop = asyncio.get_running_loop()
+        self._began: float | None = None  # of the send under way
+        self._timer = self._loop.call_later(max_s, self._check)
+
+    def begin(self) -> None:
+        """A send begins."""
+        self._began = self._loop.time()
+
+    def end(self) -> None:
+        """It is over."""
+        self._began = None
+
+    def stop(self) -> None:
+        """No more sends. Idempotent."""
+        self._timer.cancel()
+
+    def _check(self) -> None:
+        left = self._max_s if self._began is None else self._began + self._max_s - self._loop.time()
+        if left <= 0:
+            self._on_stuck()
+        else:
+            self._timer = self._loop.call_later(left, self._check)
+
+
 class WebSocketSink:
     """Sends events as text messages of one connection.
 
     Args:
         send: the connection's ASGI send.
         max_pending_bytes: unsent bytes at which the reader counts as too slow; the sink then closes.
+        max_stuck_s: the same for the seconds of one send.
     """
 
-    def __init__(self, send: AsgiSend, *, max_pending_bytes: int) -> None:
+    def __init__(self, send: AsgiSend, *, max_pending_bytes: int, max_stuck_s: float = MAX_STUCK_S) -> None:
         self._send = send
         self._max_pending = max_pending_bytes
+        self._max_stuck_s = max_stuck_s
         self._queue: deque[bytes] = deque()
         self._pending_bytes = 0
         self._wake = asyncio.Event()
@@ -89,18 +126,27 @@ class WebSocketSink:
 
     async def pump(self) -> None:
         """Send until closed, or finished and empty."""
-        while True:
-            while self._queue and not self.is_closed:
-                event = self._queue.popleft()
-                self._pending_bytes -= len(event)
-                try:
-                    await self._send({"type": "websocket.send", "text": event.decode()})
-                except (OSError, RuntimeError):  # the peer is gone; servers differ in what they raise
-                    self.close(1006)
-            if self.is_closed or (self._is_finishing and not self._queue):
-                return
-            self._wake.clear()
-            await self._wake.wait()
+        watch = StuckWatch(self._max_stuck_s, lambda: self.close(TOO_SLOW))
+        try:
+            while True:
+                await self._send_queued(watch)
+                if self.is_closed or (self._is_finishing and not self._queue):
+                    return
+                self._wake.clear()
+                await self._wake.wait()
+        finally:
+            watch.stop()
+
+    async def _send_queued(self, watch: StuckWatch) -> None:
+        while self._queue and not self.is_closed:
+            event = self._queue.popleft()
+            self._pending_bytes -= len(event)
+            watch.begin()
+            try:
+                await self._send({"type": "websocket.send", "text": event.decode()})
+            except (OSError, RuntimeError):  # the peer is gone; servers differ in what they raise
+                self.close(1006)
+            watch.end()
 
 
 class LaneSink:
@@ -125,9 +171,10 @@ class LaneSink:
 class SseSink:
     """Sends events as server-sent events; `[DONE]` ends the stream. Starts the response with its first event."""
 
-    def __init__(self, send: AsgiSend, *, max_pending_bytes: int) -> None:
+    def __init__(self, send: AsgiSend, *, max_pending_bytes: int, max_stuck_s: float = MAX_STUCK_S) -> None:
         self._send = send
         self._max_pending = max_pending_bytes
+        self._max_stuck_s = max_stuck_s
         self._chunks: list[bytes] = []
         self._pending_bytes = 0
         self._wake = asyncio.Event()
@@ -156,18 +203,30 @@ class SseSink:
 
     async def pump(self) -> None:
         """Send until closed or finished; all that one tick pushed leaves in one chunk."""
-        while not self.is_closed:
-            await self._wake.wait()
-            self._wake.clear()
-            if self._chunks:
-                body = b"".join(self._chunks)
-                self._chunks.clear()
-                self._pending_bytes = 0
-                await self._send_body(body)
-            if self._is_finishing and not self._chunks:
-                if self._has_started and not self.is_closed:
-                    await self._send_body(b"", more=False)
-                return
+        watch = StuckWatch(self._max_stuck_s, self.close)
+        try:
+            while not self.is_closed:
+                await self._wake.wait()
+                self._wake.clear()
+                watch.begin()
+                if await self._send_chunks():
+                    return
+                watch.end()
+        finally:
+            watch.stop()
+
+    async def _send_chunks(self) -> bool:
+        """Whether that was all."""
+        if self._chunks:
+            body = b"".join(self._chunks)
+            self._chunks.clear()
+            self._pending_bytes = 0
+            await self._send_body(body)
+        if not self._is_finishing or self._chunks:
+            return False
+        if self._has_started and not self.is_closed:
+            await self._send_body(b"", more=False)
+        return True
 
     async def _send_body(self, body: bytes, *, more: bool = True) -> None:
         try:

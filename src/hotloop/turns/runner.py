@@ -3,18 +3,21 @@
     admit ─▶ created, in_progress ─▶ judge input ─▶ prepare ─▶ start ═▶ events as they come ═▶ commit ─▶ terminal event
 
 A refusal before `created` leaves as the outcome's `error`; what fails later ends in `response.failed`. The state that the
-next turn needs is committed before the terminal event is written.
+next turn needs is committed before the terminal event is written. From `created` on a turn can be ended early from outside
+(`RunningTurn`): the engine is stopped, the items that were whole by then are what the response consists of.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal, Protocol
 
 from hotloop.errors import ApiError, ContentBlocked, EngineTimeout, EngineUnavailable, ServerFault, StorageUnavailable
 from hotloop.protocol.echo import request_echo
 from hotloop.protocol.request import ResponseCreate
-from hotloop.protocol.response import IncompleteReason, ResponseStream, ResponseUsage, TextLogprob
+from hotloop.protocol.response import IncompleteReason, ResponseEnding, ResponseStream, ResponseUsage, TextLogprob
+from hotloop.protocol.steering import may_stop_after
 from hotloop.seams.engine import EndReason, TokenLogprob
 from hotloop.seams.format import ItemClosed, ItemDelta, ItemOpened, ParsedEvent
 from hotloop.seams.ledger import AttemptEnded, AttemptOutcome, AttemptStarted
@@ -27,6 +30,7 @@ from hotloop.session.principal import Principal
 from hotloop.turns.admission import AdmittedTurn, admit
 from hotloop.turns.bind import Parent, bind_cached, bind_stored
 from hotloop.turns.gate import Gate
+from hotloop.turns.keep_alive import KeepAlive
 from hotloop.turns.record import TurnRecord, monotonic, wall_clock
 from hotloop.turns.services import TurnServices
 
@@ -34,13 +38,40 @@ logger = logging.getLogger(__name__)
 
 STORE_TIMEOUT_S = 30.0  # a store that hangs must not hang the lane
 
+_StopReason = IncompleteReason | Literal["cancelled"]
+
+
+class RunningTurn(Protocol):
+    """What can be asked of a turn between `response.created` and its terminal event. Later it has no effect."""
+
+    @property
+    def response_id(self) -> str:
+        """Id of its response."""
+        ...
+
+    def interrupt(self) -> None:
+        """Stop now: acknowledged, the open item is taken back, `response.incomplete` follows (docs/protocol.md §9.2)."""
+        ...
+
+    def steer(self) -> None:
+        """Stop at the next safe output boundary, with `response.incomplete` (docs/protocol.md §9.1)."""
+        ...
+
+    def cancel(self) -> None:
+        """Stop now. The outcome's response has status `cancelled`, is stored like any other and is no parent."""
+        ...
+
+    def say(self, kind: bytes, fields: bytes) -> None:
+        """Send an event beside the output, numbered in the response's sequence. `fields` begins with a comma."""
+        ...
+
 
 @dataclass(slots=True)
 class TurnRequest:
     """One turn as a door hands it over.
 
     `parent` is what was bound when the request was received, if anything; `connection` is None over HTTP. `on_created` is
-    told the response's id at admission.
+    told at admission, before the first event.
     """
 
     principal: Principal
@@ -50,7 +81,7 @@ class TurnRequest:
     lane: str | None = None
     parent: Parent | None = None
     wants_timing: bool = False
-    on_created: Callable[[str], None] | None = None
+    on_created: Callable[[RunningTurn], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +90,7 @@ class TurnOutcome:
 
     body: bytes = b""  # the terminal response object
     error: ApiError | None = None
+    ending: ResponseEnding | None = None  # None: refused, cancelled, or nobody was left to tell
 
     @property
     def is_refused(self) -> bool:
@@ -71,6 +103,7 @@ class TurnRunner:
 
     def __init__(self, services: TurnServices) -> None:
         self.services = services
+        self._keep_alive = KeepAlive(services.silence_s)
 
     async def run(self, turn: TurnRequest, sink: Sink) -> TurnOutcome:
         """Run one turn, pushing its events to `sink`. Cancelling it stops the engine and leaves nothing behind."""
@@ -79,7 +112,7 @@ class TurnRunner:
         try:
             parent = await self._bind(turn)
             admitted = admit(self.services, turn.request, parent)
-            return await _Turn(self.services, turn, admitted, sink).run()
+            return await _Turn(self.services, turn, admitted, sink, self._keep_alive).run()
         except ApiError as error:
             record.outcome = f"refused:{error.code}"
             return TurnOutcome(error=error)
@@ -107,10 +140,13 @@ class TurnRunner:
 
 
 class _Turn:
-    """One admitted turn."""
+    """One admitted turn. Implements `RunningTurn` and `keep_alive.Speaker`."""
 
-    def __init__(self, services: TurnServices, turn: TurnRequest, admitted: AdmittedTurn, sink: Sink) -> None:
+    def __init__(
+        self, services: TurnServices, turn: TurnRequest, admitted: AdmittedTurn, sink: Sink, keep_alive: KeepAlive
+    ) -> None:
         self._services = services
+        self._keep_alive = keep_alive
         self._turn = turn
         self._admitted = admitted
         self._sink = sink
@@ -118,10 +154,12 @@ class _Turn:
         self._gate = Gate(services.classifier)
         self._prepared: PreparedTurn | None = None
         self._ended: asyncio.Future[ModelEnd] = asyncio.get_running_loop().create_future()
-        self._is_blocked = False
-        self._response_id = services.new_id("resp")
+        self._stopped: _StopReason | None = None  # output is ignored from then on
+        self._has_ignored = False  # and there was some
+        self._is_steered = False
+        self.response_id = services.new_id("resp")
         self._stream = ResponseStream(
-            response_id=self._response_id,
+            response_id=self.response_id,
             created_at=int(wall_clock()),
             echo=request_echo(
                 admitted.request,
@@ -136,6 +174,7 @@ class _Turn:
     async def run(self) -> TurnOutcome:
         """`created` to the terminal event."""
         self._announce()
+        self._keep_alive.watch(self)
         try:
             async with asyncio.timeout(self._services.turn_timeout_s):
                 end = await self._generate()
@@ -148,27 +187,77 @@ class _Turn:
             self._note_end("cancelled", None)
             raise
         except Exception:
-            logger.exception("turn %s failed", self._response_id)
-            fault = ServerFault(f"Something went wrong on the server's side (response {self._response_id}).")
+            logger.exception("turn %s failed", self.response_id)
+            fault = ServerFault(f"Something went wrong on the server's side (response {self.response_id}).")
             return self._fail(fault, None)
         finally:
+            self._keep_alive.forget(self)
             self._note_work()
             if self._prepared is not None:
                 self._prepared.discard()  # no effect after a commit
 
+    @property
+    def bytes_out(self) -> int:
+        """Bytes of its events so far."""
+        return self._sink.bytes_out
+
+    def speak(self) -> None:
+        """The turn was silent for long: `response.in_progress` again. A client that is gone stops the engine."""
+        if self._sink.is_closed:
+            self._abort()
+        elif self._stream.is_running:
+            self._sink.push([self._stream.in_progress()])
+
+    def interrupt(self) -> None:
+        """See `RunningTurn`. Taken back is the open item; late, it is ignored quietly (docs/protocol.md §9.2)."""
+        if self._stopped in (None, "steered") and self._is_sampling():
+            self._sink.push(self._stream.interrupt())
+            self._stop("interrupted")
+
+    def steer(self) -> None:
+        """See `RunningTurn`."""
+        self._is_steered = True
+        if self._is_sampling() and not self._stream.has_open_item:
+            self._stop_if_steered()
+
+    def cancel(self) -> None:
+        """See `RunningTurn`."""
+        if self._is_sampling():
+            self._stop("cancelled")
+
+    def say(self, kind: bytes, fields: bytes) -> None:
+        """See `RunningTurn`."""
+        self._sink.push(self._stream.aside(kind, fields))
+
+    def _is_sampling(self) -> bool:
+        return self._stream.is_running and not self._ended.done()
+
+    def _stop(self, reason: "_StopReason") -> None:
+        self._stopped = reason
+        self._abort()
+
+    def _stop_if_steered(self) -> bool:
+        if self._is_steered and self._stopped is None and may_stop_after(self._stream.output):
+            self._stop("steered")
+        return self._stopped is not None
+
+    def _abort(self) -> None:
+        if self._prepared is not None:
+            self._prepared.abort()
+
     def _announce(self) -> None:
         record = self._record
-        record.response_id = self._response_id
+        record.response_id = self.response_id
         record.model = self._admitted.model.name
         record.new_items = len(self._admitted.new_items)
         if self._turn.on_created is not None:
-            self._turn.on_created(self._response_id)
+            self._turn.on_created(self)
         self._sink.push((self._stream.created(), self._stream.in_progress()))
         record.admitted = monotonic()
         self._services.ledger.attempt_started(
             AttemptStarted(
-                event_id=self._response_id,
-                response_id=self._response_id,
+                event_id=self.response_id,
+                response_id=self.response_id,
                 tenant=self._turn.principal.tenant,
                 key_id=self._turn.principal.key_id,
                 model=record.model,
@@ -195,41 +284,42 @@ class _Turn:
         self._prepared = prepared
         self._record.rendered = monotonic()
         prepared.start(self._on_events, self._on_end)
+        if self._stopped is not None:
+            prepared.abort()
         self._record.submitted = monotonic()
         return await self._ended
 
     def _on_events(self, events: Sequence[ParsedEvent]) -> None:
         """Parsed output to wire events. The hot path: called once per engine step."""
-        if self._is_blocked:
+        if self._stopped is not None:
+            self._has_ignored = True
             return
         if not self._record.first_token:
             self._record.first_token = monotonic()
         out: list[bytes] = []
         stream = self._stream
-        for event in events:
+        for index, event in enumerate(events, 1):
             match event:
                 case ItemDelta():
                     if not self._gate.lets_pass(event.text):
-                        self._block()
+                        self._stop("content_filter")
                         break
                     out.append(stream.delta(event.text, self._wire_logprobs(event.logprobs)))
                 case ItemOpened():
                     out += stream.open_item(event.kind, event.name)
                 case ItemClosed():
                     out += stream.close_item(complete=event.complete)
+                    if self._is_steered and event.complete and self._stop_if_steered():
+                        self._has_ignored = index < len(events)
+                        break
         self._sink.push(out)
-        if self._sink.is_closed and self._prepared is not None:
-            self._prepared.abort()
+        if self._sink.is_closed:
+            self._abort()
 
     def _on_end(self, end: ModelEnd) -> None:
         self._record.last_token = monotonic()
         if not self._ended.done():
             self._ended.set_result(end)
-
-    def _block(self) -> None:
-        self._is_blocked = True
-        if self._prepared is not None:
-            self._prepared.abort()
 
     def _wire_logprobs(self, logprobs: Sequence[TokenLogprob]) -> Sequence[TextLogprob]:
         if not logprobs:
@@ -247,13 +337,15 @@ class _Turn:
         self._note_work()
         if end.error is not None:
             return self._fail(end.error, usage, end)
-        if end.reason is EndReason.ABORTED and not self._is_blocked:
+        if end.reason is EndReason.ABORTED and self._stopped is None:
             if not self._sink.is_closed:  # nobody asked for it: the engine is being shut down
                 return self._fail(EngineUnavailable("The engine was stopped. Try again.", retry_after_s=1), usage, end)
             self._record.outcome = "cancelled"  # the client is gone: nobody is left to tell
             self._note_end("cancelled", end)
             return TurnOutcome(body=b"{}")
-        if self._is_blocked and not self._stream.has_output:
+        if self._stopped == "cancelled":
+            return await self._cancelled(usage, end)
+        if self._stopped == "content_filter" and not self._stream.has_output:
             return self._fail(ContentBlocked("The output is not allowed by this server's policy."), usage, end)
         reason = self._cut_reason(end)
         closing = self._stream.close_item(complete=reason is None) if self._stream.has_open_item else []
@@ -271,28 +363,43 @@ class _Turn:
             self._stream.retract(len(timing) + 1)
             failure = error if isinstance(error, ApiError) else StorageUnavailable("The store did not answer in time.")
             return self._fail(failure, usage, end)
-        self._commit()
-        self._sink.push([*timing, terminal])
+        self._commit(reason)
+        self._sink.push([*timing, terminal, *self._stream.settled()])
         self._record.outcome = "completed" if reason is None else f"incomplete:{reason}"
         self._note_end("completed" if reason is None else "incomplete", end)
+        return TurnOutcome(body=self._stream.final, ending=self._stream.ending())
+
+    async def _cancelled(self, usage: ResponseUsage, end: ModelEnd) -> TurnOutcome:
+        """A cancelled response: an object, not a terminal event, for the protocol has none."""
+        self._sink.push(self._stream.close_item(complete=False) if self._stream.has_open_item else [])
+        self._stream.cancelled(usage)
+        self._record.outcome = "cancelled"
+        self._note_end("cancelled", end)
+        try:
+            async with asyncio.timeout(STORE_TIMEOUT_S):
+                await self._store(continuable=False)
+        except (ApiError, TimeoutError):
+            logger.warning("response %s was cancelled but could not be stored", self.response_id)
         return TurnOutcome(body=self._stream.final)
 
     def _fail(self, error: ApiError, usage: ResponseUsage | None, end: ModelEnd | None = None) -> TurnOutcome:
         """`response.failed`; an item left open is closed first."""
         closing = self._stream.close_item(complete=False) if self._stream.has_open_item else []
         closing += self._timing()
-        self._sink.push([*closing, self._stream.failed(error, usage)])
+        self._sink.push([*closing, self._stream.failed(error, usage), *self._stream.settled()])
         self._record.outcome = f"failed:{error.code}"
         self._note_end("failed", end)
-        return TurnOutcome(body=self._stream.final, error=error)
+        return TurnOutcome(body=self._stream.final, error=error, ending=self._stream.ending())
 
     def _cut_reason(self, end: ModelEnd) -> IncompleteReason | None:
-        if self._is_blocked:
-            return "content_filter"
+        assert self._stopped != "cancelled"
+        ran_out = end.reason is not EndReason.ABORTED and not self._has_ignored
+        if self._stopped is not None and not (self._stopped == "steered" and ran_out):
+            return self._stopped
         is_cut = end.reason is EndReason.LENGTH and not self._admitted.request.is_warm_up
         return "max_output_tokens" if is_cut else None
 
-    def _commit(self) -> None:
+    def _commit(self, reason: IncompleteReason | None) -> None:
         """Make the response a parent. Over HTTP with `store: false` nobody could name it: nothing is kept."""
         assert self._prepared is not None
         stores = self._admitted.request.stores
@@ -301,10 +408,11 @@ class _Turn:
         admitted = self._admitted
         output = self._stream.output
         # A blocked text is in the sampled ids: the next turn renders what was released, in full.
-        model_state = None if self._is_blocked else self._prepared.commit(output)
+        is_cut = reason in ("interrupted", "steered")
+        model_state = None if reason == "content_filter" else self._prepared.commit(output, is_cut=is_cut)
         items = admitted.history.extended(admitted.new_items).extended(output)
         state = TurnState(
-            response_id=self._response_id,
+            response_id=self.response_id,
             model=admitted.model.name,
             items=items,
             open_calls=calls_in(output),
@@ -314,7 +422,7 @@ class _Turn:
         owner = None if stores else self._turn.connection
         self._services.chains.put(self._turn.principal, state, owner=owner, lane=self._turn.lane)
 
-    async def _store(self) -> None:
+    async def _store(self, *, continuable: bool = True) -> None:
         admitted = self._admitted
         if not admitted.request.stores:
             return
@@ -322,7 +430,7 @@ class _Turn:
         await self._services.store.put(
             self._turn.principal,
             StoredResponse(
-                response_id=self._response_id,
+                response_id=self.response_id,
                 model=admitted.model.name,
                 created_at=int(wall_clock()),
                 body=self._stream.final,
@@ -331,7 +439,7 @@ class _Turn:
                 output=len(output),
                 open_calls=calls_in(output),
                 size_bytes=self._new_bytes(),
-                continuable=True,
+                continuable=continuable,
             ),
         )
 
@@ -352,8 +460,8 @@ class _Turn:
         usage = end.usage if end is not None else self._record.usage
         self._services.ledger.attempt_ended(
             AttemptEnded(
-                event_id=self._response_id,
-                response_id=self._response_id,
+                event_id=self.response_id,
+                response_id=self.response_id,
                 outcome=outcome,
                 prompt_tokens=usage.prompt_tokens,
                 cached_tokens=usage.cached_tokens,

@@ -33,7 +33,10 @@ class ModelContext:
 
 @dataclass(frozen=True, slots=True)
 class TurnServices:
-    """The seams a turn runs on. `turn_timeout_s` bounds one turn from admission to its terminal event."""
+    """The seams a turn runs on.
+
+    `turn_timeout_s` bounds one turn from admission to its terminal event, `silence_s` the time without any event in it.
+    """
 
     models: Mapping[str, Model]
     store: ResponseStore
@@ -44,6 +47,7 @@ class TurnServices:
     records: RecordRing
     new_id: Callable[[str], str] = fresh_id
     turn_timeout_s: float = 3600.0
+    silence_s: float = 15.0  # docs/design.md §5
     aliases: Mapping[str, str] = field(default_factory=dict[str, str])  # other names for a model
 
     def model(self, name: str | None) -> Model:

@@ -20,7 +20,7 @@ from hotloop.storage.memory import MemoryStore
 from hotloop.tiny import model_path
 from hotloop.turns.bind import bind_cached
 from hotloop.turns.record import RecordRing, TurnRecord
-from hotloop.turns.runner import TurnRequest, TurnRunner
+from hotloop.turns.runner import RunningTurn, TurnRequest, TurnRunner
 from hotloop.turns.services import TurnServices
 
 logger = logging.getLogger(__name__)
@@ -63,18 +63,19 @@ class Weighed:
     async def turns(self, count: int) -> None:
         for number in range(count):
             request = decode_create(encoded(create("scripted", [question("short", number)], previous=self.latest)))
-            created: list[str] = []
             turn = TurnRequest(
                 principal=Principal(),
                 request=request,
                 record=TurnRecord(),
                 connection=CONNECTION,
                 parent=bind_cached(self.chains, Principal(), CONNECTION, self.latest),
-                on_created=created.append,
+                on_created=self._created,
             )
             outcome = await self.runner.run(turn, DiscardSink())
             assert outcome.error is None, outcome.error
-            self.latest = created[0]
+
+    def _created(self, turn: RunningTurn) -> None:
+        self.latest = turn.response_id
 
     def measured(self) -> int:
         """Bytes in use, the engine's own ids left out."""

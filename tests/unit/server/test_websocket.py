@@ -8,6 +8,7 @@ from tests.support.event_order import check_response_events
 from tests.support.toy_engine import ToyEngine
 from tests.support.toy_format import say
 from tests.support.turns import Pipeline
+from tests.support.virtual_time import run_virtual
 
 from hotloop.protocol.connection import Limits
 from hotloop.server import websocket
@@ -292,6 +293,91 @@ async def test_a_reader_too_slow_is_closed_and_its_turn_stopped(monkeypatch: pyt
     peer.create()
     await peer.gone()
     await asyncio.wait_for(server.engine.runs[0].over.wait(), timeout=5)
+    server.check_nothing_is_left()
+
+
+async def test_an_interrupt_overtakes_what_waits_and_the_response_is_continued() -> None:
+    server = Server(Pipeline(ToyEngine(lambda prompt: say("a long answer"), step=1)))
+    server.engine.pause()
+    peer = await server.connect()
+    peer.create(store=False, stream_id="a")
+    events = await peer.until("response.in_progress")
+    await server.next_run()
+    server.engine.advance(4)
+    peer.create(store=False, stream_id="a", input="waits")
+    peer.say(type="response.interrupt", response_id=events[0]["response"]["id"], mode="discard_partial_items")
+    events += await peer.until("response.output_item.interrupted")
+    server.engine.resume()
+    events += await peer.until("response.incomplete")
+    final = check_response_events(events, lane="a")
+    assert final["output"] == []
+    check_response_events(await peer.until("response.completed"), lane="a")
+    check_response_events(await peer.turn(store=False, stream_id="a", previous_response_id=final["id"]), lane="a")
+    assert server.pipeline.prompt == "<sys><end><user>hi<end><user>hi<end><reply>"
+    peer.leave()
+    await peer.gone()
+    server.check_nothing_is_left()
+
+
+async def test_an_interrupt_of_an_unknown_response_fails_by_its_own_event() -> None:
+    peer = await Server().connect()
+    peer.say(type="response.interrupt", response_id="resp_gone")
+    event = await peer.event()
+    assert (event["type"], event["response_id"]) == ("response.interrupt.failed", "resp_gone")
+    assert event["error"]["code"] == "response_not_found"
+    peer.say(type="response.interrupt", response_id="resp_gone", mode="keep_everything")
+    assert (await peer.event())["error"]["code"] == "unsupported_value"
+    peer.say(type="response.interrupt")
+    assert (await peer.event())["error"]["code"] == "missing_required_parameter"
+    peer.leave()
+    await peer.gone()
+
+
+async def test_an_interrupt_of_a_response_that_has_ended_is_ignored() -> None:
+    peer = await Server().connect()
+    first = check_response_events(await peer.turn(store=False))
+    peer.say(type="response.interrupt", response_id=first["id"])
+    check_response_events(await peer.turn(store=False, previous_response_id=first["id"]))
+    peer.leave()
+    await peer.gone()
+
+
+def test_a_send_that_never_ends_counts_as_a_reader_too_slow() -> None:
+    async def main() -> None:
+        server = Server()
+        peer = await server.connect()
+        peer.hears.clear()
+        peer.create(store=False)
+        await asyncio.wait_for(peer.served, 1000)
+        server.check_nothing_is_left()
+
+    run_virtual(main())
+
+
+def test_a_connection_at_rest_is_not_closed_for_its_silence() -> None:
+    async def main() -> None:
+        server = Server()
+        peer = await server.connect()
+        await asyncio.sleep(3000)
+        check_response_events(await peer.turn(store=False))
+        peer.leave()
+        await peer.gone()
+        server.check_nothing_is_left()
+
+    run_virtual(main())
+
+
+async def test_a_bug_in_the_core_closes_with_1011(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(message: bytes) -> None:
+        raise LookupError("a fault planted by the test")
+
+    monkeypatch.setattr("hotloop.server.served_connection.event_head", broken)
+    server = Server()
+    peer = await server.connect()
+    peer.create()
+    assert (await peer.event())["error"]["code"] == "server_error"
+    assert await peer.message() == {"type": "websocket.close", "code": 1011}
+    await peer.gone()
     server.check_nothing_is_left()
 
 

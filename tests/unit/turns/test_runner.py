@@ -490,6 +490,6 @@ async def test_the_door_is_told_the_id_before_the_first_event() -> None:
     pipeline, sink = Pipeline(), RecordingSink()
     told: list[tuple[str, int]] = []
     turn = pipeline.turn(input="hi")
-    turn.on_created = lambda response_id: told.append((response_id, len(sink.sent)))
+    turn.on_created = lambda running: told.append((running.response_id, len(sink.sent)))
     outcome = await pipeline.runner.run(turn, sink)
     assert told == [(body(outcome)["id"], 0)]
