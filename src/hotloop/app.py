@@ -1,5 +1,6 @@
 """Wiring: the one place that knows every part by name."""
 
+import asyncio
 import gc
 import time
 from collections.abc import Callable
@@ -20,8 +21,10 @@ from hotloop.seams.tokenizer import Tokenizer
 from hotloop.server.asgi import build_asgi
 from hotloop.server.auth import AccessPolicy
 from hotloop.server.connections import OpenConnections
+from hotloop.server.responses_door import ResponsesDoor
 from hotloop.server.runtime import DrainingServer, listen, uvicorn_config
 from hotloop.server.served_connection import SocketSettings
+from hotloop.server.websocket_raw import raw_path_fits, raw_protocol
 from hotloop.session.chain_cache import ChainCache
 from hotloop.session.model_context import ContextCache
 from hotloop.storage.memory import MemoryStore
@@ -42,6 +45,7 @@ class App:
     """A wired server without its socket."""
 
     asgi: Starlette
+    websocket: type[asyncio.Protocol] | None  # for uvicorn's `ws=`; None: WebSockets go through ASGI
     services: TurnServices
     connections: OpenConnections
 
@@ -102,17 +106,27 @@ def build_app(model: TokenModel, settings: ServerSettings) -> App:
         await model.close()
         await services.store.close()
 
+    runner = TurnRunner(services)
+    policy = AccessPolicy(settings.api_key, frozenset(settings.allow_origins))
+    socket_settings = SocketSettings(Limits(lifetime_s=settings.connection_lifetime_s), settings.max_pending_bytes)
     asgi = build_asgi(
-        TurnRunner(services),
-        AccessPolicy(settings.api_key, frozenset(settings.allow_origins)),
-        SocketSettings(Limits(lifetime_s=settings.connection_lifetime_s), settings.max_pending_bytes),
+        runner,
+        policy,
+        socket_settings,
         connections,
         max_body_bytes=settings.max_message_bytes,
         started_at=int(time.time()),
         version=__version__,
         on_shutdown=shut_down,
     )
-    return App(asgi, services, connections)
+    door = ResponsesDoor(runner, policy, socket_settings, connections)
+    return App(asgi, _websocket(door, settings), services, connections)
+
+
+def _websocket(door: ResponsesDoor, settings: ServerSettings) -> type[asyncio.Protocol] | None:
+    if settings.websocket == "asgi" or not raw_path_fits():
+        return None
+    return raw_protocol(door, max_pending_bytes=settings.max_pending_bytes, slow_reader_s=settings.slow_reader_s)
 
 
 async def run_server(settings: Settings, announce: Callable[[str, str], None]) -> None:
@@ -128,6 +142,7 @@ async def run_server(settings: Settings, announce: Callable[[str, str], None]) -
         port = listener.getsockname()[1]
         config = uvicorn_config(
             app.asgi,
+            websocket=app.websocket,
             host=server_settings.host,
             port=port,
             max_message_bytes=server_settings.max_message_bytes,

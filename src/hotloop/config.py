@@ -29,6 +29,8 @@ class ServerSettings:
     allow_origins: tuple[str, ...] = ()  # browser origins allowed besides loopback ones
     max_message_bytes: int = 64 * MIB  # of one WebSocket message or HTTP body
     max_pending_bytes: int = 16 * MIB  # unsent output of one connection before it is closed
+    slow_reader_s: float = 60.0  # a client that reads nothing for this long is disconnected
+    websocket: str = "raw"  # raw: hotloop's own frames; asgi: through the ASGI server's
     drain_timeout_s: float = 30.0  # running turns may finish this long after SIGTERM
     connection_lifetime_s: float = 3600.0
     turn_timeout_s: float = 3600.0
@@ -63,6 +65,8 @@ _ENVIRONMENT: dict[str, tuple[str, str]] = {
     "HOTLOOP_ALLOW_ORIGINS": ("server", "allow_origins"),
     "HOTLOOP_MAX_MESSAGE_BYTES": ("server", "max_message_bytes"),
     "HOTLOOP_MAX_PENDING_BYTES": ("server", "max_pending_bytes"),
+    "HOTLOOP_SLOW_READER_S": ("server", "slow_reader_s"),
+    "HOTLOOP_WEBSOCKET": ("server", "websocket"),
     "HOTLOOP_DRAIN_TIMEOUT_S": ("server", "drain_timeout_s"),
     "HOTLOOP_CONNECTION_LIFETIME_S": ("server", "connection_lifetime_s"),
     "HOTLOOP_TURN_TIMEOUT_S": ("server", "turn_timeout_s"),
@@ -124,6 +128,8 @@ def _check(settings: Settings) -> None:
         raise ConfigError(f"--host {server.host} would serve without a key; set HOTLOOP_API_KEY or bind to 127.0.0.1")
     if server.log_level not in LOG_LEVELS:
         raise ConfigError(f"unknown log_level {server.log_level!r}; known are {', '.join(LOG_LEVELS)}")
+    if server.websocket not in ("raw", "asgi"):
+        raise ConfigError(f"unknown websocket {server.websocket!r}; known are raw, asgi")
     if not 0 <= server.port <= 65535:
         raise ConfigError(f"port {server.port} is not between 0 and 65535")
     if model.engine not in ("llama", "scripted"):
@@ -137,6 +143,7 @@ def _check(settings: Settings) -> None:
     for name in (
         "max_message_bytes",
         "max_pending_bytes",
+        "slow_reader_s",
         "drain_timeout_s",
         "connection_lifetime_s",
         "turn_timeout_s",

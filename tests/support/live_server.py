@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import uvicorn
@@ -17,6 +17,7 @@ from hotloop.server.runtime import listen, uvicorn_config
 
 TERMINAL = frozenset({"response.completed", "response.failed", "response.incomplete", "error"})
 PATIENCE_S = 30.0
+WEBSOCKET = "raw"  # the path that WebSockets take; tests of both set it
 
 Event = dict[str, Any]
 
@@ -41,12 +42,17 @@ class _Server(uvicorn.Server):
 @asynccontextmanager
 async def live_server(model: TokenModel, settings: ServerSettings | None = None) -> AsyncGenerator[LiveServer]:
     """Serve `model` on a free port until the block ends; the model is closed with the server."""
-    settings = settings or ServerSettings(port=0)
+    settings = replace(settings or ServerSettings(port=0), websocket=WEBSOCKET)
     listener = listen("127.0.0.1", 0)
     app = build_app(model, settings)
     port = listener.getsockname()[1]
     config = uvicorn_config(
-        app.asgi, host="127.0.0.1", port=port, max_message_bytes=settings.max_message_bytes, log_level="warning"
+        app.asgi,
+        websocket=app.websocket,
+        host="127.0.0.1",
+        port=port,
+        max_message_bytes=settings.max_message_bytes,
+        log_level="warning",
     )
     server = _Server(config)
     listener.listen(128)

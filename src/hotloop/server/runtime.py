@@ -53,17 +53,25 @@ class DrainingServer(uvicorn.Server):
         self.should_exit = True
 
 
-def uvicorn_config(app: Starlette, *, host: str, port: int, max_message_bytes: int, log_level: str) -> uvicorn.Config:
-    """Settings of the listening side. Small frames are sent uncompressed: deflate costs more than it saves."""
+def uvicorn_config(
+    app: Starlette,
+    *,
+    websocket: type[asyncio.Protocol] | None,
+    host: str,
+    port: int,
+    max_message_bytes: int,
+    log_level: str,
+) -> uvicorn.Config:
+    """Settings of the listening side. `websocket` None: through ASGI, where deflate would be all or nothing."""
     return uvicorn.Config(
         app,
         host=host,
         port=port,
         loop="uvloop",
         http="httptools",
-        ws="websockets-sansio",
+        ws=websocket or "websockets-sansio",
         ws_max_size=max_message_bytes,
-        ws_per_message_deflate=False,
+        ws_per_message_deflate=websocket is not None,
         ws_ping_interval=30.0,
         ws_ping_timeout=60.0,
         timeout_keep_alive=KEEP_ALIVE_S,

@@ -16,6 +16,13 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from hotloop.config import ServerSettings
 from hotloop.session.principal import Principal
 
+
+@pytest.fixture(autouse=True, params=["raw", "asgi"])
+def _path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every promise holds on both paths."""
+    monkeypatch.setattr("tests.support.live_server.WEBSOCKET", request.param)
+
+
 TOOL_RESULT = {"type": "function_call_output", "output": "found"}
 
 

@@ -1,0 +1,264 @@
+"""WebSocket frames as bytes (RFC 6455 §5, RFC 7692), without a socket.
+
+    bytes in ──▶ FrameReader ──▶ Message, Ping, Pong, Close        text_frame, control_frame, close_frame ──▶ bytes out
+
+The reader takes what the socket gives, in any split. The common case, one whole unfragmented message in one piece, is one
+slice and one unmasking in C. A size over the limit is refused when the header announces it, before anything is kept.
+"""
+
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from hotloop.server.unmask import unmask
+
+CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
+_FIN, _RSV1, _RSV23, _OPCODE, _MASKED, _LENGTH = 0x80, 0x40, 0x30, 0x0F, 0x80, 0x7F
+_CONTROL_BIT = 0x08
+_DATA_OPCODES = frozenset((CONTINUATION, TEXT, BINARY))
+_CONTROL_OPCODES = frozenset((CLOSE, PING, PONG))
+MAX_CONTROL_BYTES: Final = 125  # RFC 6455 §5.5
+_FLUSH_TAIL: Final = b"\x00\x00\xff\xff"  # RFC 7692 §7.2.1: cut off by the sender, put back by the reader
+
+NORMAL, GOING_AWAY, PROTOCOL_ERROR, NO_STATUS, INVALID_DATA, TOO_BIG = 1000, 1001, 1002, 1005, 1007, 1009
+
+
+class FrameError(Exception):
+    """The peer broke the protocol: close with `code`. The message never holds what was received."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A whole message. Text is valid UTF-8."""
+
+    data: bytes
+    is_text: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """To be answered with a pong of the same payload."""
+
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """Answer to a ping, or unasked for."""
+
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """The peer closes. `code` 1005: it gave none."""
+
+    code: int
+
+
+Received = Message | Ping | Pong | Close
+
+
+class FrameReader:
+    """What a client sends, cut into messages.
+
+    Args:
+        max_message_bytes: of one message, after inflation.
+        deflate: permessage-deflate was agreed on, without context takeover.
+    """
+
+    __slots__ = ("_chunks", "_deflate", "_held", "_limit", "_needed", "_partial", "_partial_bytes", "_partial_first")
+
+    def __init__(self, max_message_bytes: int, *, deflate: bool = False) -> None:
+        self._limit = max_message_bytes
+        self._deflate = deflate
+        self._chunks: list[bytes] = []  # bytes of a frame that is not complete
+        self._held = 0
+        self._needed = 2  # bytes from which on the next frame can be read further
+        self._partial: list[bytes] = []  # payloads of a fragmented message
+        self._partial_bytes = 0
+        self._partial_first = 0  # first byte of its first frame; 0: none is open
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes kept of what is not complete."""
+        return self._held + self._partial_bytes
+
+    def feed(self, data: bytes) -> list[Received]:
+        """The messages and control frames that `data` completes. Raises FrameError; nothing can be read after that."""
+        if self._chunks:
+            self._chunks.append(data)
+            self._held += len(data)
+            if self._held < self._needed:
+                return []
+            data = b"".join(self._chunks)
+            self._chunks.clear()
+            self._held = 0
+        received: list[Received] = []
+        at, size = 0, len(data)
+        while size - at >= 2:
+            start, end = self._bounds(data, at, size)
+            if end > size or not start:
+                self._needed = end - at
+                break
+            frame = self._frame(data[at], unmask(data[start:end], data[start - 4 : start]))
+            if frame is not None:
+                received.append(frame)
+            at = end
+        else:
+            self._needed = 2
+        if at < size:
+            rest = data[at:] if at else data
+            self._chunks.append(rest)
+            self._held = len(rest)
+        return received
+
+    def _bounds(self, data: bytes, at: int, size: int) -> tuple[int, int]:
+        """Payload bounds of the frame at `at`; start 0 while the header is incomplete (end is then what it needs)."""
+        first, second = data[at], data[at + 1]
+        length = second & _LENGTH
+        start = at + 6  # two bytes of header, four of mask
+        if not second & _MASKED:
+            raise FrameError(PROTOCOL_ERROR, "client frames must be masked")
+        self._check_first(first, length)
+        if length == 126:
+            start = at + 8
+            if size < start:
+                return 0, start
+            length = int.from_bytes(data[at + 2 : at + 4], "big")
+        elif length == 127:
+            start = at + 14
+            if size < start:
+                return 0, start
+            length = int.from_bytes(data[at + 2 : at + 10], "big")
+        if self._partial_bytes + length > self._limit:
+            raise FrameError(TOO_BIG, f"messages may have at most {self._limit} bytes")
+        return start, start + length
+
+    def _check_first(self, first: int, length: int) -> None:
+        opcode = first & _OPCODE
+        if first & _RSV23 or (first & _RSV1 and not (self._deflate and opcode in (TEXT, BINARY))):
+            raise FrameError(PROTOCOL_ERROR, "reserved bits are set")
+        if opcode in _CONTROL_OPCODES:
+            if not first & _FIN or length > MAX_CONTROL_BYTES:
+                raise FrameError(PROTOCOL_ERROR, "control frames are short and never fragmented")
+        elif opcode not in _DATA_OPCODES:
+            raise FrameError(PROTOCOL_ERROR, "unknown opcode")
+        elif (opcode == CONTINUATION) != bool(self._partial_first):
+            raise FrameError(PROTOCOL_ERROR, "a fragment is out of place")
+
+    def _frame(self, first: int, payload: bytes) -> Received | None:
+        if first & _CONTROL_BIT:
+            return _control(first & _OPCODE, payload)
+        if self._partial_first or not first & _FIN:
+            return self._fragment(first, payload)
+        return self._message(first, payload)
+
+    def _fragment(self, first: int, payload: bytes) -> Message | None:
+        self._partial_first = self._partial_first or first
+        self._partial.append(payload)
+        self._partial_bytes += len(payload)
+        if not first & _FIN:
+            return None
+        message = self._message(self._partial_first, b"".join(self._partial))
+        self._partial.clear()
+        self._partial_bytes = self._partial_first = 0
+        return message
+
+    def _message(self, first: int, payload: bytes) -> Message:
+        if first & _RSV1:
+            payload = inflate(payload, self._limit)
+        is_text = first & _OPCODE == TEXT
+        if is_text and not payload.isascii():
+            try:
+                payload.decode()
+            except UnicodeDecodeError:
+                raise FrameError(INVALID_DATA, "text must be UTF-8") from None
+        return Message(payload, is_text)
+
+
+def _control(opcode: int, payload: bytes) -> Received:
+    if opcode == PING:
+        return Ping(payload)
+    if opcode == PONG:
+        return Pong(payload)
+    if not payload:
+        return Close(NO_STATUS)
+    if len(payload) == 1:
+        raise FrameError(PROTOCOL_ERROR, "half a close code")
+    code = int.from_bytes(payload[:2], "big")
+    if not is_sendable(code):
+        raise FrameError(PROTOCOL_ERROR, "an invalid close code")
+    try:
+        payload[2:].decode()
+    except UnicodeDecodeError:
+        raise FrameError(INVALID_DATA, "the reason of a close must be UTF-8") from None
+    return Close(code)
+
+
+def is_sendable(code: int) -> bool:
+    """The close code may stand in a frame (RFC 6455 §7.4, IANA's registry)."""
+    return 3000 <= code <= 4999 or (1000 <= code <= 1014 and code not in (1004, 1005, 1006))
+
+
+def frame_head(first: int, size: int) -> bytes:
+    """Header of an unmasked frame."""
+    if size < 126:
+        return bytes((first, size))
+    if size < 65536:
+        return struct.pack("!BBH", first, 126, size)
+    return struct.pack("!BBQ", first, 127, size)
+
+
+def text_frames(events: Sequence[bytes]) -> list[bytes]:
+    """Header and payload of one text frame per event, in order."""
+    parts: list[bytes] = []
+    for event in events:
+        size = len(event)
+        if 126 <= size < 65536:  # nearly every event
+            parts.append(b"\x81\x7e" + size.to_bytes(2, "big"))
+        else:
+            parts.append(frame_head(_FIN | TEXT, size))
+        parts.append(event)
+    return parts
+
+
+def control_frame(opcode: int, payload: bytes) -> bytes:
+    """A ping, pong or close."""
+    assert len(payload) <= MAX_CONTROL_BYTES
+    return bytes((_FIN | opcode, len(payload))) + payload
+
+
+def close_frame(code: int, reason: str = "") -> bytes:
+    """A close; 1005 sends none of its own."""
+    if code == NO_STATUS:
+        return control_frame(CLOSE, b"")
+    text = reason.encode()[: MAX_CONTROL_BYTES - 2].decode("utf-8", "ignore").encode()
+    return control_frame(CLOSE, code.to_bytes(2, "big") + text)
+
+
+def inflate(payload: bytes, limit: int) -> bytes:
+    """A message compressed without context takeover (RFC 7692 §7.2.2). Raises FrameError over `limit` bytes."""
+    inflater = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
+    try:
+        data = inflater.decompress(payload + _FLUSH_TAIL, limit + 1)
+    except zlib.error:
+        raise FrameError(INVALID_DATA, "the message cannot be inflated") from None
+    if len(data) > limit:
+        raise FrameError(TOO_BIG, f"messages may have at most {limit} bytes")
+    return data
+
+
+def deflated_frame(event: bytes) -> bytes:
+    """A text frame with the event compressed, without context takeover."""
+    deflater = zlib.compressobj(1, wbits=-zlib.MAX_WBITS)
+    payload = deflater.compress(event) + deflater.flush(zlib.Z_SYNC_FLUSH)
+    payload = payload[: -len(_FLUSH_TAIL)]
+    return frame_head(_FIN | _RSV1 | TEXT, len(payload)) + payload

@@ -1,0 +1,130 @@
+"""The opening handshake of a WebSocket (RFC 6455 §4.2, RFC 7692 §7.1), as bytes."""
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import unquote
+
+from hotloop.errors import ApiError
+from hotloop.protocol.wire import error_body
+
+Header = tuple[bytes, bytes]
+
+MAX_REQUEST_BYTES: Final = 64 * 1024  # uvicorn's own bound on a request's head
+_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_KEY_BYTES: Final = 16
+_DEFLATE: Final = b"permessage-deflate"
+# Neither side keeps its window between messages: an idle connection costs no compressor.
+_DEFLATE_ANSWER: Final = b"permessage-deflate; server_no_context_takeover; client_no_context_takeover"
+_DEFLATE_PARAMETERS: Final = frozenset(
+    {b"server_no_context_takeover", b"client_no_context_takeover", b"server_max_window_bits", b"client_max_window_bits"}
+)
+
+
+class HandshakeError(Exception):
+    """The upgrade cannot be accepted: answer with `status`."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class UpgradeRequest:
+    """A valid upgrade. Header names are lower case."""
+
+    path: str
+    headers: Sequence[Header]
+    key: bytes
+    wants_deflate: bool
+
+
+def parse_upgrade(head: bytes) -> UpgradeRequest:
+    """The request `head`, as uvicorn hands it over: complete, its names in lower case. Raises HandshakeError."""
+    request_line, _, rest = head.partition(b"\r\n")
+    method, target, _ = request_line.split(b" ", 2)
+    headers = [_header(line) for line in rest.split(b"\r\n") if line]
+    found: dict[bytes, bytes] = {}
+    for name, value in headers:
+        found[name] = found[name] + b", " + value if name in found else value
+    if method != b"GET":
+        raise HandshakeError(405, "A WebSocket is opened with GET.")
+    if found.get(b"sec-websocket-version", b"").strip() != b"13":
+        raise HandshakeError(426, "Only version 13 of the WebSocket protocol is spoken here.")
+    key = found.get(b"sec-websocket-key", b"").strip()
+    if not _is_key(key):
+        raise HandshakeError(400, "Sec-WebSocket-Key is missing or wrong.")
+    path = unquote(target.partition(b"?")[0].decode("latin-1"))
+    return UpgradeRequest(path, headers, key, _can_deflate(found.get(b"sec-websocket-extensions", b"")))
+
+
+def accept_response(request: UpgradeRequest, headers: Sequence[Header], *, deflate: bool) -> bytes:
+    """The 101, with further `headers`."""
+    digest = base64.b64encode(hashlib.sha1(request.key + _GUID, usedforsecurity=False).digest())
+    lines = [
+        b"HTTP/1.1 101 Switching Protocols",
+        b"Upgrade: websocket",
+        b"Connection: Upgrade",
+        b"Sec-WebSocket-Accept: " + digest,
+    ]
+    if deflate:
+        lines.append(b"Sec-WebSocket-Extensions: " + _DEFLATE_ANSWER)
+    lines += [name + b": " + value for name, value in headers]
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+def refusal_response(status: int, body: bytes, retry_after_s: float | None = None) -> bytes:
+    """A plain HTTP answer with a JSON body that ends the connection."""
+    lines = [
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
+        f"Date: {formatdate(usegmt=True)}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+        "Connection: close",
+    ]
+    if status == HTTPStatus.UPGRADE_REQUIRED:
+        lines.append("Sec-WebSocket-Version: 13")
+    if retry_after_s is not None:
+        lines.append(f"Retry-After: {retry_after_s:g}")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode() + body
+
+
+def error_response(error: ApiError) -> bytes:
+    """The ordinary error body with its status."""
+    return refusal_response(error.status, error_body(error), error.retry_after_s)
+
+
+def _header(line: bytes) -> Header:
+    name, _, value = line.partition(b":")
+    return name.lower(), value.strip()
+
+
+def _is_key(key: bytes) -> bool:
+    try:
+        return len(base64.b64decode(key, validate=True)) == _KEY_BYTES
+    except binascii.Error:
+        return False
+
+
+def _can_deflate(offers: bytes) -> bool:
+    """One of the offers is permessage-deflate with parameters that our answer satisfies.
+
+    A demand for a smaller window of ours is not: zlib would need it set per message.
+    """
+    for offer in offers.split(b","):
+        name, *parameters = (part.strip() for part in offer.split(b";"))
+        if name != _DEFLATE:
+            continue
+        keys = [parameter.partition(b"=")[0].strip() for parameter in parameters]
+        if (
+            len(set(keys)) == len(keys)
+            and _DEFLATE_PARAMETERS.issuperset(keys)
+            and b"server_max_window_bits" not in keys
+        ):
+            return True
+    return False

@@ -1,0 +1,61 @@
+"""WebSocket mode of `/v1/responses` on the raw path: who may come in, and what gets the messages."""
+
+from hotloop.errors import NotFound
+from hotloop.server.auth import AccessPolicy, authenticate, wants_timing
+from hotloop.server.connections import OpenConnections
+from hotloop.server.handshake import UpgradeRequest
+from hotloop.server.served_connection import ServedConnection, SocketSettings
+from hotloop.server.websocket_raw import RawWebSocket
+from hotloop.turns.runner import TurnRunner
+
+PATH = "/v1/responses"
+
+
+class ResponsesDoor:
+    """Implements `websocket_raw.Door`."""
+
+    def __init__(
+        self, runner: TurnRunner, policy: AccessPolicy, settings: SocketSettings, open_connections: OpenConnections
+    ) -> None:
+        self._runner = runner
+        self._policy = policy
+        self._settings = settings
+        self._open = open_connections
+
+    def open(self, request: UpgradeRequest, wire: RawWebSocket) -> "_Listener":
+        """Let the caller in, or raise the ApiError that says why not."""
+        if request.path != PATH:
+            raise NotFound(f"No WebSocket at this path; it is {PATH}.")
+        principal = authenticate(self._policy, request.headers)
+        served = ServedConnection(
+            self._runner, self._settings, principal, wire, wants_timing=wants_timing(request.headers)
+        )
+        return _Listener(served, self._open)
+
+
+class _Listener:
+    """One connection's messages, straight to what serves it."""
+
+    def __init__(self, served: ServedConnection, open_connections: OpenConnections) -> None:
+        self._served = served
+        self._open = open_connections
+
+    async def serve(self) -> None:
+        """Own the connection's turns until it is lost."""
+        self._open.add(self._served)
+        try:
+            await self._served.serve()
+        finally:
+            self._open.remove(self._served)
+
+    def on_message(self, data: bytes, *, is_text: bool) -> None:
+        if is_text:
+            self._served.receive(data)
+        else:
+            self._served.receive_binary()
+
+    def on_writable(self) -> None:
+        pass
+
+    def on_lost(self) -> None:
+        self._served.stop()

@@ -1,0 +1,380 @@
+"""The raw WebSocket path: a protocol class for uvicorn's `ws=` option that puts events on the wire itself.
+
+uvicorn hands over the socket after it has read the upgrade request. From there on a message goes from the socket to its
+listener by one plain call, and everything pushed in one loop tick leaves in one write. ASGI and its middleware are not
+involved: who may enter is decided by the door (`server/auth.py` through `RawDoor`).
+
+    HANDSHAKE ──101──▶ OPEN ──close sent or received──▶ CLOSING ──▶ LOST
+        └── refused: plain HTTP answer ──────────────────────────────┘
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from enum import Enum, auto
+from inspect import signature
+from typing import Any, Final, Protocol, cast
+
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from hotloop.errors import ApiError, InvalidRequest, ServerFault
+from hotloop.protocol.wire import error_body
+from hotloop.server.frames import (
+    CLOSE,
+    GOING_AWAY,
+    NO_STATUS,
+    NORMAL,
+    PING,
+    PONG,
+    Close,
+    FrameError,
+    FrameReader,
+    Message,
+    Ping,
+    Received,
+    close_frame,
+    control_frame,
+    deflated_frame,
+    text_frames,
+)
+from hotloop.server.handshake import (
+    HandshakeError,
+    Header,
+    UpgradeRequest,
+    accept_response,
+    error_response,
+    parse_upgrade,
+    refusal_response,
+)
+
+logger = logging.getLogger(__name__)
+
+CLOSE_TIMEOUT_S: Final = 5.0  # for the peer's half of the closing handshake
+HIGH_WATER_BYTES: Final = 256 * 1024  # of unsent output, at which the listener is told to pause
+DEFLATE_FROM_BYTES: Final = 32 * 1024  # smaller events: deflate costs more time than it saves
+
+
+class Listener(Protocol):
+    """Who gets a connection's messages. All calls come on the loop's thread; none may block."""
+
+    async def serve(self) -> None:
+        """Runs in a task of its own beside the connection, until `on_lost`."""
+        ...
+
+    def on_message(self, data: bytes, *, is_text: bool) -> None:
+        """A whole message; text is valid UTF-8."""
+        ...
+
+    def on_writable(self) -> None:
+        """The peer reads again after `RawWebSocket.is_paused`."""
+        ...
+
+    def on_lost(self) -> None:
+        """The connection is over, however it ended. Comes exactly once, last."""
+        ...
+
+
+class Door(Protocol):
+    """Who may open a connection, and what listens to it."""
+
+    def open(self, request: UpgradeRequest, wire: "RawWebSocket") -> Listener:
+        """The listener of a new connection. Raises the ApiError that refuses it."""
+        ...
+
+
+class _State(Enum):
+    HANDSHAKE = auto()
+    OPEN = auto()
+    CLOSING = auto()  # a close frame was sent, or the answer to a refused upgrade
+    LOST = auto()
+
+
+class RawWebSocket(asyncio.Protocol):
+    """One connection, on uvicorn's contract for WebSocket protocols.
+
+    Args:
+        config: uvicorn's; the limits of messages and the ping times are read from it.
+        server_state: uvicorn's; connections are registered there so that a shutdown finds them.
+        app_state: ASGI's lifespan state, not used.
+        _loop: the running loop where None.
+    """
+
+    door: Door  # set by `raw_protocol`
+    max_pending_bytes: int
+    slow_reader_s: float
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self._config = config
+        self._server = server_state
+        self._loop = _loop or asyncio.get_running_loop()
+        self._state = _State.HANDSHAKE
+        self._head = b""
+        self._parts: list[bytes] = []  # frames of this loop tick, or of the time the peer does not read
+        self._parts_bytes = 0
+        self._is_flushing = False
+        self._deflates = False
+        self._ping = b""  # payload of the ping under way
+        self._timer: asyncio.TimerHandle | None = None  # next ping, pong deadline or end of the closing handshake
+        self._slow_timer: asyncio.TimerHandle | None = None
+        self._listener: Listener | None = None
+        self.is_paused = False
+        self.close_code = NORMAL  # that was sent, or received where the peer closed first
+
+    # --- for the listener: a ConnectionSink ---
+
+    @property
+    def is_closed(self) -> bool:
+        """What is pushed goes nowhere."""
+        return self._state is not _State.OPEN
+
+    def push(self, events: Iterable[bytes]) -> None:
+        """Each event as one text message, in this order; all of one loop tick in one write. Dropped once closing."""
+        if self._state is not _State.OPEN:
+            return
+        frames = self._deflated(events) if self._deflates else text_frames(list(events))
+        self._parts += frames
+        if self.is_paused:
+            self._hold(frames)
+        elif not self._is_flushing:
+            self._is_flushing = True
+            self._loop.call_soon(self._flush)
+
+    def send_frame(self, frame: bytes) -> None:
+        """One finished frame, behind what is pending."""
+        if self._state is _State.OPEN:
+            self._parts.append(frame)
+            if self.is_paused:
+                self._hold([frame])
+            else:
+                self._write()
+
+    def close(self, code: int) -> None:
+        """Drop what is pending and send the close frame; the peer has a few seconds to answer. Idempotent."""
+        if self._state is _State.OPEN:
+            self._parts.clear()
+            self.finish(code)
+
+    def finish(self, code: int) -> None:
+        """Send what is pending, then the close frame; the peer has a few seconds to answer. Idempotent."""
+        if self._state is not _State.OPEN:
+            return
+        self._parts.append(close_frame(code))
+        self._state = _State.CLOSING
+        self.close_code = code
+        self._write()
+        self._set_timer(CLOSE_TIMEOUT_S, self._transport.abort)
+
+    # --- asyncio.Protocol ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the socket over from uvicorn's HTTP protocol."""
+        # uvloop's transports are no subclasses of asyncio's.
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
+        # uvicorn's set names its own classes; what it asks of them is `shutdown`.
+        self._server.connections.add(cast(Any, self))
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the peer: first the request that uvicorn read, then frames."""
+        if self._state is _State.HANDSHAKE:
+            self._handshake(data)
+            return
+        if self._state is _State.LOST:
+            return
+        try:
+            for received in self._reader.feed(data):
+                self._receive(received)
+        except FrameError as error:
+            self._fail(error.code, error.reason)
+
+    def eof_received(self) -> None:
+        """The peer sends no more: the transport closes itself."""
+
+    def pause_writing(self) -> None:
+        """The peer does not read: keep what follows, for a while."""
+        self.is_paused = True
+        self._slow_timer = self._loop.call_later(self.slow_reader_s, self._give_up)
+
+    def resume_writing(self) -> None:
+        """The peer reads again."""
+        self.is_paused = False
+        self._cancel_slow_timer()
+        self._parts_bytes = 0
+        if self._parts:
+            self._write()
+        if self._listener is not None and self._state is _State.OPEN and not self.is_paused:
+            self._listener.on_writable()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone."""
+        self._state = _State.LOST
+        self._server.connections.discard(cast(Any, self))
+        self._parts.clear()
+        self._cancel_timer()
+        self._cancel_slow_timer()
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.on_lost()
+
+    def shutdown(self) -> None:
+        """uvicorn stops. Connections were drained before; what is left ends here."""
+        self.finish(GOING_AWAY)
+        self._transport.close()
+
+    # --- handshake ---
+
+    def _handshake(self, data: bytes) -> None:
+        try:
+            request = parse_upgrade(data)
+            self._deflates = request.wants_deflate and self._config.ws_per_message_deflate
+            self._reader = FrameReader(self._config.ws_max_size, deflate=self._deflates)
+            self._listener = self.door.open(request, self)
+        except HandshakeError as error:
+            self._refuse(refusal_response(error.status, error_body(InvalidRequest(str(error)))))
+        except ApiError as error:
+            self._refuse(error_response(error))
+        except Exception:
+            logger.exception("a WebSocket could not be opened")
+            self._refuse(error_response(ServerFault("Something went wrong on the server's side.")))
+        else:
+            self._transport.write(accept_response(request, self._default_headers(), deflate=self._deflates))
+            self._state = _State.OPEN
+            task = self._loop.create_task(self._listener.serve())
+            self._server.tasks.add(task)  # uvicorn waits for these when it stops
+            task.add_done_callback(self._server.tasks.discard)
+            self._schedule_ping()
+
+    def _default_headers(self) -> Sequence[Header]:
+        return self._server.default_headers
+
+    def _refuse(self, response: bytes) -> None:
+        self._state = _State.CLOSING
+        self._transport.write(response)
+        self._transport.close()
+
+    # --- frames in ---
+
+    def _receive(self, received: Received) -> None:
+        if self._state is not _State.OPEN:
+            if isinstance(received, Close):
+                self._transport.close()
+            return  # RFC 6455 §5.5.1: nothing else counts behind a close
+        match received:
+            case Message():
+                assert self._listener is not None
+                self._listener.on_message(received.data, is_text=received.is_text)
+            case Ping():
+                self.send_frame(control_frame(PONG, received.payload))
+            case Close():
+                self._answer_close(received.code)
+            case _:
+                if received.payload == self._ping:
+                    self._schedule_ping()
+
+    def _answer_close(self, code: int) -> None:
+        self.close_code = code
+        self._parts.append(close_frame(code) if code != NO_STATUS else control_frame(CLOSE, b""))
+        self._state = _State.CLOSING
+        self._write()
+        self._transport.close()
+
+    def _fail(self, code: int, reason: str) -> None:
+        if self._state is _State.OPEN:
+            self._parts.append(close_frame(code, reason))
+            self._state = _State.CLOSING
+            self.close_code = code
+            self._write()
+        self._transport.close()
+
+    # --- frames out ---
+
+    def _deflated(self, events: Iterable[bytes]) -> list[bytes]:
+        return [
+            part
+            for event in events
+            for part in ([deflated_frame(event)] if len(event) >= DEFLATE_FROM_BYTES else text_frames([event]))
+        ]
+
+    def _hold(self, frames: Sequence[bytes]) -> None:
+        self._parts_bytes += sum(map(len, frames))
+        if self._parts_bytes > self.max_pending_bytes:
+            self._give_up()
+
+    def _flush(self) -> None:
+        self._is_flushing = False
+        if self._parts and not self.is_paused:
+            self._write()
+
+    def _write(self) -> None:
+        data = b"".join(self._parts)
+        self._parts.clear()
+        self._transport.write(data)
+
+    def _give_up(self) -> None:
+        """The peer reads too slowly: over the byte cap, or nothing at all for too long."""
+        logger.info("a WebSocket was closed: its client does not read")
+        self._state = _State.CLOSING
+        self._transport.abort()
+
+    # --- timers ---
+
+    def _schedule_ping(self) -> None:
+        interval = self._config.ws_ping_interval
+        self._ping = b""
+        if interval:
+            self._set_timer(interval, self._send_ping)
+
+    def _send_ping(self) -> None:
+        self._ping = secrets.token_bytes(4)
+        self.send_frame(control_frame(PING, self._ping))
+        if self._config.ws_ping_timeout:
+            self._set_timer(self._config.ws_ping_timeout, self._transport.abort)
+
+    def _set_timer(self, delay_s: float, callback: Callable[[], object]) -> None:
+        self._cancel_timer()
+        self._timer = self._loop.call_later(delay_s, callback)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _cancel_slow_timer(self) -> None:
+        if self._slow_timer is not None:
+            self._slow_timer.cancel()
+            self._slow_timer = None
+
+
+def raw_protocol(door: Door, *, max_pending_bytes: int, slow_reader_s: float) -> type[RawWebSocket]:
+    """The class to give to uvicorn, for one door."""
+
+    class BoundWebSocket(RawWebSocket):
+        pass
+
+    BoundWebSocket.door = door
+    BoundWebSocket.max_pending_bytes = max_pending_bytes
+    BoundWebSocket.slow_reader_s = slow_reader_s
+    return BoundWebSocket
+
+
+def raw_path_fits() -> bool:
+    """uvicorn still hands connections over the way this class expects; else the ASGI door serves, more slowly."""
+    try:
+        from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol as Theirs
+    except ImportError:
+        expected = False
+    else:
+        ours, theirs = (signature(one.__init__).parameters for one in (RawWebSocket, Theirs))
+        state = {"connections", "tasks", "default_headers"}
+        expected = list(ours) == list(theirs) and state <= set(vars(ServerState()))
+    if not expected:
+        logger.warning("this uvicorn has another WebSocket contract: events go through ASGI, which costs more")
+    return expected

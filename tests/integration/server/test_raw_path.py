@@ -1,0 +1,238 @@
+"""The raw WebSocket path as bytes on a socket: framing, limits, slow readers, the end."""
+
+import asyncio
+import socket
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, nullcontext
+from itertools import count
+from typing import Any
+
+import pytest
+import uvicorn
+from tests.integration.server.test_websocket import connected
+from tests.support.live_server import LiveServer, live_server, open_socket
+from tests.support.raw_echo import EchoDoor
+from tests.support.scripted_model import LOOK_UP, scripted_model
+from tests.unit.server.test_frames import client_frame
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.asyncio.client import connect
+
+from hotloop.bench.frames import FrameReader as ServerFrames
+from hotloop.bench.frames import handshake
+from hotloop.config import ServerSettings
+from hotloop.server.frames import CLOSE, CONTINUATION, TEXT
+from hotloop.server.runtime import listen
+from hotloop.server.websocket_raw import RawWebSocket, raw_path_fits, raw_protocol
+
+
+class _Server(uvicorn.Server):
+    def capture_signals(self) -> Any:
+        return nullcontext()
+
+
+@asynccontextmanager
+async def echo(
+    *, max_size: int = 2**20, max_pending_bytes: int = 2**20, slow_reader_s: float = 60.0, ping_s: float | None = None
+) -> AsyncGenerator[int]:
+    listener = listen("127.0.0.1", 0)
+    listener.listen()
+    config = uvicorn.Config(
+        _no_http,
+        ws=raw_protocol(EchoDoor(), max_pending_bytes=max_pending_bytes, slow_reader_s=slow_reader_s),
+        ws_max_size=max_size,
+        ws_ping_interval=ping_s,
+        lifespan="off",
+        log_config=None,
+    )
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        server.should_exit = True
+        await asyncio.wait_for(serving, 30)
+        listener.close()
+
+
+async def _no_http(scope: Any, receive: Any, send: Any) -> None:
+    raise AssertionError("only WebSocket is served here")
+
+
+class Wire:
+    """A client that sends bytes as they are."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+        self._frames = ServerFrames()
+        self._ready: list[tuple[int, bytes]] = []
+
+    async def frame(self) -> tuple[int, bytes]:
+        while not self._ready:
+            data = await asyncio.wait_for(self.reader.read(65536), 30)
+            assert data, "the server closed"
+            self._ready = self._frames.feed(data)
+        return self._ready.pop(0)
+
+
+@asynccontextmanager
+async def wire_to(port: int) -> AsyncGenerator[Wire]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(handshake("127.0.0.1", port, "/v1/responses"))
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
+        assert head.startswith(b"HTTP/1.1 101 ")
+        yield Wire(reader, writer)
+    finally:
+        writer.close()
+
+
+def test_uvicorn_still_makes_protocols_the_way_ours_expects() -> None:
+    assert raw_path_fits()
+    assert issubclass(RawWebSocket, asyncio.Protocol)
+
+
+def test_another_contract_falls_back_to_asgi_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def other(self: Any, config: Any) -> None: ...
+
+    monkeypatch.setattr(WebSocketsSansIOProtocol, "__init__", other)
+    assert not raw_path_fits()
+    assert "goes through ASGI" in caplog.text or "go through ASGI" in caplog.text
+
+
+@pytest.mark.parametrize("compression", [None, "deflate"])
+async def test_messages_of_every_frame_size_come_back(compression: Any) -> None:
+    async with (
+        echo(max_size=2**23) as port,
+        connect(f"ws://127.0.0.1:{port}/", compression=compression, max_size=None) as peer,
+    ):
+        for size in (0, 1, 125, 126, 65535, 65536, 1_000_000):
+            await peer.send("é" * (size // 2))
+            assert await peer.recv() == "é" * (size // 2)
+        await peer.send(["in ", "", "pieces"])
+        assert await peer.recv() == "in pieces"
+        await (await peer.ping())
+    assert peer.close_code == 1000
+
+
+async def test_a_message_may_be_cut_at_every_byte() -> None:
+    message = client_frame(TEXT, b"first", fin=False) + client_frame(CONTINUATION, "-日本".encode())
+    async with echo() as port, wire_to(port) as wire:
+        for cut in range(1, len(message)):
+            wire.writer.write(message[:cut])
+            await wire.writer.drain()
+            await asyncio.sleep(0)
+            wire.writer.write(message[cut:])
+            assert await wire.frame() == (TEXT, "first-日本".encode())
+
+
+async def test_a_breach_is_answered_with_its_close_code() -> None:
+    async with echo() as port, wire_to(port) as wire:
+        wire.writer.write(b"\x81\x02hi")
+        opcode, payload = await wire.frame()
+        assert (opcode, int.from_bytes(payload[:2], "big")) == (CLOSE, 1002)
+        assert await asyncio.wait_for(wire.reader.read(), 30) == b""
+
+
+async def test_a_size_over_the_limit_closes_with_1009_before_it_is_sent() -> None:
+    async with echo(max_size=1000) as port, wire_to(port) as wire:
+        wire.writer.write(b"\x81\xff" + (2**40).to_bytes(8, "big") + b"mask")
+        opcode, payload = await wire.frame()
+        assert (opcode, int.from_bytes(payload[:2], "big")) == (CLOSE, 1009)
+
+
+async def test_a_silent_peer_is_pinged_and_dropped_when_it_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with echo(ping_s=0.01) as port, wire_to(port) as wire:
+        opcode, payload = await wire.frame()
+        assert opcode == 0x9
+        wire.writer.write(client_frame(0xA, payload))
+        assert (await wire.frame())[0] == 0x9, "answered in time: pinged again"
+
+
+def _tight(port: int) -> socket.socket:
+    """A connected client whose receive buffer is as small as the kernel allows."""
+    peer = socket.socket()
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    peer.connect(("127.0.0.1", port))
+    return peer
+
+
+async def _write_for_ever(writer: asyncio.StreamWriter, message: bytes) -> None:
+    while True:
+        writer.write(message)
+        await asyncio.wait_for(writer.drain(), 30)
+
+
+@pytest.mark.parametrize(("pending", "slow_s"), [(2**16, 60.0), (2**30, 0.05)], ids=["bytes", "time"])
+async def test_a_reader_that_never_reads_is_cut_off(pending: int, slow_s: float) -> None:
+    async with echo(max_pending_bytes=pending, slow_reader_s=slow_s) as port:
+        peer = await asyncio.to_thread(_tight, port)
+        reader, writer = await asyncio.open_connection(sock=peer, limit=1)
+        writer.write(handshake("127.0.0.1", port, "/"))
+        with pytest.raises(ConnectionError):
+            await _write_for_ever(writer, client_frame(TEXT, b"x" * 100_000))
+        writer.transport.abort()
+        assert not reader.at_eof()
+
+
+async def _events(path: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.setattr("tests.support.live_server.WEBSOCKET", path)
+    numbers = count()
+
+    def counted(size: int) -> str:
+        return f"{next(numbers):0{2 * size}x}"
+
+    monkeypatch.setattr("hotloop.turns.services.secrets.token_hex", counted)
+    monkeypatch.setattr("hotloop.turns.runner.wall_clock", lambda: 1_700_000_000.0)
+    async with live_server(scripted_model(), ServerSettings(port=0)) as server:
+        return [await _transcript(server, word) for word in ("hello", "think about it", "two steps")]
+
+
+async def _transcript(server: LiveServer, word: str) -> str:
+    async with open_socket(server) as peer:
+        await peer.send(input=word, store=False, tools=[LOOK_UP])
+        lines: list[str] = []
+        while not lines or not lines[-1].startswith('{"type":"response.completed"'):
+            message = await asyncio.wait_for(peer.connection.recv(), 30)
+            assert isinstance(message, str)
+            lines.append(message)
+        return "\n".join(lines)
+
+
+async def test_both_paths_put_the_same_bytes_on_the_wire(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw, asgi = await _events("raw", monkeypatch), await _events("asgi", monkeypatch)
+    assert raw == asgi
+
+
+async def test_a_shutdown_in_the_middle_of_a_stream_ends_with_a_close_frame() -> None:
+    async with connected() as (server, peer):
+        await peer.send(input="slow start")
+        assert (await peer.receive())["type"] == "response.created"
+        await server.app.connections.drain(0)
+        await asyncio.wait_for(peer.connection.wait_closed(), 30)
+        assert peer.connection.close_code == 1012
+
+
+async def test_only_the_responses_path_takes_websockets() -> None:
+    async with connected() as (server, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(server.url.split(":")[2].split("/")[0]))
+        writer.write(handshake("127.0.0.1", 1, "/v1/other"))
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
+        assert head.startswith(b"HTTP/1.1 404 ")
+        writer.close()
+
+
+async def test_a_door_that_breaks_answers_500_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: EchoDoor, request: Any, wire: Any) -> Any:
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr(EchoDoor, "open", broken)
+    async with echo() as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(handshake("127.0.0.1", port, "/"))
+        answer = await asyncio.wait_for(reader.read(), 30)
+        assert answer.startswith(b"HTTP/1.1 500 ")
+        assert b"secret" not in answer
+        writer.close()

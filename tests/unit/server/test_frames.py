@@ -1,0 +1,233 @@
+"""Frames as bytes, in any split, checked against the `websockets` library's own codec."""
+
+import os
+import zlib
+from collections.abc import Sequence
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from websockets.exceptions import ProtocolError
+from websockets.extensions.permessage_deflate import PerMessageDeflate
+from websockets.frames import Frame, Opcode
+from websockets.streams import StreamReader
+
+from hotloop.server.frames import (
+    CLOSE,
+    INVALID_DATA,
+    PING,
+    PONG,
+    PROTOCOL_ERROR,
+    TEXT,
+    TOO_BIG,
+    Close,
+    FrameError,
+    FrameReader,
+    Message,
+    Ping,
+    Pong,
+    Received,
+    close_frame,
+    control_frame,
+    deflated_frame,
+    frame_head,
+    is_sendable,
+    text_frames,
+)
+from hotloop.server.unmask import unmask, unmask_numpy
+
+LIMIT = 1 << 20
+MASK = b"\x1f\x2e\x3d\x4c"
+
+
+def client_frame(opcode: int, payload: bytes, *, fin: bool = True, rsv1: bool = False) -> bytes:
+    head = bytearray(frame_head(fin * 0x80 | rsv1 * 0x40 | opcode, len(payload)))
+    head[1] |= 0x80
+    return bytes(head) + MASK + unmask_numpy(payload, MASK)
+
+
+def read(data: bytes, cuts: Sequence[int] = (), *, deflate: bool = False, limit: int = LIMIT) -> list[Received]:
+    reader = FrameReader(limit, deflate=deflate)
+    bounds = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+    return [one for start, end in pairwise(bounds) for one in reader.feed(data[start:end])]
+
+
+def parsed_by_websockets(data: bytes, extensions: Sequence[PerMessageDeflate] = ()) -> Frame:
+    reader = StreamReader()
+    reader.feed_data(data)
+    parsing = Frame.parse(reader.read_exact, mask=False, extensions=extensions)
+    try:
+        next(parsing)
+    except StopIteration as done:
+        frame: Frame = done.value
+        return frame
+    raise AssertionError("incomplete")
+
+
+messages = st.one_of(
+    st.text(max_size=300).map(lambda text: Message(text.encode(), is_text=True)),
+    st.binary(max_size=300).map(lambda data: Message(data, is_text=False)),
+    st.binary(max_size=125).map(Ping),
+    st.binary(max_size=125).map(Pong),
+    st.sampled_from([0, 124, 125, 126, 127, 65535, 65536]).map(lambda size: Message(b"x" * size, is_text=True)),
+)
+
+
+@given(st.lists(messages, max_size=4), st.lists(st.integers(0, 2000), max_size=6), st.data())
+def test_any_split_of_any_fragmentation_gives_the_same_messages(
+    sent: list[Received], cuts: list[int], data: st.DataObject
+) -> None:
+    wire = b""
+    for one in sent:
+        match one:
+            case Message():
+                parts = fragments(data, one)
+                for index, (opcode, payload) in enumerate(parts):
+                    wire += client_frame(opcode, payload, fin=index == len(parts) - 1)
+                    if index < len(parts) - 1 and data.draw(st.booleans()):
+                        wire += client_frame(PONG, b"between")
+            case Ping():
+                wire += client_frame(PING, one.payload)
+            case Pong():
+                wire += client_frame(PONG, one.payload)
+            case _:
+                raise AssertionError(one)
+    received = [one for one in read(wire, cuts) if one != Pong(b"between")]
+    assert received == [one for one in sent if one != Pong(b"between")]
+
+
+def fragments(data: st.DataObject, message: Message) -> list[tuple[int, bytes]]:
+    cut = data.draw(st.integers(0, len(message.data)))
+    opcode = TEXT if message.is_text else 2
+    if data.draw(st.booleans()):
+        return [(opcode, message.data)]
+    return [(opcode, message.data[:cut]), (0, b""), (0, message.data[cut:])]
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65535, 65536, 100_000])
+def test_a_text_frame_is_read_as_sent_by_another_implementation(size: int) -> None:
+    event = b"x" * size
+    frame = parsed_by_websockets(b"".join(text_frames([event])))
+    assert (frame.opcode, frame.data, frame.fin) == (Opcode.TEXT, event, True)
+
+
+@given(st.binary(max_size=5000))
+def test_a_deflated_frame_is_inflated_by_another_implementation(event: bytes) -> None:
+    extension = PerMessageDeflate(
+        remote_no_context_takeover=True,
+        local_no_context_takeover=True,
+        remote_max_window_bits=15,
+        local_max_window_bits=15,
+    )
+    assert parsed_by_websockets(deflated_frame(event), [extension]).data == event
+
+
+@given(st.text(max_size=500), st.lists(st.integers(0, 500), max_size=3))
+def test_a_compressed_message_is_inflated(text: str, cuts: list[int]) -> None:
+    deflater = zlib.compressobj(wbits=-15)
+    payload = deflater.compress(text.encode()) + deflater.flush(zlib.Z_SYNC_FLUSH)
+    wire = client_frame(TEXT, payload.removesuffix(b"\x00\x00\xff\xff"), rsv1=True)
+    assert read(wire, cuts, deflate=True) == [Message(text.encode(), is_text=True)]
+
+
+def test_a_bomb_is_refused_at_the_limit() -> None:
+    deflater = zlib.compressobj(wbits=-15)
+    payload = deflater.compress(b"\0" * (50 * LIMIT)) + deflater.flush(zlib.Z_SYNC_FLUSH)
+    assert len(payload) < LIMIT
+    with pytest.raises(FrameError) as caught:
+        read(client_frame(2, payload, rsv1=True), deflate=True)
+    assert caught.value.code == TOO_BIG
+
+
+def test_a_size_over_the_limit_is_refused_by_its_header_alone() -> None:
+    reader = FrameReader(1000)
+    with pytest.raises(FrameError) as caught:
+        reader.feed(bytes((0x81, 0xFE)) + (1001).to_bytes(2, "big") + b"mask")
+    assert caught.value.code == TOO_BIG
+    assert reader.held_bytes == 0
+
+
+def test_fragments_together_are_held_to_the_limit() -> None:
+    wire = client_frame(TEXT, b"x" * 600, fin=False) + client_frame(0, b"x" * 600)
+    with pytest.raises(FrameError) as caught:
+        read(wire, limit=1000)
+    assert caught.value.code == TOO_BIG
+
+
+@pytest.mark.parametrize(
+    ("wire", "code"),
+    [
+        (b"\x81\x02hi", PROTOCOL_ERROR),  # not masked
+        (client_frame(0, b"x"), PROTOCOL_ERROR),  # a continuation of nothing
+        (client_frame(TEXT, b"x", fin=False) + client_frame(TEXT, b"y"), PROTOCOL_ERROR),
+        (client_frame(TEXT, b"x", rsv1=True), PROTOCOL_ERROR),  # deflate was not agreed on
+        (bytes((0xA1, 0x80)) + b"mask", PROTOCOL_ERROR),  # RSV2
+        (bytes((0x83, 0x80)) + b"mask", PROTOCOL_ERROR),  # unknown opcode
+        (bytes((0x09, 0x80)) + b"mask", PROTOCOL_ERROR),  # a fragmented ping
+        (bytes((0x89, 0xFE, 0, 126)) + b"mask", PROTOCOL_ERROR),  # a long ping
+        (client_frame(CLOSE, b"\x03"), PROTOCOL_ERROR),
+        (client_frame(CLOSE, b"\x03\xed"), PROTOCOL_ERROR),  # 1005 is never sent
+        (client_frame(CLOSE, b"\x03\xe8\xff"), INVALID_DATA),
+        (client_frame(TEXT, b"\xff"), INVALID_DATA),
+        (client_frame(TEXT, b"\xc3", fin=False) + client_frame(0, b"("), INVALID_DATA),
+        (client_frame(TEXT, b"\xed\xa0\x80"), INVALID_DATA),  # a surrogate
+    ],
+)
+def test_a_breach_names_its_close_code(wire: bytes, code: int) -> None:
+    with pytest.raises(FrameError) as caught:
+        read(wire)
+    assert caught.value.code == code
+
+
+def test_garbage_that_says_it_is_compressed_is_refused() -> None:
+    with pytest.raises(FrameError) as caught:
+        read(client_frame(TEXT, b"\xff\xff\xff", rsv1=True), deflate=True)
+    assert caught.value.code == INVALID_DATA
+
+
+@pytest.mark.parametrize(("payload", "code"), [(b"", 1005), (b"\x03\xe8bye", 1000), (b"\x0f\xa0", 4000)])
+def test_a_close_is_read(payload: bytes, code: int) -> None:
+    assert read(client_frame(CLOSE, payload)) == [Close(code)]
+
+
+@given(st.integers(0, 5000), st.text(max_size=200))
+def test_a_close_is_short_enough_and_whole_characters(code: int, reason: str) -> None:
+    if not is_sendable(code):
+        return
+    frame = parsed_by_websockets(close_frame(code, reason))
+    assert int.from_bytes(bytes(frame.data)[:2], "big") == code
+    assert reason.startswith(bytes(frame.data)[2:].decode())
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_read_or_refused(data: bytes) -> None:
+    reader = FrameReader(LIMIT, deflate=True)
+    code = 1000
+    for byte in data:
+        try:
+            reader.feed(bytes((byte,)))
+        except FrameError as error:
+            code = error.code
+            break
+    assert is_sendable(code)
+    assert reader.held_bytes <= len(data)
+
+
+@given(st.binary(max_size=100), st.binary(min_size=4, max_size=4))
+def test_both_ways_of_unmasking_agree(data: bytes, mask: bytes) -> None:
+    assert unmask(data, mask) == unmask_numpy(data, mask)
+    assert unmask_numpy(unmask_numpy(data, mask), mask) == data
+
+
+def test_a_ping_frame_is_well_formed() -> None:
+    payload = os.urandom(4)
+    frame = parsed_by_websockets(control_frame(PING, payload))
+    assert (frame.opcode, frame.data) == (Opcode.PING, payload)
+    frame.check()
+
+
+def test_the_head_of_a_huge_frame_has_eight_bytes_of_length() -> None:
+    assert frame_head(0x81, 1 << 40) == b"\x81\x7f" + (1 << 40).to_bytes(8, "big")
+    with pytest.raises(ProtocolError):
+        Frame(Opcode.PING, b"x" * 126).check()  # the oracle knows the bound that `control_frame` asserts
