@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
-from tests.support import qwen_oracle
+from tests.support import harmony_oracle, qwen_oracle
 from tests.support.conversations import TOOLS
 from tests.support.dialogues import Shape
 from tests.support.real_templates import RealTemplate, Style
 from tests.support.toy_tokenizer import QWEN_SPECIALS
-from tests.support.vocabularies import SpyTokenizer, gguf, toy
+from tests.support.vocabularies import HARMONY_IDS, SpyTokenizer, gguf, o200k_harmony, toy
 
 from hotloop.formats import format_named
 from hotloop.formats.registry import QWEN_SYSTEM
@@ -46,6 +46,7 @@ class FormatCase:
         examples: of a property in `make test`, where the default would take too long; say why beside it.
         seams_are_marks: items end at special tokens, so that tokenizing item by item is tokenizing the whole.
         keeps_stop_token: the token a model stops with stays in the history.
+        drops_at_answer: reasoning is dropped as soon as there is an answer behind it, not when the user asks something new.
         deviations: what the format writes otherwise than the template, on purpose, one line each; `render` allows for it.
     """
 
@@ -59,6 +60,7 @@ class FormatCase:
     examples: int | None = None
     seams_are_marks: bool = True
     keeps_stop_token: bool = True
+    drops_at_answer: bool = False
     deviations: tuple[str, ...] = ()
 
     def tokenizer(self) -> SpyTokenizer:
@@ -138,4 +140,42 @@ CHATML_CASES = [
     ),
 ]
 
-CASES = [*CHATML_CASES]
+# --- Harmony ---
+
+
+def _harmony(
+    name: str,
+    context: PromptContext,
+    shape: Shape,
+    *,
+    vocabulary: Callable[[], Tokenizer] | None = None,
+    effort: str = "medium",
+) -> FormatCase:
+    def render(items: Sequence[Item], *, generate: bool = False) -> str:
+        return harmony_oracle.render(context, items, generate=generate, effort=effort)
+
+    return FormatCase(
+        name=name,
+        make=lambda tokenizer: format_named("harmony", tokenizer),
+        context=context,
+        render=render,
+        shape=shape,
+        specials=tuple(HARMONY_IDS),
+        vocabulary=vocabulary,
+        keeps_stop_token=False,  # `<|return|>` is `<|end|>` in every later turn
+        drops_at_answer=not context.keep_reasoning,
+        deviations=("no line with the current date",),
+    )
+
+
+_HARMONY_SHAPE = Shape(reasoning=True, parallel=False, text_with_calls=False, developer=False, phase="final_answer")
+_HARMONY_ANY = Shape(anything=True, reasoning=True, phase="final_answer")
+
+HARMONY_CASES = [
+    _harmony("harmony", _BRIEF, _HARMONY_ANY),
+    _harmony("harmony-bare", PromptContext(reasoning_effort="high"), _HARMONY_ANY, effort="high"),
+    _harmony("harmony-keep", PromptContext(None, TOOLS, keep_reasoning=True), _HARMONY_ANY),
+    _harmony("harmony-real", _BRIEF, _HARMONY_SHAPE, vocabulary=o200k_harmony),
+]
+
+CASES = [*CHATML_CASES, *HARMONY_CASES]

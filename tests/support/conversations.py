@@ -122,6 +122,7 @@ inputs: st.SearchStrategy[Item] = st.one_of(
     outputs,
     texts.map(lambda text: Message(role="developer", content=text)),
     texts.map(lambda text: Message(role="assistant", content=text)),
+    texts.map(lambda text: Message(role="assistant", content=text, phase="commentary")),
     texts.map(lambda text: Reasoning(content=[ReasoningText(text=text)])),
     function_calls,
     custom_calls,

@@ -68,6 +68,7 @@ class Shape:
         clean: applied to what is drawn for a text the model said or thought.
         question: a text of the user the template renders as it is.
         call_id: of the n-th call of the conversation.
+        phase: of a text in a response, where the family tells phases apart.
         markers: look-alikes beside the special tokens.
     """
 
@@ -88,6 +89,7 @@ class Shape:
     clean: Callable[[str], str] = as_it_is
     question: Callable[[str], bool] = any_text
     call_id: Callable[[int, str], str] = plain_call_id
+    phase: str | None = None
     markers: tuple[str, ...] = ()
 
 
@@ -147,7 +149,7 @@ def responses(draw: st.DrawFn, shape: Shape, marks: tuple[str, ...], *, custom: 
     """What a parser can have read from one response. `custom`: a custom tool is offered."""
     if shape.anything:
         made = draw(conversations.responses(thinks=shape.reasoning))
-        return made if custom else _without_custom(made)
+        return [_in_phase(item, shape) for item in (made if custom else _without_custom(made))]
     drawn = _drawn(shape, marks)
     calls: list[Item] = []
     if shape.calls:
@@ -158,7 +160,7 @@ def responses(draw: st.DrawFn, shape: Shape, marks: tuple[str, ...], *, custom: 
     if shape.reasoning and (says or shape.bare_call_reasoning) and draw(st.booleans()):
         items.append(Reasoning(content=[ReasoningText(text=draw(drawn.thoughts))]))
     if says:
-        items.append(Message(role="assistant", content=[OutputText(text=draw(drawn.said))]))
+        items.append(Message(role="assistant", content=[OutputText(text=draw(drawn.said))], phase=shape.phase))
     return items + calls
 
 
@@ -224,6 +226,10 @@ def _cut(draw: st.DrawFn, items: list[Item]) -> list[list[Item]]:
     """The items in one or two steps."""
     at = draw(st.integers(0, len(items) - 1)) if items else 0
     return [part for part in (items[:at], items[at:]) if part]
+
+
+def _in_phase(item: Item, shape: Shape) -> Item:
+    return msgspec.structs.replace(item, phase=shape.phase) if isinstance(item, Message) else item
 
 
 def _without_custom(items: Sequence[Item]) -> list[Item]:

@@ -13,9 +13,9 @@ class _Vocabulary:
 
     bos_token_id = None
 
-    def __init__(self, tokenizer: ToyTokenizer) -> None:
+    def __init__(self, tokenizer: ToyTokenizer, end: str) -> None:
         self._tokenizer = tokenizer
-        self.eos_token_id = tokenizer.special_ids["<|im_end|>"]
+        self.eos_token_id = tokenizer.special_ids[end]
         self.tokens = tokenizer.pieces
         self.special_token_ids = list(tokenizer.special_ids.values())
 
@@ -24,11 +24,11 @@ class _Vocabulary:
 
 
 class Grammars:
-    """One vocabulary, ready for matching."""
+    """One vocabulary, ready for matching; `end` is the family's stop token."""
 
-    def __init__(self, tokenizer: ToyTokenizer) -> None:
+    def __init__(self, tokenizer: ToyTokenizer, end: str = "<|im_end|>") -> None:
         self.tokenizer = tokenizer
-        self._ll = llguidance.LLTokenizer(llguidance.TokenizerWrapper(_Vocabulary(tokenizer)))
+        self._ll = llguidance.LLTokenizer(llguidance.TokenizerWrapper(_Vocabulary(tokenizer, end)))
 
     def error(self, constraint: Constraint) -> str:
         """What the compiler says against the grammar; empty if it compiles."""

@@ -1,9 +1,11 @@
 """Vocabularies for tests: the toy one with any special tokens, and real ones from `.assets`, loaded once per process."""
 
+import base64
 from array import array
 from collections.abc import Sequence
 from functools import cache
 
+import tiktoken
 from tests.support.real_templates import asset
 from tests.support.toy_tokenizer import ToyTokenizer
 
@@ -68,3 +70,60 @@ def toy(specials: tuple[str, ...]) -> Tokenizer:
 def gguf(name: str) -> Tokenizer:
     """`.assets/vocabularies/NAME.gguf`."""
     return GgufTokenizer(str(asset(f"vocabularies/{name}.gguf")))
+
+
+class TiktokenVocabulary:
+    """Implements `Tokenizer` over byte-pair ranks as tiktoken reads them."""
+
+    def __init__(self, pattern: str, ranks: dict[bytes, int], specials: dict[str, int]) -> None:
+        self._encoding = tiktoken.Encoding("test", pat_str=pattern, mergeable_ranks=ranks, special_tokens=specials)
+        self._specials = specials
+
+    @property
+    def vocabulary_size(self) -> int:
+        return self._encoding.n_vocab
+
+    def encode(self, text: str) -> "array[int]":
+        return array("I", self._encoding.encode_ordinary(text))
+
+    def special(self, text: str) -> int | None:
+        return self._specials.get(text)
+
+    def piece(self, token: int) -> bytes:
+        try:
+            return self._encoding.decode_single_token_bytes(token)
+        except KeyError:  # ids between the special ones stand for nothing
+            return b""
+
+
+# The pattern of o200k_base, as published with tiktoken; special tokens as openai-harmony has them.
+_O200K_PATTERN = "|".join(
+    [
+        r"""[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?""",
+        r"""[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?""",
+        r"""\p{N}{1,3}""",
+        r""" ?[^\s\p{L}\p{N}]+[\r\n/]*""",
+        r"""\s*[\r\n]+""",
+        r"""\s+(?!\S)""",
+        r"""\s+""",
+    ]
+)
+HARMONY_IDS = {
+    "<|startoftext|>": 199998,
+    "<|endoftext|>": 199999,
+    "<|return|>": 200002,
+    "<|constrain|>": 200003,
+    "<|channel|>": 200005,
+    "<|start|>": 200006,
+    "<|end|>": 200007,
+    "<|message|>": 200008,
+    "<|call|>": 200012,
+}
+
+
+@cache
+def o200k_harmony() -> Tokenizer:
+    """The vocabulary of gpt-oss."""
+    lines = asset("tokenizers/o200k_base.tiktoken").read_bytes().splitlines()
+    ranks = {base64.b64decode(piece): int(rank) for piece, rank in (line.split() for line in lines)}
+    return TiktokenVocabulary(_O200K_PATTERN, ranks, HARMONY_IDS)

@@ -91,7 +91,7 @@ def tool_json(tool: FunctionTool | CustomTool) -> str:
     function: dict[str, object] = {"name": tool.name}
     if tool.description is not None:
         function["description"] = tool.description
-    parameters = _parameters(tool)
+    parameters = tool_parameters(tool)
     if parameters is not None:
         function["parameters"] = parameters
     return json.dumps({"type": "function", "function": function}, ensure_ascii=False)
@@ -107,7 +107,8 @@ def custom_names(tools: Sequence[Tool]) -> frozenset[str]:
     return frozenset(tool.name for tool in tools if isinstance(tool, CustomTool))
 
 
-def _parameters(tool: FunctionTool | CustomTool) -> object:
+def tool_parameters(tool: FunctionTool | CustomTool) -> object:
+    """A tool's JSON schema, if it has one; a custom tool is shown as a function of one text, `input`."""
     if isinstance(tool, FunctionTool):
         return None if tool.parameters is None else json.loads(bytes(tool.parameters))
     text: dict[str, str] = {"type": "string"}

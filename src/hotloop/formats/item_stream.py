@@ -16,11 +16,11 @@ class ItemStream:
         self._pieces: list[str] = []
         self._delta_logprobs: list[TokenLogprob] = []
 
-    def open(self, kind: ItemKind, name: str = "") -> None:
+    def open(self, kind: ItemKind, name: str = "", phase: str | None = None) -> None:
         """Begin an item; the one before it is complete."""
         self.close()
         self.kind = kind
-        self._events.append(ItemOpened(kind, name))
+        self._events.append(ItemOpened(kind, name, phase))
 
     def add(self, text: str) -> None:
         """More text of the open item. Log-probabilities travel with message text only."""

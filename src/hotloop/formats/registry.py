@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from hotloop.formats.chatml import ChatML
+from hotloop.formats.harmony import Harmony
 from hotloop.seams.format import Format
 from hotloop.seams.tokenizer import Tokenizer
 
@@ -25,7 +26,12 @@ def _qwen3(tokenizer: Tokenizer) -> Format:
     return ChatML(tokenizer, thinking=True, name="qwen3")
 
 
-FAMILIES: dict[str, Callable[[Tokenizer], Format]] = {"chatml": _chatml, "qwen2.5": _qwen25, "qwen3": _qwen3}
+FAMILIES: dict[str, Callable[[Tokenizer], Format]] = {
+    "chatml": _chatml,
+    "qwen2.5": _qwen25,
+    "qwen3": _qwen3,
+    "harmony": Harmony,
+}
 
 
 def format_named(family: str, tokenizer: Tokenizer) -> Format:
@@ -50,6 +56,8 @@ def family_of(template: str) -> str | None:
     Look-alikes that render otherwise are told apart: calls in XML (Qwen3-Coder, Qwen3.5), a think block that is always
     open (QwQ, the Thinking-2507 models), ChatML without Qwen's tool calls.
     """
+    if all(mark in template for mark in ("<|start|>", "<|channel|>analysis<|message|>", "# Valid channels:")):
+        return "harmony"
     calls_as_json = '<tool_call>\\n{"name": ' in template.replace('\\"', '"')
     if not ("<|im_start|>" in template and calls_as_json and "<tool_response>" in template):
         return None

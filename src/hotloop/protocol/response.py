@@ -15,6 +15,7 @@ from typing import Any, Literal
 from hotloop.errors import ApiError
 from hotloop.protocol.items import (
     CallItem,
+    ContentPart,
     CustomToolCall,
     FunctionCall,
     Item,
@@ -148,13 +149,13 @@ class ResponseStream:
         assert self._phase in (_Phase.RUNNING, _Phase.ITEM_OPEN), self._phase
         return self._snapshot(b"response.in_progress")
 
-    def open_item(self, kind: ItemKind, name: str = "") -> list[bytes]:
-        """An item begins; `name` is the tool's, for calls."""
+    def open_item(self, kind: ItemKind, name: str = "", phase: str | None = None) -> list[bytes]:
+        """An item begins; `name` is the tool's, for calls, `phase` a message's, where the model tells phases apart."""
         assert self._phase is _Phase.RUNNING, self._phase
         self._phase = _Phase.ITEM_OPEN
         item_id = self._new_id(_ID_PREFIX[kind])
         call_id = self._new_id("call") if kind in ("function_call", "custom_tool_call") else ""
-        self._item = item = _OpenItem(kind, item_id, call_id, name)
+        self._item = item = _OpenItem(kind, item_id, call_id, name, phase)
         where = b',"item_id":"%b","output_index":%d' % (item_id.encode(), len(self.output))
         self._delta_tail = where + item.shape.index + b',"delta":"'
         events = [
@@ -367,13 +368,14 @@ _SHAPES: dict[str, _Shape] = {
 class _OpenItem:
     """The item being written: its text so far, raw and escaped."""
 
-    __slots__ = ("_logprobs", "_texts", "call_id", "item_id", "kind", "name", "pieces", "shape")
+    __slots__ = ("_logprobs", "_texts", "call_id", "item_id", "kind", "name", "phase", "pieces", "shape")
 
-    def __init__(self, kind: ItemKind, item_id: str, call_id: str, name: str) -> None:
+    def __init__(self, kind: ItemKind, item_id: str, call_id: str, name: str, phase: str | None) -> None:
         self.kind: ItemKind = kind
         self.item_id = item_id
         self.call_id = call_id
         self.name = name
+        self.phase = phase
         self.shape = _SHAPES[kind]
         self.pieces: list[bytes] = []
         self._texts: list[str] = []
@@ -405,7 +407,9 @@ class _OpenItem:
         head = b'{"id":"%b","type":"%b","status":"%b"' % (self.item_id.encode(), self.kind.encode(), status)
         content = self.part(body) if started and self.shape.part else b""
         if self.kind == "message":
-            return b'%b,"role":"assistant","content":[%b]}' % (head, content)
+            # docs/protocol.md §4.3: shown only where the model tells commentary from the final answer
+            phase = b"" if self.phase is None else b',"phase":' + json_bytes(self.phase)
+            return b'%b,"role":"assistant","content":[%b]%b}' % (head, content, phase)
         if self.kind == "reasoning":
             return b'%b,"summary":[],"content":[%b]}' % (head, content)
         field = self.shape.done_field
@@ -422,7 +426,8 @@ class _OpenItem:
         status: Literal["completed", "incomplete"] = "completed" if complete else "incomplete"
         match self.kind:
             case "message":
-                return Message(id=self.item_id, status=status, role="assistant", content=[OutputText(text=text)])
+                content: list[ContentPart] = [OutputText(text=text)]
+                return Message(id=self.item_id, status=status, role="assistant", content=content, phase=self.phase)
             case "reasoning":
                 return Reasoning(id=self.item_id, status=status, content=[ReasoningText(text=text)])
             case "function_call":

@@ -41,10 +41,11 @@ class Fallback:
 
 @dataclass(frozen=True, slots=True)
 class ItemOpened:
-    """An item begins. `name` is the tool's, for calls."""
+    """An item begins. `name` is the tool's, for calls; `phase` a message's, where the family tells phases apart."""
 
     kind: ItemKind
     name: str = ""
+    phase: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -306,7 +306,7 @@ class _Turn:
                         break
                     out.append(stream.delta(event.text, self._wire_logprobs(event.logprobs)))
                 case ItemOpened():
-                    out += stream.open_item(event.kind, event.name)
+                    out += stream.open_item(event.kind, event.name, event.phase)
                 case ItemClosed():
                     out += stream.close_item(complete=event.complete)
                     if self._is_steered and event.complete and self._stop_if_steered():

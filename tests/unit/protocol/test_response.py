@@ -127,6 +127,16 @@ def test_an_item_that_was_cut_is_incomplete_and_keeps_what_it_had(kind: ItemKind
     assert final["output"][0]["status"] == "incomplete"
 
 
+def test_a_message_has_a_phase_only_where_the_model_tells_phases_apart() -> None:
+    responding, _ = begun()
+    for phase in (None, "commentary"):
+        opened = decoded(*responding.open_item("message", phase=phase))
+        closed = decoded(responding.delta("x"), *responding.close_item())
+        for event in (opened[0], closed[-1]):
+            assert event["item"].get("phase", "none") == (phase or "none")
+        assert isinstance(kept := responding.output[-1], Message) and kept.phase == phase
+
+
 def test_a_reasoning_item_has_neither_null_content_nor_null_encryption() -> None:
     response, sent = begun()
     sent += response.open_item("reasoning")
