@@ -99,6 +99,7 @@ def build_app(model: TokenModel, settings: ServerSettings) -> App:
         contexts=ContextCache(),
         records=RecordRing(),
         turn_timeout_s=settings.turn_timeout_s,
+        reasoning_events=settings.reasoning_events,
     )
     connections = OpenConnections()
 

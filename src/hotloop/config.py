@@ -7,8 +7,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from hotloop.protocol.response import ReasoningEvents
 from hotloop.server.auth import is_loopback
 
 MIB = 2**20
@@ -34,6 +35,7 @@ class ServerSettings:
     drain_timeout_s: float = 30.0  # running turns may finish this long after SIGTERM
     connection_lifetime_s: float = 3600.0
     turn_timeout_s: float = 3600.0
+    reasoning_events: ReasoningEvents = "openai"  # names of the events of raw reasoning: openai or open_responses
     log_level: str = "info"
 
 
@@ -70,6 +72,7 @@ _ENVIRONMENT: dict[str, tuple[str, str]] = {
     "HOTLOOP_DRAIN_TIMEOUT_S": ("server", "drain_timeout_s"),
     "HOTLOOP_CONNECTION_LIFETIME_S": ("server", "connection_lifetime_s"),
     "HOTLOOP_TURN_TIMEOUT_S": ("server", "turn_timeout_s"),
+    "HOTLOOP_REASONING_EVENTS": ("server", "reasoning_events"),
     "HOTLOOP_LOG_LEVEL": ("server", "log_level"),
     "HOTLOOP_ENGINE": ("model", "engine"),
     "HOTLOOP_MODEL": ("model", "path"),
@@ -130,6 +133,9 @@ def _check(settings: Settings) -> None:
         raise ConfigError(f"unknown log_level {server.log_level!r}; known are {', '.join(LOG_LEVELS)}")
     if server.websocket not in ("raw", "asgi"):
         raise ConfigError(f"unknown websocket {server.websocket!r}; known are raw, asgi")
+    if server.reasoning_events not in get_args(ReasoningEvents):
+        names = ", ".join(get_args(ReasoningEvents))
+        raise ConfigError(f"unknown reasoning_events {server.reasoning_events!r}; known are {names}")
     if not 0 <= server.port <= 65535:
         raise ConfigError(f"port {server.port} is not between 0 and 65535")
     if model.engine not in ("llama", "scripted"):

@@ -19,9 +19,14 @@ ApiError
 │   ├── Forbidden                     403  permission_error       forbidden
 │   ├── NotFound                      404                         not_found
 │   │   ├── ModelNotFound                                         model_not_found
-│   │   └── ResponseNotFound                                      response_not_found
+│   │   ├── ResponseNotFound                                      response_not_found
+│   │   ├── ConversationNotFound                                  conversation_not_found
+│   │   └── ItemNotFound                                          item_not_found
 │   ├── MethodNotAllowed              405                         method_not_allowed
-│   └── PayloadTooLarge               413                         payload_too_large
+│   ├── ConversationLocked            409                         conversation_locked
+│   ├── IdempotencyKeyReused          409                         idempotency_key_reused
+│   ├── PayloadTooLarge               413                         payload_too_large
+│   └── UnsupportedEncoding           415                         unsupported_content_encoding
 ├── RateLimited                       429  rate_limit_error       rate_limit_exceeded
 └── ServerFault                       500  server_error           server_error
     ├── Overloaded                    503  service_unavailable_error  server_is_overloaded
@@ -150,6 +155,7 @@ class ContextLengthExceeded(InvalidRequest):
         super().__init__(
             f"The input is {prompt_tokens} tokens long; this model's context holds {limit_tokens}.", param="input"
         )
+        self.prompt_tokens = prompt_tokens
 
 
 class SchemaTooComplex(InvalidRequest):
@@ -200,16 +206,59 @@ class ResponseNotFound(NotFound):
         super().__init__(f"Response with id '{response_id}' not found.")
 
 
+class ConversationNotFound(NotFound):
+    """No conversation has this id."""
+
+    code = "conversation_not_found"
+
+    def __init__(self, conversation_id: str) -> None:
+        super().__init__(f"Conversation with id '{conversation_id}' not found.", param="conversation")
+
+
+class ItemNotFound(NotFound):
+    """No stored item has this id."""
+
+    code = "item_not_found"
+
+    def __init__(self, item_id: str, *, param: str | None = None) -> None:
+        super().__init__(f"Item with id '{item_id}' not found.", param=param)
+
+
 class MethodNotAllowed(InvalidRequest):
     """The path exists, the method does not."""
 
     status, code = 405, "method_not_allowed"
 
 
+class ConversationLocked(InvalidRequest):
+    """Another response is being written into the conversation."""
+
+    status, code = 409, "conversation_locked"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Another response is being written into this conversation. Try again when it is over.",
+            param="conversation",
+            retry_after_s=1,
+        )
+
+
+class IdempotencyKeyReused(InvalidRequest):
+    """The key was given before, with another request."""
+
+    status, code = 409, "idempotency_key_reused"
+
+
 class PayloadTooLarge(InvalidRequest):
     """The message is over the size limit. On WebSocket the connection is closed with 1009 instead."""
 
     status, code = 413, "payload_too_large"
+
+
+class UnsupportedEncoding(InvalidRequest):
+    """The body is compressed in a way this server does not read."""
+
+    status, code = 415, "unsupported_content_encoding"
 
 
 class RateLimited(ApiError):

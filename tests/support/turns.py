@@ -13,7 +13,7 @@ from hotloop.ledger.memory import MemoryLedger
 from hotloop.models.token_model import ModelDefaults, TokenModel
 from hotloop.protocol.request import ResponseCreate, decode_create
 from hotloop.safety.patterns import PatternPolicy
-from hotloop.seams.store import ResponseStore
+from hotloop.seams.store import Store
 from hotloop.session.chain_cache import CacheLimits, ChainCache
 from hotloop.session.model_context import ContextCache
 from hotloop.session.principal import Principal
@@ -60,7 +60,7 @@ class Pipeline:
         self,
         engine: ToyEngine | None = None,
         *,
-        store: ResponseStore | None = None,
+        store: Store | None = None,
         block: Mapping[str, str] | None = None,
         flag: Mapping[str, str] | None = None,
         limits: CacheLimits | None = None,

@@ -29,7 +29,7 @@ def request_echo(request: ResponseCreate, model: str, context: ContextEcho, defa
         b'"background":%b,"frequency_penalty":%b,"instructions":%b,"max_output_tokens":%b,"max_tool_calls":%b,'
         b'"metadata":%b,"model":%b,"parallel_tool_calls":%b,"presence_penalty":%b,"previous_response_id":%b,'
         b'"prompt_cache_key":%b,"reasoning":%b,"safety_identifier":%b,"service_tier":%b,"store":%b,'
-        b'"temperature":%b,"text":%b,"tool_choice":%b,"tools":%b,"top_logprobs":%b,"top_p":%b,"truncation":%b,"user":%b'
+        b'"temperature":%b,"text":%b,"tool_choice":%b,"tools":%b,"top_logprobs":%b,"top_p":%b,"truncation":%b,"user":%b%b'
     ) % (
         json_bytes(bool(request.background)),
         _number(request.frequency_penalty, b"0"),
@@ -54,7 +54,14 @@ def request_echo(request: ResponseCreate, model: str, context: ContextEcho, defa
         _number(request.top_p, b"1"),
         b'"auto"' if request.truncation == "auto" else b'"disabled"',
         _text(request.user),
+        _conversation(request),
     )
+
+
+def _conversation(request: ResponseCreate) -> bytes:
+    # docs/protocol.md §8: present when the response belongs to one, else left out
+    conversation_id = request.conversation_id
+    return b"" if conversation_id is None else b',"conversation":{"id":%b}' % json_bytes(conversation_id)
 
 
 def _number(value: float | None, default: bytes) -> bytes:

@@ -25,6 +25,7 @@ from hotloop.protocol.items import STRUCT_BY_TYPE, InputText, Item, Message, Opa
 MAX_INPUT_CHARS = 10_485_760  # Open Responses 2026-04-24: longest text field
 _STREAM_ID = re.compile(r"[A-Za-z0-9_.-]{1,256}\Z")
 
+Metadata = dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]]
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
@@ -78,13 +79,19 @@ class MultiAgent(msgspec.Struct, frozen=True, kw_only=True):
     enabled: bool = False
 
 
+class ConversationRef(msgspec.Struct, frozen=True, kw_only=True):
+    """A conversation, by its id."""
+
+    id: str
+
+
 class ResponseCreate(msgspec.Struct, frozen=True, kw_only=True):
     """One turn as asked for. Absent and null mean the protocol's default."""
 
     model: str | None = None
     input: msgspec.Raw = msgspec.Raw(b"[]")
     previous_response_id: str | None = None
-    conversation: Any = None
+    conversation: str | ConversationRef | None = None
     instructions: str | None = None
     tools: msgspec.Raw = msgspec.Raw(b"[]")
     tool_choice: str | dict[str, Any] | None = None
@@ -101,7 +108,7 @@ class ResponseCreate(msgspec.Struct, frozen=True, kw_only=True):
     include: list[str] | None = None
     store: bool | None = None
     truncation: Literal["auto", "disabled"] | None = None
-    metadata: dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]] | None = None
+    metadata: Metadata | None = None
     prompt_cache_key: str | None = None
     prompt_cache_options: PromptCacheOptions | None = None
     service_tier: str | None = None
@@ -120,6 +127,11 @@ class ResponseCreate(msgspec.Struct, frozen=True, kw_only=True):
     def stores(self) -> bool:
         """The response outlives its connection."""
         return self.store is not False
+
+    @property
+    def conversation_id(self) -> str | None:
+        """The conversation the turn belongs to."""
+        return self.conversation.id if isinstance(self.conversation, ConversationRef) else self.conversation
 
     @property
     def is_warm_up(self) -> bool:
@@ -168,6 +180,14 @@ def decode_create(message: bytes) -> ResponseCreate:
     return request
 
 
+def decode_socket_create(message: bytes) -> ResponseCreate:
+    """A `response.create` message; what only HTTP serves is refused (docs/protocol.md §2.1)."""
+    request = decode_create(message)
+    if request.background:
+        raise UnsupportedParameter("Background responses are served over HTTP only.", param="background")
+    return request
+
+
 def lane_of(stream_id: Any) -> str | None:
     """The named lane, or None for the default one. Raises InvalidStreamId."""
     if stream_id is None:
@@ -210,16 +230,19 @@ def _check_utf8(message: bytes) -> None:
         raise InvalidJson(f"The message is not valid JSON: {error.reason} at byte {error.start}.") from None
 
 
+def check_metadata(metadata: Metadata | None) -> None:
+    """At most 16 pairs (docs/protocol.md §2.1); the lengths are the type's."""
+    if len(metadata or ()) > 16:
+        raise InvalidRequest("'metadata' holds at most 16 pairs.", param="metadata")
+
+
 def _refuse_unserved(request: ResponseCreate) -> None:
     if request.conversation is not None and request.previous_response_id is not None:
         raise InvalidRequest("Give either 'conversation' or 'previous_response_id', not both.", param="conversation")
-    if request.conversation is not None:
-        raise UnsupportedParameter("Conversations are not served here yet.", param="conversation")
     if request.prompt is not None:
         raise UnsupportedParameter("Stored prompts are not served here.", param="prompt")
     if request.multi_agent is not None and request.multi_agent.enabled:
         raise UnsupportedParameter("Multi-agent responses are not served here.", param="multi_agent")
-    if request.background:
-        raise UnsupportedParameter("Background responses are not served here yet.", param="background")
-    if len(request.metadata or ()) > 16:  # docs/protocol.md §2.1
-        raise InvalidRequest("'metadata' holds at most 16 pairs.", param="metadata")
+    if request.background and not request.stores:
+        raise InvalidRequest("A background response must be stored: give 'store': true.", param="background")
+    check_metadata(request.metadata)

@@ -8,7 +8,7 @@ Every method returns complete JSON events, ready for a WebSocket message or an S
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Any, Literal
 
@@ -28,6 +28,7 @@ from hotloop.protocol.wire import escaped, json_bytes
 
 ItemKind = Literal["message", "reasoning", "function_call", "custom_tool_call"]
 IncompleteReason = Literal["max_output_tokens", "content_filter", "steered", "interrupted"]
+ReasoningEvents = Literal["openai", "open_responses"]  # whose names raw reasoning streams under (docs/protocol.md §3.2)
 NewId = Callable[[str], str]  # prefix, such as `msg` → a fresh unique id
 
 _ID_PREFIX: dict[str, str] = {"message": "msg", "reasoning": "rs", "function_call": "fc", "custom_tool_call": "ctc"}
@@ -102,17 +103,26 @@ class ResponseStream:
         echo: what the object repeats of the request (`protocol.echo.request_echo`).
         new_id: source of fresh item and call ids.
         stream_id: the lane's name; None on the default lane and over HTTP.
+        reasoning_events: names of the events of raw reasoning.
     """
 
     def __init__(
-        self, *, response_id: str, created_at: int, echo: bytes, new_id: NewId, stream_id: str | None = None
+        self,
+        *,
+        response_id: str,
+        created_at: int,
+        echo: bytes,
+        new_id: NewId,
+        stream_id: str | None = None,
+        reasoning_events: ReasoningEvents = "openai",
     ) -> None:
         self.response_id = response_id
         self.output: list[Item] = []  # items closed so far, as they are continued from
-        self._created_at = created_at
+        self.created_at = created_at
         self._echo = echo
         self._new_id = new_id
         self._lane = b"" if stream_id is None else b',"stream_id":' + json_bytes(stream_id)
+        self._shapes = _SHAPES if reasoning_events == "openai" else _OPEN_RESPONSES_SHAPES
         self._sequence = 0
         self._phase = _Phase.NEW
         self._output_bytes: list[bytes] = []
@@ -144,6 +154,16 @@ class ResponseStream:
         self._phase = _Phase.RUNNING
         return self._snapshot(b"response.created")
 
+    def queued(self) -> list[bytes]:
+        """The first events of a response that waits for capacity; `in_progress` follows when it starts."""
+        assert self._phase is _Phase.NEW, self._phase
+        self._phase = _Phase.RUNNING
+        return [self._snapshot(kind, b"queued") for kind in (b"response.created", b"response.queued")]
+
+    def snapshot(self, status: Literal["queued", "in_progress"]) -> bytes:
+        """The response object before its end."""
+        return self._object(status.encode(), output=False)
+
     def in_progress(self) -> bytes:
         """The parent is bound, work starts. May be repeated as a keep-alive."""
         assert self._phase in (_Phase.RUNNING, _Phase.ITEM_OPEN), self._phase
@@ -155,7 +175,7 @@ class ResponseStream:
         self._phase = _Phase.ITEM_OPEN
         item_id = self._new_id(_ID_PREFIX[kind])
         call_id = self._new_id("call") if kind in ("function_call", "custom_tool_call") else ""
-        self._item = item = _OpenItem(kind, item_id, call_id, name, phase)
+        self._item = item = _OpenItem(kind, item_id, call_id, name, phase, self._shapes[kind])
         where = b',"item_id":"%b","output_index":%d' % (item_id.encode(), len(self.output))
         self._delta_tail = where + item.shape.index + b',"delta":"'
         events = [
@@ -296,8 +316,8 @@ class ResponseStream:
         )
         return self._event(b"response." + status, b',"response":' + self.final)
 
-    def _snapshot(self, kind: bytes) -> bytes:
-        return self._event(kind, b',"response":' + self._object(b"in_progress", output=False))
+    def _snapshot(self, kind: bytes, status: bytes = b"in_progress") -> bytes:
+        return self._event(kind, b',"response":' + self._object(status, output=False))
 
     def _event(self, kind: bytes, rest: bytes) -> bytes:
         number = self._sequence
@@ -319,7 +339,7 @@ class ResponseStream:
             b'"incomplete_details":%b,"output":[%b],"usage":%b,%b}'
         ) % (
             self.response_id.encode(),
-            self._created_at,
+            self.created_at,
             b"null" if completed_at is None else b"%d" % completed_at,
             status,
             error,
@@ -363,6 +383,10 @@ _SHAPES: dict[str, _Shape] = {
         b"response.custom_tool_call_input.delta", b"response.custom_tool_call_input.done", b"input"
     ),
 }
+_OPEN_RESPONSES_SHAPES: dict[str, _Shape] = {
+    **_SHAPES,
+    "reasoning": replace(_SHAPES["reasoning"], delta=b"response.reasoning.delta", done=b"response.reasoning.done"),
+}
 
 
 class _OpenItem:
@@ -370,13 +394,13 @@ class _OpenItem:
 
     __slots__ = ("_logprobs", "_texts", "call_id", "item_id", "kind", "name", "phase", "pieces", "shape")
 
-    def __init__(self, kind: ItemKind, item_id: str, call_id: str, name: str, phase: str | None) -> None:
+    def __init__(self, kind: ItemKind, item_id: str, call_id: str, name: str, phase: str | None, shape: _Shape) -> None:
         self.kind: ItemKind = kind
         self.item_id = item_id
         self.call_id = call_id
         self.name = name
         self.phase = phase
-        self.shape = _SHAPES[kind]
+        self.shape = shape
         self.pieces: list[bytes] = []
         self._texts: list[str] = []
         self._logprobs: list[dict[str, Any]] = []

@@ -35,5 +35,14 @@ def error_event(error: ApiError, stream_id: str | None = None) -> bytes:
     return _encode(event)
 
 
+def sse_error_event(error: ApiError, sequence_number: int) -> bytes:
+    """The `error` event of an HTTP stream: the fields of both documented forms at once (docs/protocol.md §10.3)."""
+    fields = _error_fields(error)
+    if error.retry_after_s is not None:
+        fields["headers"] = {"retry-after": f"{error.retry_after_s:g}"}
+    flat = {"code": error.code, "message": error.message, "param": error.param}
+    return _encode({"type": "error", "sequence_number": sequence_number, **flat, "error": fields})
+
+
 def _error_fields(error: ApiError) -> dict[str, Any]:
     return {"type": error.type, "code": error.code, "message": error.message, "param": error.param}

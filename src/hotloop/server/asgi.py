@@ -5,14 +5,18 @@ from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 
-from hotloop.errors import ApiError, InvalidRequest, MethodNotAllowed, NotFound
+from hotloop.errors import ApiError
+from hotloop.server.answers import on_api_error, on_client_gone, on_http_error, on_server_fault
 from hotloop.server.auth import AccessPolicy
+from hotloop.server.body import ClientGone
 from hotloop.server.connections import OpenConnections
-from hotloop.server.http import CreateResponse, Endpoints, error_response, on_api_error, on_server_fault
+from hotloop.server.door import Door
+from hotloop.server.http_turn import HttpTurns
+from hotloop.server.routes.create import CreateResponse
+from hotloop.server.routes.models import ModelRoutes
+from hotloop.server.routes.responses import ResponseRoutes
 from hotloop.server.served_connection import SocketSettings
 from hotloop.server.websocket import ResponsesSocket
 from hotloop.turns.runner import TurnRunner
@@ -38,34 +42,29 @@ def build_asgi(
         finally:
             await on_shutdown()
 
-    create = CreateResponse(
-        runner,
-        policy,
-        open_connections,
-        max_body_bytes=max_body_bytes,
-        max_pending_bytes=socket_settings.max_pending_bytes,
-    )
-    socket = ResponsesSocket(runner, policy, socket_settings, open_connections)
-    endpoints = Endpoints(runner, policy, started_at=started_at, version=version)
+    door = Door(policy, open_connections, max_body_bytes=max_body_bytes)
+    turns = HttpTurns(runner, open_connections, max_pending_bytes=socket_settings.max_pending_bytes)
+    responses = ResponseRoutes(runner.services, door)
+    models = ModelRoutes(runner.services, door, started_at=started_at, version=version)
     routes = [
-        Route("/healthz", endpoints.health, methods=["GET"]),
-        WebSocketRoute("/v1/responses", socket),
-        Route("/v1/responses", create),
-        Route("/v1/responses/{response_id}", endpoints.get_response, methods=["GET"]),
-        Route("/v1/models", endpoints.list_models, methods=["GET"]),
-        Route("/v1/models/{model:path}", endpoints.get_model, methods=["GET"]),
+        Route("/healthz", models.health, methods=["GET"]),
+        WebSocketRoute("/v1/responses", ResponsesSocket(runner, policy, socket_settings, open_connections)),
+        Route("/v1/responses", CreateResponse(turns, door)),
+        Route("/v1/responses/input_tokens", responses.input_tokens, methods=["POST"]),
+        Route("/v1/responses/{response_id}", responses.get, methods=["GET"]),
+        Route("/v1/responses/{response_id}", responses.delete, methods=["DELETE"]),
+        Route("/v1/responses/{response_id}/cancel", responses.cancel, methods=["POST"]),
+        Route("/v1/responses/{response_id}/input_items", responses.input_items, methods=["GET"]),
+        Route("/v1/models", models.list, methods=["GET"]),
+        Route("/v1/models/{model:path}", models.get, methods=["GET"]),
     ]
     return Starlette(
         routes=routes,
         lifespan=lifespan,
-        exception_handlers={ApiError: on_api_error, HTTPException: _on_http_error, Exception: on_server_fault},
+        exception_handlers={
+            ApiError: on_api_error,
+            ClientGone: on_client_gone,
+            HTTPException: on_http_error,
+            Exception: on_server_fault,
+        },
     )
-
-
-def _on_http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    if error.status_code == 404:
-        return error_response(NotFound(f"No such path: {request.url.path}."))
-    if error.status_code == 405:
-        return error_response(MethodNotAllowed(f"{request.method} is not possible on {request.url.path}."))
-    return error_response(InvalidRequest(str(error.detail)))

@@ -27,7 +27,7 @@ from hotloop.protocol.connection import (
     StartTurn,
 )
 from hotloop.protocol.control import CONTROL_EVENTS, decline, decode_interrupt
-from hotloop.protocol.request import decode_create, event_head, lane_of
+from hotloop.protocol.request import decode_socket_create, event_head, lane_of
 from hotloop.protocol.wire import error_event
 from hotloop.server.sinks import ConnectionSink, LaneSink
 from hotloop.session.chain_cache import ConnectionId
@@ -127,7 +127,7 @@ class ServedConnection:
             if head.type != "response.create":
                 raise InvalidEvent(f"Unknown client event type '{head.type[:100]}'.", param="type")
             lane = lane_of(head.stream_id)
-            request = decode_create(data)
+            request = decode_socket_create(data)
             if not request.model:
                 raise MissingParameter("model")
         except ApiError as error:

@@ -8,6 +8,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Protocol
 
+from hotloop.errors import ApiError
+from hotloop.protocol.wire import sse_error_event
+
 MAX_STUCK_S = 120.0  # for 16 MiB on their way at 1 Mbit/s
 TOO_SLOW = 1008  # close code for a client that does not read (docs/protocol.md §1.7)
 
@@ -168,6 +171,12 @@ class LaneSink:
         self._sink.push(listed)
 
 
+def sse_event(event: bytes) -> bytes:
+    """An event framed, its blank line included."""
+    kind = event[9 : event.index(b'"', 9)]  # every event begins {"type":"
+    return b"event: %b\ndata: %b\n\n" % (kind, event)
+
+
 class SseSink:
     """Sends events as server-sent events; `[DONE]` ends the stream. Starts the response with its first event."""
 
@@ -180,14 +189,20 @@ class SseSink:
         self._wake = asyncio.Event()
         self._is_finishing = False
         self._has_started = False
+        self._pushed = 0
         self.is_closed = False
         self.bytes_out = 0
 
     def push(self, events: Iterable[bytes]) -> None:
         """Queue each event, its blank line included, as one piece."""
         for event in events:
-            kind = event[9 : event.index(b'"', 9)]  # every event begins {"type":"
-            self._add(b"event: %b\ndata: %b\n\n" % (kind, event))
+            self._pushed += 1
+            self._add(sse_event(event))
+
+    def fail(self, error: ApiError) -> None:
+        """End the stream, in the middle of a response, with an `error` event."""
+        self.push([sse_error_event(error, self._pushed)])  # an event's number is how many were before it
+        self.finish()
 
     def close(self) -> None:
         """The client is gone: drop what is queued, end the pump."""

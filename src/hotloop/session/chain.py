@@ -1,6 +1,6 @@
 """What is remembered of a finished turn so that the next one can continue it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -70,6 +70,20 @@ def pair_calls(open_calls: OpenCalls, new_items: Sequence[Item]) -> None:
 def calls_in(output: Sequence[Item]) -> OpenCalls:
     """The calls that a response's output leaves open."""
     return {item.call_id: _needs_output(item) for item in output if isinstance(item, FunctionCall | CustomToolCall)}
+
+
+def open_calls_in(items: Iterable[Item]) -> OpenCalls:
+    """The calls that a history of any origin leaves open; an output without its call is passed over."""
+    waiting: dict[str, bool] = {}
+    for item in items:
+        match item:
+            case FunctionCall() | CustomToolCall():
+                waiting[item.call_id] = _needs_output(item)
+            case FunctionCallOutput() | CustomToolCallOutput():
+                waiting.pop(item.call_id, None)
+            case _:
+                pass
+    return waiting
 
 
 def _needs_output(call: CallItem) -> bool:

@@ -4,6 +4,7 @@ Each turn adds one node that points at the turn before it. Nothing is copied whe
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from hotloop.protocol.items import Item
 
@@ -36,6 +37,10 @@ class ItemLog:
         while node is not None:
             yield from reversed(node._new)
             node = node._parent
+
+    def last(self, count: int) -> list[Item]:
+        """The last `count` items, oldest first. Costs what they cost."""
+        return list(islice(self.newest_first(), count))[::-1]
 
     def extended(self, new: Sequence[Item]) -> "ItemLog":
         """This list with `new` behind it. Costs what `new` costs."""

@@ -3,17 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hotloop.errors import InvalidRequest, PreviousResponseNotFound
+from hotloop.errors import PreviousResponseNotFound
 from hotloop.protocol.echo import ContextEcho
-from hotloop.protocol.items import Item, ItemReference
-from hotloop.protocol.request import ResponseCreate, TextJsonObject, TextJsonSchema, decode_input
+from hotloop.protocol.items import Item
+from hotloop.protocol.request import ResponseCreate, TextJsonObject, TextJsonSchema
 from hotloop.protocol.tools import HostedTool, ToolChoice, decode_tools, echo_tools, resolve_tool_choice
 from hotloop.protocol.wire import json_bytes
-from hotloop.seams.model import Model, SamplingWishes
+from hotloop.seams.model import Model, ModelRequest, SamplingWishes
 from hotloop.seams.prompt import CallRules, PromptContext
 from hotloop.session.chain import ModelState, pair_calls
 from hotloop.session.item_log import ItemLog
 from hotloop.session.model_context import ContextKey
+from hotloop.session.principal import Tenant
 from hotloop.turns.bind import Parent
 from hotloop.turns.services import ModelContext, TurnServices
 
@@ -31,14 +32,27 @@ class AdmittedTurn:
     rules: CallRules
     wishes: SamplingWishes
 
+    def model_request(self, tenant: Tenant) -> ModelRequest:
+        """The turn as the model takes it."""
+        return ModelRequest(
+            tenant=tenant,
+            context=self.context.prompt,
+            rules=self.rules,
+            wishes=self.wishes,
+            history=self.history,
+            new_items=self.new_items,
+            parent=self.parent_state,
+            generate=not self.request.is_warm_up,
+        )
 
-def admit(services: TurnServices, request: ResponseCreate, parent: Parent | None) -> AdmittedTurn:
-    """Check the request against its parent and its model. Raises the ApiError that refuses it."""
+
+def admit(
+    services: TurnServices, request: ResponseCreate, parent: Parent | None, new_items: Sequence[Item]
+) -> AdmittedTurn:
+    """Check the request and its decoded input against its parent and its model. Raises the ApiError that refuses it."""
     model = services.model(request.model)
     if request.previous_response_id is not None and parent is None:
         raise PreviousResponseNotFound(request.previous_response_id)
-    new_items = decode_input(request.input)
-    _refuse_references(new_items)
     pair_calls(parent.open_calls if parent is not None else {}, new_items)
     context = services.contexts.get(_context_key(request, model), _make_context)
     choice = resolve_tool_choice(request.tool_choice, context.tools)
@@ -111,9 +125,3 @@ def _wishes(request: ResponseCreate) -> SamplingWishes:
         top_logprobs=(request.top_logprobs or 0) if request.wants_logprobs else None,
         seed=request.seed,
     )
-
-
-def _refuse_references(items: Sequence[Item]) -> None:
-    for index, item in enumerate(items):
-        if isinstance(item, ItemReference):
-            raise InvalidRequest(f"Item with id '{item.id}' not found.", param=f"input[{index}].id")

@@ -1,13 +1,18 @@
-"""Finding the response a turn continues: in the chain cache, then in the store (docs/protocol.md §5.2)."""
+"""Finding what a request refers to: the response or conversation it continues (docs/protocol.md §5.2), items by their id."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hotloop.errors import PreviousResponseNotFound
-from hotloop.seams.store import ResponseStore
-from hotloop.session.chain import ModelState, OpenCalls
+from hotloop.errors import ConversationNotFound, ItemNotFound, PreviousResponseNotFound
+from hotloop.protocol.items import Item, ItemReference
+from hotloop.protocol.request import ResponseCreate
+from hotloop.seams.store import ConversationStore, ResponseStore
+from hotloop.session.chain import ModelState, OpenCalls, open_calls_in
 from hotloop.session.chain_cache import ChainCache, ConnectionId, Pin
 from hotloop.session.item_log import ItemLog
 from hotloop.session.principal import Principal
+from hotloop.turns.conversation import ConversationHold
+from hotloop.turns.services import TurnServices
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,11 +23,40 @@ class Parent:
     open_calls: OpenCalls
     model_state: ModelState | None
     pin: Pin | None = None
+    hold: ConversationHold | None = None
 
     def release(self) -> None:
-        """Let the chain cache forget it again. Idempotent."""
+        """Let the chain cache forget it again, and others write into the conversation. Idempotent."""
         if self.pin is not None:
             self.pin.release()
+        if self.hold is not None:
+            self.hold.release()
+
+
+async def bind(
+    services: TurnServices, principal: Principal, connection: ConnectionId | None, request: ResponseCreate
+) -> Parent | None:
+    """What the request continues, if anything. Raises the ApiError that names what is not there or is taken."""
+    if request.conversation_id is not None:
+        hold = services.conversations.hold(principal, request.conversation_id)
+        try:
+            return await bind_conversation(
+                services.store, services.chains, principal, connection, request.conversation_id, hold
+            )
+        except BaseException:
+            hold.release()
+            raise
+    return await bind_previous(services, principal, connection, request.previous_response_id)
+
+
+async def bind_previous(
+    services: TurnServices, principal: Principal, connection: ConnectionId | None, response_id: str | None
+) -> Parent | None:
+    """The response that is continued, as the cache or the store has it now."""
+    if response_id is None:
+        return None
+    cached = bind_cached(services.chains, principal, connection, response_id)
+    return cached or await bind_stored(services.store, principal, response_id)
 
 
 def bind_cached(
@@ -43,3 +77,37 @@ async def bind_stored(store: ResponseStore, principal: Principal, response_id: s
     if stored is None or not stored.continuable:
         raise PreviousResponseNotFound(response_id)
     return Parent(stored.items, stored.open_calls, None)
+
+
+async def bind_conversation(
+    store: ConversationStore,
+    chains: ChainCache,
+    principal: Principal,
+    connection: ConnectionId | None,
+    conversation_id: str,
+    hold: ConversationHold | None = None,
+) -> Parent:
+    """The conversation's items; with the model's state if its last response is still hot. Raises ConversationNotFound."""
+    conversation = await store.get_conversation(principal, conversation_id)
+    if conversation is None:
+        raise ConversationNotFound(conversation_id)
+    pin = chains.find(principal, connection, conversation.tip) if conversation.tip is not None else None
+    if pin is not None:
+        return Parent(pin.state.items, pin.state.open_calls, pin.state.model_state, pin, hold)
+    return Parent(conversation.items, open_calls_in(conversation.items), None, None, hold)
+
+
+async def resolve_references(store: ResponseStore, principal: Principal, items: Sequence[Item]) -> Sequence[Item]:
+    """The items with every `item_reference` replaced by what it stands for. Raises ItemNotFound."""
+    if not any(isinstance(item, ItemReference) for item in items):
+        return items
+    return [await _resolve(store, principal, item, index) for index, item in enumerate(items)]
+
+
+async def _resolve(store: ResponseStore, principal: Principal, item: Item, index: int) -> Item:
+    if not isinstance(item, ItemReference):
+        return item
+    found = await store.find_item(principal, item.id)
+    if found is None:
+        raise ItemNotFound(item.id, param=f"input[{index}].id")
+    return found

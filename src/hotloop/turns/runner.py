@@ -9,26 +9,29 @@ next turn needs is committed before the terminal event is written. From `created
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from hotloop.errors import ApiError, ContentBlocked, EngineTimeout, EngineUnavailable, ServerFault, StorageUnavailable
 from hotloop.protocol.echo import request_echo
-from hotloop.protocol.request import ResponseCreate
+from hotloop.protocol.item_view import with_ids
+from hotloop.protocol.items import Item
+from hotloop.protocol.request import ResponseCreate, decode_input
 from hotloop.protocol.response import IncompleteReason, ResponseEnding, ResponseStream, ResponseUsage, TextLogprob
 from hotloop.protocol.steering import may_stop_after
 from hotloop.seams.engine import EndReason, TokenLogprob
 from hotloop.seams.format import ItemClosed, ItemDelta, ItemOpened, ParsedEvent
 from hotloop.seams.ledger import AttemptEnded, AttemptOutcome, AttemptStarted
-from hotloop.seams.model import ModelEnd, ModelRequest, PreparedTurn
+from hotloop.seams.model import ModelEnd, PreparedTurn
 from hotloop.seams.sink import Sink
-from hotloop.seams.store import StoredResponse
+from hotloop.seams.store import Addition, StoredResponse
 from hotloop.session.chain import TurnState, calls_in
 from hotloop.session.chain_cache import ConnectionId
+from hotloop.session.item_log import ItemLog
 from hotloop.session.principal import Principal
 from hotloop.turns.admission import AdmittedTurn, admit
-from hotloop.turns.bind import Parent, bind_cached, bind_stored
+from hotloop.turns.bind import Parent, bind, resolve_references
 from hotloop.turns.gate import Gate
 from hotloop.turns.keep_alive import KeepAlive
 from hotloop.turns.record import TurnRecord, monotonic, wall_clock
@@ -38,6 +41,7 @@ logger = logging.getLogger(__name__)
 
 STORE_TIMEOUT_S = 30.0  # a store that hangs must not hang the lane
 
+_NO_USAGE = ResponseUsage(0, 0, 0, 0)
 _StopReason = IncompleteReason | Literal["cancelled"]
 
 
@@ -71,7 +75,8 @@ class TurnRequest:
     """One turn as a door hands it over.
 
     `parent` is what was bound when the request was received, if anything; `connection` is None over HTTP. `on_created` is
-    told at admission, before the first event.
+    told at admission, before the first event. `capacity` is awaited before the work starts; the response is `queued` until
+    then.
     """
 
     principal: Principal
@@ -82,6 +87,7 @@ class TurnRequest:
     parent: Parent | None = None
     wants_timing: bool = False
     on_created: Callable[[RunningTurn], None] | None = None
+    capacity: Callable[[], Awaitable[object]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +116,10 @@ class TurnRunner:
         record = turn.record
         parent = turn.parent
         try:
-            parent = await self._bind(turn)
-            admitted = admit(self.services, turn.request, parent)
+            if parent is None:
+                parent = await bind(self.services, turn.principal, turn.connection, turn.request)
+            new_items = await resolve_references(self.services.store, turn.principal, decode_input(turn.request.input))
+            admitted = admit(self.services, turn.request, parent, new_items)
             return await _Turn(self.services, turn, admitted, sink, self._keep_alive).run()
         except ApiError as error:
             record.outcome = f"refused:{error.code}"
@@ -129,14 +137,6 @@ class TurnRunner:
             record.bytes_out = sink.bytes_out
             record.flushed = monotonic()
             self.services.records.add(record)
-
-    async def _bind(self, turn: TurnRequest) -> Parent | None:
-        """The parent as bound at receipt, else as the cache or the store has it now."""
-        previous = turn.request.previous_response_id
-        if turn.parent is not None or previous is None:
-            return turn.parent
-        cached = bind_cached(self.services.chains, turn.principal, turn.connection, previous)
-        return cached or await bind_stored(self.services.store, turn.principal, previous)
 
 
 class _Turn:
@@ -169,13 +169,35 @@ class _Turn:
             ),
             new_id=services.new_id,
             stream_id=turn.lane,
+            reasoning_events=services.reasoning_events,
         )
+        self._new_items: Sequence[Item] | None = None  # with ids, once they were needed
 
     async def run(self) -> TurnOutcome:
         """`created` to the terminal event."""
         self._announce()
         self._keep_alive.watch(self)
         try:
+            outcome = await self._run()
+            if outcome.error is not None and not isinstance(outcome.error, StorageUnavailable):
+                await self._keep_for_show()
+            return outcome
+        except asyncio.CancelledError:
+            if self._stream.is_running:
+                self._note_end("cancelled", None)
+            raise
+        finally:
+            self._keep_alive.forget(self)
+            self._note_work()
+            if self._prepared is not None:
+                self._prepared.discard()  # no effect after a commit
+
+    async def _run(self) -> TurnOutcome:
+        try:
+            if self._turn.capacity is not None:
+                await self._wait_for(self._turn.capacity)
+                if self._stopped == "cancelled":
+                    return await self._cancelled(_NO_USAGE, None)
             async with asyncio.timeout(self._services.turn_timeout_s):
                 end = await self._generate()
             return await self._finish(end)
@@ -183,18 +205,18 @@ class _Turn:
             return self._fail(error, None)
         except TimeoutError:
             return self._fail(EngineTimeout("The turn took longer than this server allows."), None)
-        except asyncio.CancelledError:
-            self._note_end("cancelled", None)
-            raise
         except Exception:
             logger.exception("turn %s failed", self.response_id)
             fault = ServerFault(f"Something went wrong on the server's side (response {self.response_id}).")
             return self._fail(fault, None)
-        finally:
-            self._keep_alive.forget(self)
-            self._note_work()
-            if self._prepared is not None:
-                self._prepared.discard()  # no effect after a commit
+
+    async def _wait_for(self, capacity: Callable[[], Awaitable[object]]) -> None:
+        """A background response can be read, as `queued` and then `in_progress`, before it is over."""
+        await self._show(self._stream.snapshot("queued"))
+        await capacity()
+        if self._stopped is None:
+            await self._show(self._stream.snapshot("in_progress"))
+            self._sink.push((self._stream.in_progress(),))
 
     @property
     def bytes_out(self) -> int:
@@ -252,7 +274,8 @@ class _Turn:
         record.new_items = len(self._admitted.new_items)
         if self._turn.on_created is not None:
             self._turn.on_created(self)
-        self._sink.push((self._stream.created(), self._stream.in_progress()))
+        is_queued = self._turn.capacity is not None
+        self._sink.push(self._stream.queued() if is_queued else (self._stream.created(), self._stream.in_progress()))
         record.admitted = monotonic()
         self._services.ledger.attempt_started(
             AttemptStarted(
@@ -269,18 +292,7 @@ class _Turn:
         """Prepare, submit, and wait for the engine's end while events flow by plain calls."""
         admitted = self._admitted
         self._gate.check_input(admitted.new_items)
-        prepared = await admitted.model.prepare(
-            ModelRequest(
-                tenant=self._turn.principal.tenant,
-                context=admitted.context.prompt,
-                rules=admitted.rules,
-                wishes=admitted.wishes,
-                history=admitted.history,
-                new_items=admitted.new_items,
-                parent=admitted.parent_state,
-                generate=not admitted.request.is_warm_up,
-            )
-        )
+        prepared = await admitted.model.prepare(admitted.model_request(self._turn.principal.tenant))
         self._prepared = prepared
         self._record.rendered = monotonic()
         prepared.start(self._on_events, self._on_end)
@@ -357,29 +369,23 @@ class _Turn:
         else:
             terminal = self._stream.incomplete(reason, usage)
         try:
-            async with asyncio.timeout(STORE_TIMEOUT_S):
-                await self._store()
-        except (ApiError, TimeoutError) as error:
+            await _in_time(self._store())
+        except ApiError as error:
             self._stream.retract(len(timing) + 1)
-            failure = error if isinstance(error, ApiError) else StorageUnavailable("The store did not answer in time.")
-            return self._fail(failure, usage, end)
+            return self._fail(error, usage, end)
         self._commit(reason)
         self._sink.push([*timing, terminal, *self._stream.settled()])
         self._record.outcome = "completed" if reason is None else f"incomplete:{reason}"
         self._note_end("completed" if reason is None else "incomplete", end)
         return TurnOutcome(body=self._stream.final, ending=self._stream.ending())
 
-    async def _cancelled(self, usage: ResponseUsage, end: ModelEnd) -> TurnOutcome:
+    async def _cancelled(self, usage: ResponseUsage, end: ModelEnd | None) -> TurnOutcome:
         """A cancelled response: an object, not a terminal event, for the protocol has none."""
         self._sink.push(self._stream.close_item(complete=False) if self._stream.has_open_item else [])
         self._stream.cancelled(usage)
         self._record.outcome = "cancelled"
         self._note_end("cancelled", end)
-        try:
-            async with asyncio.timeout(STORE_TIMEOUT_S):
-                await self._store(continuable=False)
-        except (ApiError, TimeoutError):
-            logger.warning("response %s was cancelled but could not be stored", self.response_id)
+        await self._keep_for_show()
         return TurnOutcome(body=self._stream.final)
 
     def _fail(self, error: ApiError, usage: ResponseUsage | None, end: ModelEnd | None = None) -> TurnOutcome:
@@ -405,16 +411,14 @@ class _Turn:
         stores = self._admitted.request.stores
         if not stores and self._turn.connection is None:
             return
-        admitted = self._admitted
         output = self._stream.output
         # A blocked text is in the sampled ids: the next turn renders what was released, in full.
         is_cut = reason in ("interrupted", "steered")
         model_state = None if reason == "content_filter" else self._prepared.commit(output, is_cut=is_cut)
-        items = admitted.history.extended(admitted.new_items).extended(output)
         state = TurnState(
             response_id=self.response_id,
-            model=admitted.model.name,
-            items=items,
+            model=self._admitted.model.name,
+            items=self._chain_items(),
             open_calls=calls_in(output),
             model_state=model_state,
             size_bytes=self._new_bytes() + (model_state.size_bytes if model_state is not None else 0),
@@ -422,26 +426,56 @@ class _Turn:
         owner = None if stores else self._turn.connection
         self._services.chains.put(self._turn.principal, state, owner=owner, lane=self._turn.lane)
 
-    async def _store(self, *, continuable: bool = True) -> None:
-        admitted = self._admitted
-        if not admitted.request.stores:
+    async def _store(self) -> None:
+        """The response, if it is to be stored, and what its conversation grows by, in one step."""
+        request, output = self._admitted.request, self._stream.output
+        addition: Addition | None = None
+        if request.conversation_id is not None:
+            items = [*self._identified(), *output]
+            addition = Addition(request.conversation_id, items, self._new_bytes(), self.response_id)
+        principal, store = self._turn.principal, self._services.store
+        if request.stores:
+            await store.put(principal, self._stored(self._stream.final, continuable=True), addition)
+        elif addition is not None:
+            await store.extend_conversation(principal, addition)
+
+    async def _keep_for_show(self) -> None:
+        """A stored response that failed or was cancelled can be read, not continued."""
+        if not self._admitted.request.stores:
             return
+        try:
+            await self._show(self._stream.final)
+        except ApiError:
+            logger.warning("the end of response %s could not be stored", self.response_id)
+
+    async def _show(self, body: bytes) -> None:
+        await _in_time(self._services.store.put(self._turn.principal, self._stored(body, continuable=False)))
+
+    def _stored(self, body: bytes, *, continuable: bool) -> StoredResponse:
         output = self._stream.output
-        await self._services.store.put(
-            self._turn.principal,
-            StoredResponse(
-                response_id=self.response_id,
-                model=admitted.model.name,
-                created_at=int(wall_clock()),
-                body=self._stream.final,
-                items=admitted.history.extended(admitted.new_items).extended(output),
-                new_input=len(admitted.new_items),
-                output=len(output),
-                open_calls=calls_in(output),
-                size_bytes=self._new_bytes(),
-                continuable=continuable,
-            ),
+        return StoredResponse(
+            response_id=self.response_id,
+            model=self._admitted.model.name,
+            created_at=self._stream.created_at,
+            body=body,
+            items=self._chain_items(),
+            new_input=len(self._admitted.new_items),
+            output=len(output),
+            open_calls=calls_in(output),
+            size_bytes=len(self._admitted.request.input) + len(body),
+            continuable=continuable,
         )
+
+    def _chain_items(self) -> ItemLog:
+        return self._admitted.history.extended(self._identified()).extended(self._stream.output)
+
+    def _identified(self) -> Sequence[Item]:
+        """The new items; with ids if others may come to see them."""
+        if self._new_items is None:
+            request, items = self._admitted.request, self._admitted.new_items
+            is_shown = request.stores or request.conversation_id is not None
+            self._new_items = with_ids(items, self._services.new_id) if is_shown else items
+        return self._new_items
 
     def _new_bytes(self) -> int:
         return len(self._admitted.request.input) + len(self._stream.final)
@@ -469,6 +503,15 @@ class _Turn:
                 ended_at=wall_clock(),
             )
         )
+
+
+async def _in_time(storing: Awaitable[object]) -> None:
+    """Wait for the store. Raises StorageUnavailable also where it does not answer."""
+    try:
+        async with asyncio.timeout(STORE_TIMEOUT_S):
+            await storing
+    except TimeoutError:
+        raise StorageUnavailable("The store did not answer in time.") from None
 
 
 def _wire_usage(end: ModelEnd) -> ResponseUsage:

@@ -6,14 +6,16 @@ from dataclasses import dataclass, field
 
 from hotloop.errors import MissingParameter, ModelNotFound
 from hotloop.protocol.echo import ContextEcho
+from hotloop.protocol.response import ReasoningEvents
 from hotloop.protocol.tools import Tool
 from hotloop.seams.classifier import Classifier
 from hotloop.seams.ledger import UsageLedger
 from hotloop.seams.model import Model
 from hotloop.seams.prompt import PromptContext
-from hotloop.seams.store import ResponseStore
+from hotloop.seams.store import Store
 from hotloop.session.chain_cache import ChainCache
 from hotloop.session.model_context import ContextCache
+from hotloop.turns.conversation import ConversationLocks
 from hotloop.turns.record import RecordRing
 
 
@@ -39,7 +41,7 @@ class TurnServices:
     """
 
     models: Mapping[str, Model]
-    store: ResponseStore
+    store: Store
     ledger: UsageLedger
     classifier: Classifier
     chains: ChainCache
@@ -49,6 +51,8 @@ class TurnServices:
     turn_timeout_s: float = 3600.0
     silence_s: float = 15.0  # docs/design.md §5
     aliases: Mapping[str, str] = field(default_factory=dict[str, str])  # other names for a model
+    conversations: ConversationLocks = field(default_factory=ConversationLocks)
+    reasoning_events: ReasoningEvents = "openai"
 
     def model(self, name: str | None) -> Model:
         """The model served under `name`; raises MissingParameter or ModelNotFound."""

@@ -96,3 +96,9 @@ def test_instructions_and_tools_come_from_the_context() -> None:
     found = echo(ContextEcho(b'"Be brief."', b'[{"type":"x"}]'), instructions="ignored here")
     assert found["instructions"] == "Be brief."
     assert found["tools"] == [{"type": "x"}]
+
+
+def test_a_conversation_is_repeated_as_an_object_and_left_out_otherwise() -> None:
+    assert echo(conversation="conv_1")["conversation"] == {"id": "conv_1"}
+    assert echo(conversation={"id": "conv_1"})["conversation"] == {"id": "conv_1"}
+    assert "conversation" not in echo()

@@ -28,6 +28,7 @@ from hotloop.protocol.request import (
     TextJsonSchema,
     decode_create,
     decode_input,
+    decode_socket_create,
     event_head,
     lane_of,
 )
@@ -79,8 +80,9 @@ def test_null_means_the_default_everywhere() -> None:
         ({"metadata": {str(number): "v" for number in range(17)}}, InvalidRequest, "metadata"),
         ({"safety_identifier": "x" * 129}, InvalidRequest, "safety_identifier"),
         ({"truncation": "middle"}, InvalidRequest, "truncation"),
-        ({"background": True}, UnsupportedParameter, "background"),
-        ({"conversation": "conv_1"}, UnsupportedParameter, "conversation"),
+        ({"background": True, "store": False}, InvalidRequest, "background"),
+        ({"conversation": {"name": "c"}}, MissingParameter, "conversation.id"),
+        ({"conversation": 3}, InvalidType, "conversation"),
         ({"conversation": "conv_1", "previous_response_id": "r"}, InvalidRequest, "conversation"),
         ({"prompt": {"id": "p"}}, UnsupportedParameter, "prompt"),
         ({"multi_agent": {"enabled": True}}, UnsupportedParameter, "multi_agent"),
@@ -89,6 +91,19 @@ def test_null_means_the_default_everywhere() -> None:
 def test_a_refused_field_is_named(fields: dict[str, Any], kind: type[ApiError], param: str) -> None:
     error = refused(**fields)
     assert (type(error), error.param) == (kind, param)
+
+
+def test_a_conversation_is_named_by_its_id_or_an_object_with_it() -> None:
+    assert create(conversation="conv_1").conversation_id == "conv_1"
+    assert create(conversation={"id": "conv_1"}).conversation_id == "conv_1"
+    assert create().conversation_id is None
+
+
+def test_background_is_refused_on_a_socket_only() -> None:
+    assert create(background=True).background
+    with pytest.raises(UnsupportedParameter) as caught:
+        decode_socket_create(b'{"model":"m","background":true}')
+    assert caught.value.param == "background"
 
 
 def test_multi_agent_that_is_off_is_no_matter() -> None:

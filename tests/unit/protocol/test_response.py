@@ -245,3 +245,30 @@ def test_only_an_end_can_be_retracted() -> None:
     response, _ = begun()
     with pytest.raises(AssertionError):
         response.retract()
+
+
+def test_a_response_may_be_queued_before_it_is_in_progress() -> None:
+    response = stream()
+    sent = response.queued()
+    assert json.loads(response.snapshot("queued")) == json.loads(sent[1])["response"]
+    assert json.loads(response.snapshot("in_progress"))["status"] == "in_progress"
+    events = decoded(*sent, response.in_progress(), response.completed(USAGE, 1001))
+    assert types(events) == ["created", "queued", "in_progress", "completed"]
+    assert [event["response"]["status"] for event in events] == ["queued", "queued", "in_progress", "completed"]
+    check_response_events(events)
+
+
+def test_raw_reasoning_can_stream_under_the_names_of_open_responses() -> None:
+    response = ResponseStream(
+        response_id="r",
+        created_at=1,
+        echo=b'"model":"m"',
+        new_id=lambda prefix: prefix,
+        reasoning_events="open_responses",
+    )
+    response.created()
+    events = decoded(*response.open_item("reasoning"), response.delta("why"), *response.close_item())
+    names = [name for name in types(events) if name.startswith("reasoning")]
+    assert names == ["reasoning.delta", "reasoning.done"]
+    assert {"item_id", "output_index", "content_index", "text"} <= set(events[-3])
+    assert types(decoded(*response.open_item("message"), response.delta("so")))[-1] == "output_text.delta"

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from hotloop.errors import Overloaded, PreviousResponseNotFound
-from hotloop.protocol.wire import error_body, error_event, escaped, json_bytes
+from hotloop.protocol.wire import error_body, error_event, escaped, json_bytes, sse_error_event
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,11 @@ def test_an_error_event_on_a_lane_names_it_and_says_when_to_retry() -> None:
     event = json.loads(error_event(Overloaded("Later.", retry_after_s=2), "a"))
     assert event["stream_id"] == "a"
     assert event["error"]["headers"] == {"retry-after": "2"}
+
+
+def test_an_error_in_a_stream_has_the_fields_of_both_documented_forms() -> None:
+    event = json.loads(sse_error_event(Overloaded("Later.", param="p", retry_after_s=2), 7))
+    flat = {"code": "server_is_overloaded", "message": "Later.", "param": "p"}
+    nested = {"type": "service_unavailable_error", **flat, "headers": {"retry-after": "2"}}
+    assert event == {"type": "error", "sequence_number": 7, **flat, "error": nested}
+    assert "headers" not in json.loads(sse_error_event(PreviousResponseNotFound("r"), 0))["error"]

@@ -10,7 +10,7 @@ from hotloop.protocol.items import (
     Message,
     OpaqueItem,
 )
-from hotloop.session.chain import calls_in, pair_calls
+from hotloop.session.chain import calls_in, open_calls_in, pair_calls
 
 
 def call(call_id: str, status: "str | None" = None) -> FunctionCall:
@@ -72,3 +72,8 @@ def test_pairing_changes_nothing_it_was_given() -> None:
 def test_an_output_leaves_its_calls_open_and_a_cut_one_need_not_be_answered() -> None:
     found = calls_in([USER, call("a"), CustomToolCall(call_id="b", name="p", input=""), call("c", "incomplete")])
     assert found == {"a": True, "b": True, "c": False}
+
+
+def test_a_history_leaves_open_what_it_does_not_answer() -> None:
+    history: list[Item] = [call("a"), USER, output("a"), call("b"), output("nobody"), call("c", "incomplete")]
+    assert open_calls_in(history) == {"b": True, "c": False}

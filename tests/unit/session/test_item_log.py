@@ -46,3 +46,10 @@ def test_a_chain_of_a_hundred_thousand_turns_is_read_and_dropped_without_recursi
         log = log.extended([A])
     assert sum(1 for _ in log) == 100_000
     del log
+
+
+def test_the_last_items_come_oldest_first() -> None:
+    log = ItemLog([message("a"), message("b")]).extended([message("c")])
+    assert log.last(2) == [message("b"), message("c")]
+    assert log.last(0) == []
+    assert log.last(9) == list(log)

@@ -261,7 +261,7 @@ async def test_an_aside_that_comes_while_the_ending_is_stored_follows_it() -> No
             super().__init__()
             self.asked, self.go_on = asyncio.Event(), asyncio.Event()
 
-        async def put(self, principal: object, response: object) -> None:
+        async def put(self, principal: object, response: object, addition: object = None) -> None:
             self.asked.set()
             await self.go_on.wait()
 

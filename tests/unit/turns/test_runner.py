@@ -9,7 +9,7 @@ from tests.support.turns import ME, Pipeline, RecordingSink, body
 
 from hotloop.errors import InvalidRequest, MissingParameter, ModelNotFound, PreviousResponseNotFound, StorageUnavailable
 from hotloop.seams.engine import EndReason
-from hotloop.seams.store import StoredResponse
+from hotloop.seams.store import Addition, StoredResponse
 from hotloop.session.principal import Principal, Tenant
 from hotloop.storage.memory import MemoryStore
 from hotloop.turns.runner import TurnOutcome
@@ -20,7 +20,7 @@ TOOL = {"type": "function", "name": "run", "parameters": {"type": "object"}}
 class BrokenStore(MemoryStore):
     """A store whose disk is full."""
 
-    async def put(self, principal: Principal, response: StoredResponse) -> None:
+    async def put(self, principal: Principal, response: StoredResponse, addition: Addition | None = None) -> None:
         raise StorageUnavailable("The disk is full.")
 
 
@@ -121,6 +121,15 @@ async def test_an_engine_that_fails_ends_in_response_failed(reason: EndReason, c
     assert check_response_events(sink.events)["error"]["code"] == code
     assert outcome.error is not None
     assert pipeline.engine.open_handles == 0
+    kept = await pipeline.store.get(ME, body(outcome)["id"])
+    assert kept is not None
+    assert (kept.body, kept.continuable) == (outcome.body, False)
+
+
+async def test_an_unstored_turn_that_fails_leaves_nothing() -> None:
+    pipeline = Pipeline()
+    pipeline.engine.fails_with = EndReason.UNAVAILABLE
+    outcome = await pipeline.run(input="hi", store=False)
     assert await pipeline.store.get(ME, body(outcome)["id"]) is None
 
 

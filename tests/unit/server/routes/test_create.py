@@ -10,10 +10,12 @@ from tests.support.toy_format import say
 from tests.support.turns import Pipeline
 
 from hotloop.seams.engine import EndReason
-from hotloop.server import http
+from hotloop.server import http_turn
 from hotloop.server.auth import AccessPolicy
 from hotloop.server.connections import OpenConnections
-from hotloop.server.http import CreateResponse
+from hotloop.server.door import Door
+from hotloop.server.http_turn import HttpTurns
+from hotloop.server.routes.create import CreateResponse
 
 
 class Server:
@@ -23,11 +25,8 @@ class Server:
         self.pipeline = pipeline or Pipeline()
         self.open = OpenConnections()
         self.door = CreateResponse(
-            self.pipeline.runner,
-            AccessPolicy(api_key),
-            self.open,
-            max_body_bytes=1000,
-            max_pending_bytes=max_pending_bytes,
+            HttpTurns(self.pipeline.runner, self.open, max_pending_bytes=max_pending_bytes),
+            Door(AccessPolicy(api_key), self.open, max_body_bytes=1000),
         )
 
     def post(self, **fields: Any) -> HttpExchange:
@@ -149,13 +148,18 @@ async def test_a_turn_the_server_does_not_wait_for_is_stopped(stream: bool) -> N
     await exchange.over()
     assert exchange.status == (200 if stream else 503)
     assert sum(message["type"] == "http.response.start" for message in exchange.messages) == 1
+    if stream:
+        error = exchange.events[-1]
+        assert (error["type"], error["sequence_number"]) == ("error", len(exchange.events) - 1)
+        assert error["code"] == error["error"]["code"] == "server_is_overloaded"
+        assert exchange.body.endswith(b"data: [DONE]\n\n")
     server.check_nothing_is_left()
 
 
 @pytest.mark.parametrize("way", ["cap", "patience", "shutdown"])
 async def test_a_reader_that_never_reads_is_given_up(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if way == "patience":
-        monkeypatch.setattr(http, "FLUSH_TIMEOUT_S", 0.01)
+        monkeypatch.setattr(http_turn, "FLUSH_TIMEOUT_S", 0.01)
     pipeline = Pipeline(ToyEngine(lambda prompt: say("x" * 1000), context_tokens=4096))
     server = Server(pipeline, max_pending_bytes=10_000 if way == "cap" else 2**30)
     exchange = server.post(stream=True)

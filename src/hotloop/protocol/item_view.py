@@ -1,0 +1,97 @@
+"""Items as the listing endpoints show them: every item has an id, every text is a part (docs/protocol.md §11)."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from hotloop.protocol.items import (
+    CustomToolCall,
+    CustomToolCallOutput,
+    FunctionCall,
+    FunctionCallOutput,
+    Item,
+    Message,
+    OpaqueItem,
+    Reasoning,
+)
+from hotloop.protocol.wire import json_bytes
+
+_PREFIX: dict[type, str] = {
+    Message: "msg",
+    FunctionCall: "fc",
+    FunctionCallOutput: "fco",
+    CustomToolCall: "ctc",
+    CustomToolCallOutput: "ctco",
+    Reasoning: "rs",
+}
+
+
+class _Identified(msgspec.Struct):
+    id: str | None = None
+
+
+_id_decoder = msgspec.json.Decoder(_Identified)
+
+
+def id_of(item: Item) -> str | None:
+    """The item's id, if it has one."""
+    if isinstance(item, OpaqueItem):
+        try:
+            return _id_decoder.decode(item.raw).id
+        except msgspec.ValidationError:  # an id that is no string names nothing
+            return None
+    return item.id
+
+
+def with_ids(items: Sequence[Item], new_id: Callable[[str], str]) -> list[Item]:
+    """The same items, each with an id: a fresh one where the client gave none."""
+    return [item if id_of(item) else _identified(item, new_id) for item in items]
+
+
+def _identified(item: Item, new_id: Callable[[str], str]) -> Item:
+    if isinstance(item, OpaqueItem):
+        fields: dict[str, Any] = msgspec.json.decode(item.raw)
+        return OpaqueItem(item.kind, json_bytes({**fields, "id": new_id("item")}))
+    return msgspec.structs.replace(item, id=new_id(_PREFIX.get(type(item), "item")))
+
+
+def shown(item: Item) -> bytes:
+    """The item's JSON."""
+    if isinstance(item, OpaqueItem):
+        return item.raw
+    fields: dict[str, Any] = msgspec.to_builtins(item)
+    match item:
+        case Message():
+            fields["content"] = _parts(item)
+            fields.setdefault("status", "completed")
+        case Reasoning():
+            fields.setdefault("summary", [])
+        case _:
+            fields.setdefault("status", "completed")
+    return json_bytes(fields)
+
+
+def _parts(message: Message) -> list[dict[str, Any]]:
+    """The content as parts, with the members that output text always has."""
+    if isinstance(message.content, str):
+        kind = "output_text" if message.role == "assistant" else "input_text"
+        parts: list[dict[str, Any]] = [{"type": kind, "text": message.content}]
+    else:
+        parts = msgspec.to_builtins(message.content)
+    for part in parts:
+        if part["type"] == "output_text":
+            part.setdefault("annotations", [])
+            part["logprobs"] = part.get("logprobs") or []
+    return parts
+
+
+def item_list(items: Sequence[Item], *, has_more: bool) -> bytes:
+    """A list object of items that have ids."""
+    first, last = (id_of(items[0]), id_of(items[-1])) if items else (None, None)
+    return b'{"object":"list","data":[%b],"first_id":%b,"last_id":%b,"has_more":%b}' % (
+        b",".join(map(shown, items)),
+        json_bytes(first),
+        json_bytes(last),
+        b"true" if has_more else b"false",
+    )

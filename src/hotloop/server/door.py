@@ -1,0 +1,84 @@
+"""What every JSON endpoint does first: who asks, and what the body says."""
+
+from typing import TypeVar
+
+import msgspec
+from starlette.requests import Request
+
+from hotloop.errors import ApiError, InvalidJson, InvalidRequest, Overloaded
+from hotloop.protocol.decoding import decode_as
+from hotloop.server.auth import AccessPolicy, authenticate
+from hotloop.server.body import AsgiReceive, AsgiScope, read_body
+from hotloop.server.connections import OpenConnections
+from hotloop.session.principal import Principal
+
+_T = TypeVar("_T")
+
+
+class Door:
+    """Authentication and bodies, alike for all paths.
+
+    Args:
+        policy: who may come in.
+        open_connections: says whether the server is shutting down.
+        max_body_bytes: bound of a body, compressed or not.
+    """
+
+    def __init__(self, policy: AccessPolicy, open_connections: OpenConnections, *, max_body_bytes: int) -> None:
+        self._policy = policy
+        self._open = open_connections
+        self.max_body_bytes = max_body_bytes
+
+    def caller(self, scope: AsgiScope) -> Principal:
+        """Who asks. Raises InvalidApiKey or Forbidden."""
+        return authenticate(self._policy, scope["headers"])
+
+    async def body(self, scope: AsgiScope, receive: AsgiReceive) -> bytes:
+        """The body, decompressed. Raises Overloaded during a shutdown, and ClientGone."""
+        if self._open.is_draining:
+            raise Overloaded("The server is shutting down.", retry_after_s=1)
+        return await read_body(scope, receive, self.max_body_bytes)
+
+    async def decoded(self, request: Request, decoder: "msgspec.json.Decoder[_T]", *, may_be_empty: bool = False) -> _T:
+        """The body as `decoder` reads it; an empty one counts as an empty object where it may."""
+        body = await self.body(request.scope, request.receive)
+        return decode_body(decoder, body or b"{}" if may_be_empty else body)
+
+
+def decode_body(decoder: "msgspec.json.Decoder[_T]", body: bytes) -> _T:
+    """Decode, with bytes that are no UTF-8 refused also where they are not looked at."""
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidJson(f"The body is not valid JSON: {error.reason} at byte {error.start}.") from None
+    return decode_as(decoder, body)
+
+
+def query_number(request: Request, name: str, default: int, least: int, most: int) -> int:
+    """An integer of the query string. Raises InvalidRequest."""
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and least <= int(text) <= most):
+        raise _bad_query(name, f"an integer between {least} and {most}")
+    return int(text)
+
+
+def query_flag(request: Request, name: str) -> bool:
+    """A boolean of the query string; absent is false. Raises InvalidRequest."""
+    text = request.query_params.get(name, "false").lower()
+    if text not in ("true", "false", "1", "0"):
+        raise _bad_query(name, "true or false")
+    return text in ("true", "1")
+
+
+def query_choice(request: Request, name: str, choices: tuple[str, ...]) -> str:
+    """One of `choices`, the first if absent. Raises InvalidRequest."""
+    text = request.query_params.get(name, choices[0])
+    if text not in choices:
+        raise _bad_query(name, " or ".join(choices))
+    return text
+
+
+def _bad_query(name: str, wanted: str) -> ApiError:
+    return InvalidRequest(f"'{name}' must be {wanted}.", param=name)

@@ -1,0 +1,58 @@
+"""`POST /v1/responses`, as a plain ASGI application: a stream is written without a wrapper in between."""
+
+from hotloop.errors import ApiError, InvalidRequest, MethodNotAllowed
+from hotloop.protocol.request import decode_create
+from hotloop.seams.sink import Sink
+from hotloop.server.answers import error_response
+from hotloop.server.auth import wants_timing
+from hotloop.server.body import AsgiReceive, AsgiScope, ClientGone
+from hotloop.server.door import Door
+from hotloop.server.http_turn import HttpTurns
+from hotloop.server.sinks import AsgiSend, SseSink
+from hotloop.turns.record import TurnRecord, monotonic
+from hotloop.turns.runner import TurnRequest
+
+
+class CreateResponse:
+    """The create door."""
+
+    def __init__(self, turns: HttpTurns, door: Door) -> None:
+        self._turns = turns
+        self._door = door
+
+    async def __call__(self, scope: AsgiScope, receive: AsgiReceive, send: AsgiSend) -> None:
+        """One request."""
+        try:
+            if scope["method"] != "POST":
+                raise MethodNotAllowed("Use POST, or a WebSocket upgrade.")
+            turn = await self._read(scope, receive)
+        except ApiError as error:
+            await error_response(error)(scope, receive, send)
+        except ClientGone:
+            return
+        else:
+            await self._turns.serve(turn, AsItIs(), scope, receive, send)
+
+    async def _read(self, scope: AsgiScope, receive: AsgiReceive) -> TurnRequest:
+        received = monotonic()
+        principal = self._door.caller(scope)
+        body = await self._door.body(scope, receive)
+        request = decode_create(body)
+        if request.stream_id is not None:
+            raise InvalidRequest("'stream_id' names a WebSocket lane; it has no meaning over HTTP.", param="stream_id")
+        record = TurnRecord(transport="sse" if request.stream else "http", received=received, bytes_in=len(body))
+        return TurnRequest(
+            principal=principal, request=request, record=record, wants_timing=wants_timing(scope["headers"])
+        )
+
+
+class AsItIs:
+    """The Responses API's own shape: what the turn pushes is what leaves."""
+
+    def events(self, sse: SseSink) -> Sink:
+        """The stream itself."""
+        return sse
+
+    def body(self, final: bytes) -> bytes:
+        """The response object."""
+        return final

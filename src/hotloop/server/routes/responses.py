@@ -1,0 +1,79 @@
+"""Stored responses: retrieve, delete, cancel, input items; and how long a prompt would be."""
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from hotloop.errors import InvalidRequest, ResponseNotFound
+from hotloop.protocol.request import decode_create
+from hotloop.protocol.wire import json_bytes
+from hotloop.seams.store import StoredResponse
+from hotloop.server.answers import json_response
+from hotloop.server.door import Door
+from hotloop.server.paging import page, wants_newest_first
+from hotloop.session.principal import Principal
+from hotloop.turns.count import count_tokens
+from hotloop.turns.services import TurnServices
+
+
+class _Shown(msgspec.Struct):
+    """What the routes read of a stored response object."""
+
+    background: bool = False
+
+
+_shown_decoder = msgspec.json.Decoder(_Shown)
+
+
+class ResponseRoutes:
+    """What can be done with a response once it has an id."""
+
+    def __init__(self, services: TurnServices, door: Door) -> None:
+        self._services = services
+        self._door = door
+
+    async def get(self, request: Request) -> Response:
+        """`GET /v1/responses/{id}`."""
+        stored = await self._stored(request, self._door.caller(request.scope))
+        return json_response(stored.body)
+
+    async def delete(self, request: Request) -> Response:
+        """`DELETE /v1/responses/{id}`: it can be neither read nor continued any more."""
+        principal = self._door.caller(request.scope)
+        response_id = _id(request)
+        if not await self._services.store.delete(principal, response_id):
+            raise ResponseNotFound(response_id)
+        self._services.chains.evict(principal, None, response_id)
+        return json_response(json_bytes({"id": response_id, "object": "response", "deleted": True}))
+
+    async def cancel(self, request: Request) -> Response:
+        """`POST /v1/responses/{id}/cancel`: of background responses; one that is over stays as it is."""
+        stored = await self._stored(request, self._door.caller(request.scope))
+        if not _shown_decoder.decode(stored.body).background:
+            raise InvalidRequest("Only a response that was created with 'background': true can be cancelled.")
+        return json_response(stored.body)
+
+    async def input_items(self, request: Request) -> Response:
+        """`GET /v1/responses/{id}/input_items`: what the request brought in; the chain before it belongs to others."""
+        stored = await self._stored(request, self._door.caller(request.scope))
+        items = stored.items.last(stored.new_input + stored.output)[: stored.new_input]
+        return json_response(page(request, reversed(items) if wants_newest_first(request) else items))
+
+    async def input_tokens(self, request: Request) -> Response:
+        """`POST /v1/responses/input_tokens`: the length of the prompt; nothing is generated or kept."""
+        principal = self._door.caller(request.scope)
+        create = decode_create(await self._door.body(request.scope, request.receive))
+        tokens = await count_tokens(self._services, principal, create)
+        return json_response(json_bytes({"object": "response.input_tokens", "input_tokens": tokens}))
+
+    async def _stored(self, request: Request, principal: Principal) -> StoredResponse:
+        response_id = _id(request)
+        stored = await self._services.store.get(principal, response_id)
+        if stored is None:
+            raise ResponseNotFound(response_id)
+        return stored
+
+
+def _id(request: Request) -> str:
+    found: str = request.path_params["response_id"]
+    return found

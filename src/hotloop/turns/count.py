@@ -1,0 +1,28 @@
+"""How long a request's prompt is: the turn pipeline up to the engine, and nothing of it kept (docs/protocol.md §11)."""
+
+from hotloop.errors import ContextLengthExceeded
+from hotloop.protocol.request import ResponseCreate, decode_input
+from hotloop.session.principal import Principal
+from hotloop.turns.admission import admit
+from hotloop.turns.bind import Parent, bind_conversation, bind_previous, resolve_references
+from hotloop.turns.services import TurnServices
+
+
+async def count_tokens(services: TurnServices, principal: Principal, request: ResponseCreate) -> int:
+    """Tokens of the prompt that a create of this request would send. Raises the ApiError that would refuse it."""
+    parent: Parent | None
+    if request.conversation_id is not None:
+        parent = await bind_conversation(services.store, services.chains, principal, None, request.conversation_id)
+    else:
+        parent = await bind_previous(services, principal, None, request.previous_response_id)
+    try:
+        new_items = await resolve_references(services.store, principal, decode_input(request.input))
+        admitted = admit(services, request, parent, new_items)
+        prepared = await admitted.model.prepare(admitted.model_request(principal.tenant))
+    except ContextLengthExceeded as error:
+        return error.prompt_tokens
+    finally:
+        if parent is not None:
+            parent.release()
+    prepared.discard()
+    return prepared.prompt_tokens
