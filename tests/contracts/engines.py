@@ -10,7 +10,7 @@ from tests.support.toy_tokenizer import ToyTokenizer
 
 from hotloop.engines.llama import LlamaEngine
 from hotloop.engines.scripted import ScriptedEngine, script_of
-from hotloop.formats import ChatML
+from hotloop.formats import chatml
 from hotloop.protocol.items import Message
 from hotloop.seams.engine import Engine
 from hotloop.seams.prompt import TurnView
@@ -37,7 +37,7 @@ async def _start_llama(model: Path) -> Engine:
 async def _start_scripted(_: Path) -> Engine:
     tokenizer = ToyTokenizer()
     script = script_of({"scripts": [{"match": "count", "turns": [{"text": " ".join(map(str, range(100)))}]}]})
-    return ScriptedEngine(script, ChatML(tokenizer, thinking=False), tokenizer, context_tokens=4096)
+    return ScriptedEngine(script, chatml(tokenizer, thinking=False), tokenizer, context_tokens=4096)
 
 
 LLAMA = EngineCase("llama", _start_llama)

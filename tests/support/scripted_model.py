@@ -5,7 +5,7 @@ from typing import Any
 from tests.support.toy_tokenizer import ToyTokenizer
 
 from hotloop.engines.scripted import ScriptedEngine, script_of
-from hotloop.formats import ChatML
+from hotloop.formats import chatml
 from hotloop.models.token_model import TokenModel
 
 LOOK_UP = {
@@ -44,7 +44,7 @@ def scripted_model(
 ) -> TokenModel:
     """A model named `test`."""
     tokenizer = ToyTokenizer()
-    chatml = ChatML(tokenizer, thinking=thinking)
+    format = chatml(tokenizer, thinking=thinking)
     script = script_of({"scripts": CONVERSATIONS if conversations is None else conversations})
-    engine = ScriptedEngine(script, chatml, tokenizer, context_tokens=context_tokens)
-    return TokenModel("test", format=chatml, tokenizer=tokenizer, engine=engine)
+    engine = ScriptedEngine(script, format, tokenizer, context_tokens=context_tokens)
+    return TokenModel("test", format=format, tokenizer=tokenizer, engine=engine)

@@ -1,6 +1,7 @@
 """Model families: how each writes a conversation and how its output is read back."""
 
-from hotloop.formats.chatml import ChatML
+from hotloop.formats.chat_format import ChatFormat
+from hotloop.formats.chatml import chatml
 from hotloop.formats.registry import FAMILIES, UnknownFormat, family_of, format_for_template, format_named
 
-__all__ = ["FAMILIES", "ChatML", "UnknownFormat", "family_of", "format_for_template", "format_named"]
+__all__ = ["FAMILIES", "ChatFormat", "UnknownFormat", "chatml", "family_of", "format_for_template", "format_named"]

@@ -12,6 +12,8 @@ import json
 import re
 from collections.abc import Callable
 
+from hotloop.formats.argument_types import ArgumentTypes
+
 _WHITESPACE = " \t\r\n"
 _SCALAR_END = re.compile(r'[\s,{}\[\]"<]')
 _IN_STRING = re.compile(r'["\\]')
@@ -59,6 +61,18 @@ class CallReader:
         text = "".join(self._arguments)
         self._arguments.clear()
         return text
+
+    def awaits(self, rest: str) -> bool:
+        """See `ArgumentsReader`: nothing in JSON begins with `<`."""
+        return False
+
+    def feed_mark(self, held: str, mark: str) -> None:
+        """See `ArgumentsReader`: markers are text here."""
+        self.feed(held + mark)
+
+    def end(self, held: str, *, ended: bool) -> str:
+        """See `ArgumentsReader`: behind whole arguments `held` is the start of an end marker, and says nothing."""
+        return "" if self.arguments_are_whole else held
 
     def force_arguments(self, text: str) -> None:
         """Count `text` as arguments as it stands; the reader reads no more."""
@@ -231,3 +245,16 @@ class CallReader:
 _Step = Callable[[CallReader, str, int], int]
 _STRING_STEPS = (CallReader._in_value_string, CallReader._in_key, CallReader._in_name)
 _VALUE_STEPS = (CallReader._in_value, CallReader._in_scalar, CallReader._in_value_string)
+
+
+class _JsonCalls:
+    """Implements `call_syntax.CallSyntax` for calls that are one JSON object."""
+
+    marks: tuple[str, ...] = ()
+
+    def reader(self, types: ArgumentTypes, marks: frozenset[str]) -> CallReader:
+        """See `CallSyntax`."""
+        return CallReader()
+
+
+JSON_CALLS = _JsonCalls()

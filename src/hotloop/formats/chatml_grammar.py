@@ -44,9 +44,14 @@ class Markers:
     call_end: int | None
 
 
-def build_constraint(context: PromptContext, rules: CallRules, markers: Markers, *, thinks: bool) -> Constraint | None:
-    """The grammar for `rules`. `thinks`: a think block may come first. Raises InvalidRequest where nothing is allowed."""
-    think = _think(markers) if thinks else None
+def build_constraint(
+    context: PromptContext, rules: CallRules, markers: Markers, *, thinks: bool, is_open: bool = False
+) -> Constraint | None:
+    """The grammar for `rules`. Raises InvalidRequest where nothing is allowed.
+
+    `thinks`: a think block may come first. `is_open`: the generation prompt has opened it, so that it must be ended.
+    """
+    think = _think(markers, is_open=is_open) if thinks else None
     match plan(context, rules, SPACED):
         case Anything():
             return None
@@ -64,10 +69,12 @@ def build_constraint(context: PromptContext, rules: CallRules, markers: Markers,
             if schema is not None:
                 answers.append("json")
                 lines.append(f"json: {schema}")
-            return ruled(answers, lines, think=think)
+            return ruled(answers, lines, think=think, must_think=is_open)
 
 
-def _think(markers: Markers) -> str | None:
+def _think(markers: Markers, *, is_open: bool) -> str | None:
+    if is_open:
+        return think_block("", markers.think_end, "</think>", "\n\n")
     if markers.think is None or markers.think_end is None:
         return None
     return think_block(f"<[{markers.think}]>", markers.think_end, "</think>", "\n\n")

@@ -1,16 +1,20 @@
-"""Reads ChatML output as items, token by token.
+"""Reads output with `<think>` and `<tool_call>` markers as items, token by token: ChatML, Qwen's XML calls, GLM.
 
     START ──<think>──▶ THINK ──</think>──▶ TEXT ──<tool_call>──▶ CALL ──</tool_call>──▶ TEXT …
 
 A marker counts as a control token and, where it may stand, also spelled in plain text over any number of tokens: models
-sample both. Inside a JSON string a spelled marker is text. What may still become a marker, or white space that the template
-puts there itself, is held back. A call that cannot be one comes out as message text, marker included: nothing is lost.
+sample both. Inside a JSON string, or a value in tags, a spelled marker is text. What may still become a marker, or white
+space that the template puts there itself, is held back. A call that cannot be one comes out as message text, marker
+included: nothing is lost.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 
-from hotloop.formats.chatml_grammar import Markers
-from hotloop.formats.chatml_text import CALL, CALL_END, THINK, THINK_END
+from hotloop.formats.argument_types import ArgumentTypes
+from hotloop.formats.call_syntax import CALL, CALL_END, CallSyntax
+from hotloop.formats.dialect import THINK, THINK_END
 from hotloop.formats.item_stream import ItemStream
 from hotloop.formats.pending_call import PendingCall
 from hotloop.formats.text_decoder import PieceTable, TextDecoder
@@ -18,34 +22,60 @@ from hotloop.seams.engine import TokenLogprob
 from hotloop.seams.format import ParsedEvent
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a family's output is read by.
+
+    Args:
+        table: texts of tokens, shared.
+        marks: ids of the markers that the vocabulary has as control tokens, by spelling.
+        stops: ids that end the output.
+        thinks: think blocks are reasoning; otherwise they are text.
+        strips: white space around texts and reasoning says nothing.
+        calls: how calls are spelled.
+    """
+
+    table: PieceTable
+    marks: Mapping[str, int]
+    stops: frozenset[int]
+    thinks: bool
+    strips: bool
+    calls: CallSyntax
+
+
 class ChatMLParser:
     """Implements `seams.format.Parser` for one response.
 
     Args:
-        table: texts of tokens, shared.
-        markers: ids of the markers.
-        stops: ids that end the output.
-        thinking: think blocks are reasoning; otherwise they are text.
+        reading: how the family is read.
+        types: of the arguments of the tools offered.
         custom: names of the tools that take free text.
+        is_thinking: the generation prompt has opened the think block.
     """
 
-    def __init__(
-        self, table: PieceTable, markers: Markers, stops: frozenset[int], *, thinking: bool, custom: frozenset[str]
-    ) -> None:
-        self._decoder = TextDecoder(table)
-        self._stops = stops
+    def __init__(self, reading: Reading, types: ArgumentTypes, custom: frozenset[str], *, is_thinking: bool) -> None:
+        self._decoder = TextDecoder(reading.table)
+        self._stops = reading.stops
+        self._calls = reading.calls
+        self._call_marks = frozenset(reading.marks)
+        self._types = types
         self._custom = custom
+        self._strips = reading.strips
+        self._blank = None if reading.strips else "\n"  # what is stripped around reasoning
         self._stream = ItemStream()
-        self._on_mark = self._marks(markers, thinking)
-        self._read: _Mode = ChatMLParser._read_start if thinking else ChatMLParser._read_text
+        self._on_mark = self._marks(reading)
+        self._read: _Mode = ChatMLParser._read_start if reading.thinks else ChatMLParser._read_text
+        if is_thinking:
+            self._read = ChatMLParser._read_think
         self._held = ""  # read, but perhaps part of a marker or of the white space around one
         self._lead = ""  # white space in front of a message's first visible character
+        self._tail = ""  # white space behind the last visible character, where it is stripped
         self._call: PendingCall | None = None
         self._reasoning_tokens = 0
 
     @property
     def reasoning_tokens(self) -> int:
-        """Ids from `<think>` to `</think>`, both included."""
+        """Ids from `<think>`, if the model writes it, to `</think>`, both included."""
         return self._reasoning_tokens
 
     def feed(self, ids: Sequence[int], logprobs: Sequence[TokenLogprob] | None) -> list[ParsedEvent]:
@@ -77,24 +107,21 @@ class ChatMLParser:
         if self._call is not None:
             self._end_call(self._take_held(), ended=complete)
         elif self._read is ChatMLParser._read_think:
-            self._say_thought(self._take_held().rstrip("\n"))
+            self._say_thought(self._take_held().rstrip(self._blank))
         self._say(self._take_held())
         self._stream.close(complete=complete)
         return self._stream.take()
 
     # --- marks that are control tokens ---
 
-    def _marks(self, markers: Markers, thinking: bool) -> "dict[int, Callable[[ChatMLParser], None]]":
-        marks: dict[int, Callable[[ChatMLParser], None]] = {}
-        if markers.call is not None:
-            marks[markers.call] = ChatMLParser._mark_call
-        if markers.call_end is not None:
-            marks[markers.call_end] = ChatMLParser._mark_call_end
-        if thinking and markers.think is not None:
-            marks[markers.think] = ChatMLParser._mark_think
-        if thinking and markers.think_end is not None:
-            marks[markers.think_end] = ChatMLParser._mark_think_end
-        return marks
+    def _marks(self, reading: Reading) -> "dict[int, Callable[[ChatMLParser], None]]":
+        actions: dict[str, Callable[[ChatMLParser], None]] = {
+            mark: partial(ChatMLParser._mark_in_call, mark=mark) for mark in reading.calls.marks
+        }
+        actions |= {CALL: ChatMLParser._mark_call, CALL_END: ChatMLParser._mark_call_end}
+        if reading.thinks:
+            actions |= {THINK: ChatMLParser._mark_think, THINK_END: ChatMLParser._mark_think_end}
+        return {reading.marks[mark]: action for mark, action in actions.items() if mark in reading.marks}
 
     def _mark_think(self) -> None:
         if self._read is ChatMLParser._read_start and not self._held.strip():
@@ -123,6 +150,15 @@ class ChatMLParser:
             held = self._take_held()
             self._end_call(held, ended=True, mark=CALL_END)
 
+    def _mark_in_call(self, mark: str) -> None:
+        call = self._call
+        if call is None:
+            self._read(self, mark)
+            return
+        rest = call.read_mark(self._take_held(), mark)
+        self._report(call)
+        self._take_rest(call, rest)
+
     # --- plain text, by mode ---
 
     def _read_start(self, text: str) -> None:
@@ -145,12 +181,12 @@ class ChatMLParser:
             self._read_on(text[end + len(THINK_END) :])
             return
         sure = len(text) - _partial(text, THINK_END)
-        sure = len(text[:sure].rstrip("\n"))
+        sure = len(text[:sure].rstrip(self._blank))
         self._held = text[sure:]
         self._say_thought(text[:sure])
 
     def _read_after_think(self, text: str) -> None:
-        text = text.lstrip("\n")
+        text = text.lstrip(self._blank)
         if text:
             self._read = ChatMLParser._read_text
             self._read_text(text)
@@ -187,9 +223,15 @@ class ChatMLParser:
         text = self._take_held() + text
         rest = call.read(text)
         self._report(call)
+        self._take_rest(call, rest)
+
+    def _take_rest(self, call: PendingCall, rest: str) -> None:
+        """What the call did not read: the end marker, the beginning of something, or what fits no call."""
         if not rest:
             return
-        if rest.startswith(CALL_END):
+        if call.reader.awaits(rest):
+            self._held = rest
+        elif rest.startswith(CALL_END):
             self._end_call("", ended=True, mark=CALL_END)
             self._read_on(rest[len(CALL_END) :])
         elif CALL_END.startswith(rest):
@@ -233,19 +275,27 @@ class ChatMLParser:
                 self._lead = text
                 return
             self._lead = ""
+            self._tail = ""
             self._stream.open("message")
+            if self._strips:
+                text = text.lstrip()
+        if self._strips:
+            text = self._tail + text
+            visible = text.rstrip()
+            self._tail = text[len(visible) :]
+            text = visible
         self._stream.add(text)
 
     def _say_thought(self, text: str) -> None:
         if self._stream.kind is None:
-            text = text.lstrip("\n")
+            text = text.lstrip(self._blank)
             if not text:
                 return
             self._stream.open("reasoning")
         self._stream.add(text)
 
     def _end_thought(self, text: str) -> None:
-        self._say_thought(text.rstrip("\n"))
+        self._say_thought(text.rstrip(self._blank))
         self._stream.close()
         self._stream.logprobs.clear()
         self._read = ChatMLParser._read_after_think
@@ -257,7 +307,7 @@ class ChatMLParser:
         if self._stream.kind is None:
             separator = self._lead + separator
             self._lead = ""
-        self._call = PendingCall(separator + CALL)
+        self._call = PendingCall(separator + CALL, self._calls.reader(self._types, self._call_marks))
         self._read = ChatMLParser._read_call
 
     def _report(self, call: PendingCall) -> None:
@@ -273,23 +323,23 @@ class ChatMLParser:
     def _give_up_call(self, call: PendingCall, rest: str) -> None:
         self._call = None
         self._read = ChatMLParser._read_text
-        raw = call.raw()
-        self._say(raw.removesuffix("\n"))
-        self._held = "\n" if raw.endswith("\n") else ""
-        self._read_on(rest)
+        self._say(call.opening)
+        self._read_on(call.raw() + rest)  # another call may have begun inside what looked like a string
 
     def _end_call(self, held: str, *, ended: bool, mark: str = "") -> None:
         """The call is over: by `mark`, by the next call, or by the end of the output (`ended` False: cut off)."""
         call = self._call
         assert call is not None
+        junk = call.reader.end(held, ended=ended)
+        self._report(call)
         if not call.is_open:
             self._give_up_call(call, held + mark)
             return
         self._call = None
         self._read = ChatMLParser._read_after_call
-        if held and not call.reader.arguments_are_whole:
-            call.junk(held)  # else it is the start of an end marker, and says nothing
-        self._stream.add(call.finish(ended=ended))
+        if junk:
+            call.junk(junk)
+        self._stream.add(call.finish(ended=ended or call.reader.is_over))
         if not (ended or call.reader.is_over):
             return  # `finish` closes the item as incomplete
         self._stream.close()

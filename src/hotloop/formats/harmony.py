@@ -25,7 +25,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from hotloop.formats.chatml_text import custom_names, refuse_unsupported
 from hotloop.formats.harmony_grammar import Markers, build_constraint
 from hotloop.formats.harmony_parser import HarmonyParser
 from hotloop.formats.harmony_text import (
@@ -46,7 +45,9 @@ from hotloop.formats.harmony_text import (
     write_preamble,
 )
 from hotloop.formats.text_decoder import PieceTable
+from hotloop.formats.text_only import refuse_unsupported
 from hotloop.formats.token_writer import TokenWriter
+from hotloop.formats.tool_text import custom_names
 from hotloop.protocol.items import CustomToolCall, FunctionCall, Item, Message, Reasoning, text_of
 from hotloop.seams.engine import Constraint
 from hotloop.seams.format import Extension, Fallback, RenderState

@@ -14,9 +14,9 @@ Every item is a message of its own, so every split into turns gives the same tex
 import json
 from typing import assert_never
 
-from hotloop.formats.chatml_text import custom_arguments
 from hotloop.formats.harmony_types import namespace_text
 from hotloop.formats.token_writer import TokenWriter
+from hotloop.formats.tool_text import custom_arguments
 from hotloop.protocol.items import (
     CustomToolCall,
     CustomToolCallOutput,

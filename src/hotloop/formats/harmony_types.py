@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import cast
 
-from hotloop.formats.chatml_text import tool_parameters
+from hotloop.formats.tool_text import tool_parameters
 from hotloop.protocol.tools import CustomTool, FunctionTool
 
 _ANY_FROM = 50  # the template gives up on element types longer than this

@@ -1,19 +1,20 @@
 """A tool call of which not all has been sampled yet."""
 
-from hotloop.formats.call_reader import CallReader
+from hotloop.formats.call_syntax import ArgumentsReader
 from hotloop.formats.input_reader import InputReader
 
 
 class PendingCall:
     """One call while it is read: raw text until its name is known, then arguments."""
 
-    __slots__ = ("_input", "_is_forced", "_raw", "is_open", "leftover", "reader")
+    __slots__ = ("_input", "_is_forced", "_raw", "is_open", "leftover", "opening", "reader")
 
-    def __init__(self, raw: str) -> None:
-        self.reader = CallReader()
+    def __init__(self, opening: str, reader: ArgumentsReader) -> None:
+        self.opening = opening  # the marker and what separates it from the text before it
+        self.reader = reader
         self.is_open = False
         self.leftover = ""  # what stood behind a whole call, before its end marker
-        self._raw = [raw]
+        self._raw: list[str] = []
         self._is_forced = False  # what fits no call counts as arguments
         self._input: InputReader | None = None
 
@@ -27,8 +28,18 @@ class PendingCall:
             self._raw.append(text[: len(text) - len(rest)])
         return rest
 
+    def read_mark(self, held: str, mark: str) -> str:
+        """Read a marker that was one control token; returns what cannot be read as part of the call."""
+        if self.reader.is_broken:
+            return held + mark
+        self.reader.feed_mark(held, mark)
+        rest = self.reader.rest
+        if not self.is_open:
+            self._raw.append((held + mark).removesuffix(rest))
+        return rest
+
     def raw(self) -> str:
-        """All of a call without a name, opening marker included."""
+        """All of a call without a name that was read behind its opening."""
         return "".join(self._raw)
 
     def open(self, is_custom: bool) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from hotloop.formats.chat_format import ChatFormat
 from hotloop.formats.chatml import ChatML
 from hotloop.formats.harmony import Harmony
 from hotloop.seams.format import Format
@@ -15,15 +16,15 @@ class UnknownFormat(ValueError):
 
 
 def _chatml(tokenizer: Tokenizer) -> Format:
-    return ChatML(tokenizer, thinking=False)
+    return ChatFormat(tokenizer, ChatML())
 
 
 def _qwen25(tokenizer: Tokenizer) -> Format:
-    return ChatML(tokenizer, thinking=False, default_system=QWEN_SYSTEM, name="qwen2.5")
+    return ChatFormat(tokenizer, ChatML("qwen2.5", default_system=QWEN_SYSTEM))
 
 
 def _qwen3(tokenizer: Tokenizer) -> Format:
-    return ChatML(tokenizer, thinking=True, name="qwen3")
+    return ChatFormat(tokenizer, ChatML("qwen3", thinks=True))
 
 
 FAMILIES: dict[str, Callable[[Tokenizer], Format]] = {

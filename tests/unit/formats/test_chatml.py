@@ -1,7 +1,7 @@
 import pytest
 from tests.support.toy_tokenizer import ToyTokenizer
 
-from hotloop.formats import ChatML, format_named
+from hotloop.formats import ChatFormat, chatml, format_named
 from hotloop.protocol.items import (
     CustomToolCall,
     FunctionCall,
@@ -23,7 +23,7 @@ TOKENIZER = ToyTokenizer()
 USER = Message(role="user", content="hi")
 CALL = FunctionCall(call_id="1", name="ls", arguments="{}")
 OUTPUT = FunctionCallOutput(call_id="1", output="a.txt")
-QWEN3 = ChatML(TOKENIZER, thinking=True)
+QWEN3 = chatml(TOKENIZER, thinking=True)
 
 
 def thought(text: str) -> Reasoning:
@@ -34,11 +34,13 @@ def said(text: str) -> Message:
     return Message(role="assistant", content=[OutputText(text=text)])
 
 
-def prefix(format: ChatML, context: PromptContext) -> str:
+def prefix(format: ChatFormat, context: PromptContext) -> str:
     return TOKENIZER.decode(format.begin(context).tokens)
 
 
-def extended(format: ChatML, items: list[Item], context: PromptContext | None = None) -> tuple[RenderState, int, str]:
+def extended(
+    format: ChatFormat, items: list[Item], context: PromptContext | None = None
+) -> tuple[RenderState, int, str]:
     start = format.begin(context or PromptContext())
     extension = format.extend(start.state, len(start.tokens), items)
     assert isinstance(extension, Extension)
@@ -62,8 +64,8 @@ def test_the_preamble_byte_for_byte() -> None:
     )
 
 
-def format_chatml() -> ChatML:
-    return ChatML(TOKENIZER, thinking=False)
+def format_chatml() -> ChatFormat:
+    return chatml(TOKENIZER, thinking=False)
 
 
 def test_there_is_no_system_message_without_instructions_and_tools() -> None:
@@ -74,7 +76,7 @@ def test_there_is_no_system_message_without_instructions_and_tools() -> None:
 
 def test_qwen25_introduces_itself_where_nothing_else_is_said() -> None:
     qwen25 = format_named("qwen2.5", TOKENIZER)
-    assert isinstance(qwen25, ChatML)
+    assert isinstance(qwen25, ChatFormat)
     assert "You are Qwen" in prefix(qwen25, PromptContext())
     assert "You are Qwen" not in prefix(qwen25, PromptContext("Be brief."))
 
@@ -213,4 +215,4 @@ def test_reasoning_is_not_encoded_for_a_model_that_does_not_think() -> None:
 
 def test_a_vocabulary_without_message_markers_is_refused() -> None:
     with pytest.raises(ValueError, match=r"<\|im_end\|>"):
-        ChatML(ToyTokenizer(["<|im_start|>"]), thinking=False)
+        chatml(ToyTokenizer(["<|im_start|>"]), thinking=False)

@@ -5,7 +5,7 @@ from tests.support.grammars import Grammars
 from tests.support.toy_tokenizer import ToyTokenizer
 
 from hotloop.errors import InvalidRequest
-from hotloop.formats import ChatML
+from hotloop.formats import chatml
 from hotloop.protocol.tools import Tool, decode_tools
 from hotloop.seams.engine import Constraint
 from hotloop.seams.prompt import CallRules, PromptContext
@@ -45,7 +45,7 @@ def constraint(
     rules: CallRules, *entries: dict[str, object], thinking: bool = False, effort: str | None = None
 ) -> Constraint | None:
     context = PromptContext(tools=tools(*entries), reasoning_effort=effort)
-    return ChatML(TOKENIZER, thinking=thinking).constraint(context, rules)
+    return chatml(TOKENIZER, thinking=thinking).constraint(context, rules)
 
 
 def accepts(constraint: Constraint | None, text: str) -> bool:
@@ -186,7 +186,7 @@ def test_a_regex_is_enforced_inside_the_json_string() -> None:
 
 def test_a_vocabulary_without_markers_spells_them() -> None:
     tokenizer = ToyTokenizer(["<|im_start|>", "<|im_end|>"])
-    format = ChatML(tokenizer, thinking=True)
+    format = chatml(tokenizer, thinking=True)
     context = PromptContext(tools=tools(EDIT))
     grammars = Grammars(tokenizer)
 

@@ -3,7 +3,7 @@ from tests.support.conversations import TOOLS
 from tests.support.grammars import Grammars
 from tests.support.toy_tokenizer import ToyTokenizer
 
-from hotloop.formats import ChatML
+from hotloop.formats import chatml
 from hotloop.seams.engine import TokenLogprob
 from hotloop.seams.format import ItemClosed, ItemDelta, ItemOpened, ParsedEvent
 from hotloop.seams.prompt import PromptContext
@@ -20,7 +20,7 @@ def feeds(text: str, *, spelled: bool) -> list[int]:
 
 def read(text: str, *, spelled: bool = False, complete: bool = True, thinking: bool = True) -> list[tuple[str, str]]:
     """The items in `text` as (kind or kind:name, text); `!` marks incomplete ones."""
-    parser = ChatML(TOKENIZER, thinking=thinking).parser(CONTEXT)
+    parser = chatml(TOKENIZER, thinking=thinking).parser(CONTEXT)
     events: list[ParsedEvent] = []
     for token in feeds(text, spelled=spelled):
         events += parser.feed([token], None)
@@ -191,7 +191,7 @@ def test_broken_arguments_cut_at_what_may_be_a_marker_keep_it() -> None:
 def test_one_token_may_hold_junk_a_marker_and_text() -> None:
     tokenizer = ToyTokenizer()
     tokenizer.pieces.append(b" oops</tool_call>after")
-    parser = ChatML(tokenizer, thinking=False).parser(CONTEXT)
+    parser = chatml(tokenizer, thinking=False).parser(CONTEXT)
     ids = [*GRAMMARS.ids('<tool_call>{"name": "shell", "arguments": {"zeta": 1}'), len(tokenizer.pieces) - 1]
     assert items(parser.feed(ids, None) + parser.finish(complete=True)) == [SHELL, ("message", "oopsafter")]
 
@@ -201,30 +201,30 @@ def test_output_that_stops_inside_a_call_is_complete_as_far_as_it_goes() -> None
 
 
 def test_half_a_character_at_the_end_becomes_the_replacement_character() -> None:
-    parser = ChatML(TOKENIZER, thinking=False).parser(CONTEXT)
+    parser = chatml(TOKENIZER, thinking=False).parser(CONTEXT)
     half = TOKENIZER.encode("é€")[:-1]
     call = TOKENIZER.special("<tool_call>")
     assert call is not None
     assert items(parser.feed(half, None) + parser.finish(complete=True)) == [("message", "é\ufffd")]
-    parser = ChatML(TOKENIZER, thinking=False).parser(CONTEXT)
+    parser = chatml(TOKENIZER, thinking=False).parser(CONTEXT)
     assert items(parser.feed([*half, call], None) + parser.finish(complete=True)) == [("message", "é\ufffd<tool_call>")]
 
 
 def test_the_name_opens_the_item_before_the_arguments_come() -> None:
-    parser = ChatML(TOKENIZER, thinking=False).parser(CONTEXT)
+    parser = chatml(TOKENIZER, thinking=False).parser(CONTEXT)
     assert parser.feed(GRAMMARS.ids('<tool_call>\n{"name": "shell"'), None) == [ItemOpened("function_call", "shell")]
     assert parser.feed(GRAMMARS.ids(', "arguments": {"ze'), None) == [ItemDelta('{"ze')]
 
 
 def test_reasoning_tokens_count_the_block_with_its_markers() -> None:
-    parser = ChatML(TOKENIZER, thinking=True).parser(CONTEXT)
+    parser = chatml(TOKENIZER, thinking=True).parser(CONTEXT)
     block = GRAMMARS.ids("<think>\nhm, yes\n</think>")
     parser.feed([*block, *GRAMMARS.ids("\n\nanswer"), *TOKENIZER.encode("more")], None)
     assert parser.reasoning_tokens == len(block)
 
 
 def test_logprobs_travel_with_message_text_only() -> None:
-    parser = ChatML(TOKENIZER, thinking=True).parser(CONTEXT)
+    parser = chatml(TOKENIZER, thinking=True).parser(CONTEXT)
     ids = GRAMMARS.ids(f"<think>\nhm\n</think>\n\n{{}} to\n{CALL}\nend")
     events = parser.feed(ids, [TokenLogprob(token, -1.0) for token in ids]) + parser.finish(complete=True)
     carried = [

@@ -5,7 +5,7 @@ import pytest
 from tests.support.toy_format import ARGS, END, TEXT, THINK, TOOL, ToyParser, say, think
 from tests.support.toy_tokenizer import ToyTokenizer
 
-from hotloop.formats import ChatML
+from hotloop.formats import chatml
 from hotloop.models.cut import length_of_items
 from hotloop.protocol.items import FunctionCall, Item, Message, OutputText, Reasoning, ReasoningText
 from hotloop.seams.prompt import PromptContext
@@ -39,7 +39,7 @@ def test_a_call_is_kept_whole() -> None:
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_chatml_keeps_the_whole_items_and_nothing_of_the_next(count: int) -> None:
     tokenizer = ToyTokenizer()
-    chatml = ChatML(tokenizer, thinking=True)
+    format = chatml(tokenizer, thinking=True)
     items: list[Item] = [
         Reasoning(content=[ReasoningText(text="Let me see.")]),
         Message(role="assistant", content=[OutputText(text="I look it up.")]),
@@ -47,8 +47,8 @@ def test_chatml_keeps_the_whole_items_and_nothing_of_the_next(count: int) -> Non
         FunctionCall(call_id="call_2", name="look_up", arguments='{"key": "b"}'),
     ]
     context = PromptContext()
-    sampled = chatml.encode_items(context, items)
-    length = length_of_items(lambda: chatml.parser(context), sampled, count)
+    sampled = format.encode_items(context, items)
+    length = length_of_items(lambda: format.parser(context), sampled, count)
     assert length is not None
     text = b"".join(map(tokenizer.piece, sampled[:length])).decode()
     marks = ["Let me see.", "I look it up.", '"a"', '"b"']

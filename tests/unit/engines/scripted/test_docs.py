@@ -8,7 +8,7 @@ from tests.support.toy_tokenizer import ToyTokenizer
 
 from hotloop.engines.scripted import ScriptedEngine, parse_script
 from hotloop.engines.scripted.script import Call, Conversation, Fail, Pace, Script, Turn
-from hotloop.formats import ChatML
+from hotloop.formats import chatml
 from hotloop.protocol.items import FunctionCall, FunctionCallOutput, Item, Message
 from hotloop.protocol.tools import decode_tools
 from hotloop.seams.engine import EndReason
@@ -35,7 +35,7 @@ async def answer(engine: ScriptedEngine, tokenizer: ToyTokenizer, *items: Item) 
 async def test_the_example_plays_as_it_reads() -> None:
     tokenizer = ToyTokenizer()
     script = parse_script(snippet("yaml"))
-    engine = ScriptedEngine(script, ChatML(tokenizer, thinking=True), tokenizer)
+    engine = ScriptedEngine(script, chatml(tokenizer, thinking=True), tokenizer)
     task = Message(role="user", content="Please fix the add function")
     call = FunctionCall(call_id="1", name="shell", arguments="{}")
     output = FunctionCallOutput(call_id="1", output="ok")
@@ -55,7 +55,7 @@ async def test_the_example_plays_as_it_reads() -> None:
 
 async def test_the_python_snippet_runs() -> None:
     tokenizer = ToyTokenizer()
-    names: dict[str, object] = {"format": ChatML(tokenizer, thinking=False), "tokenizer": tokenizer}
+    names: dict[str, object] = {"format": chatml(tokenizer, thinking=False), "tokenizer": tokenizer}
     exec(snippet("python"), names)
     engine = names["engine"]
     assert isinstance(engine, ScriptedEngine)

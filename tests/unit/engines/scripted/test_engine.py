@@ -6,7 +6,7 @@ from tests.support.engine_play import Playing, play, view
 from tests.support.toy_tokenizer import ToyTokenizer
 
 from hotloop.engines.scripted import ScriptedEngine, script_of
-from hotloop.formats import ChatML
+from hotloop.formats import chatml
 from hotloop.protocol.items import FunctionCallOutput, Item, Message
 from hotloop.seams.engine import EndReason, Sampling
 from hotloop.seams.format import ItemDelta
@@ -15,7 +15,7 @@ from hotloop.session.principal import LOCAL, Tenant
 from hotloop.session.token_log import TokenView
 
 TOKENIZER = ToyTokenizer()
-FORMAT = ChatML(TOKENIZER, thinking=True)
+FORMAT = chatml(TOKENIZER, thinking=True)
 GO = view([Message(role="user", content="go")])
 PROMPT = [1, 2, 3]
 
@@ -257,7 +257,7 @@ async def test_a_long_loop_is_followed_without_reading_back() -> None:
 async def test_prepared_turns_are_kept_within_bounds() -> None:
     tokenizer = ToyTokenizer()
     conversations = [{"match": f"^{number}$", "turns": [{"text": f"{number}"}]} for number in range(300)]
-    played_on = ScriptedEngine(script_of({"scripts": conversations}), ChatML(tokenizer, thinking=False), tokenizer)
+    played_on = ScriptedEngine(script_of({"scripts": conversations}), chatml(tokenizer, thinking=False), tokenizer)
 
     context = PromptContext(digest=b"one")
 
