@@ -5,25 +5,74 @@
 
 A view is (segment, length). A segment only ever grows, so a view stays true for ever. Appending writes in place when the
 view ends where its segment ends, else it opens a segment that points at (parent, offset). Nothing truncates: a rewind is
-a shorter view. 4 bytes a token.
+a shorter view. A segment lives as long as a view, or a segment behind it, needs it. 4 bytes a token.
 """
 
 from array import array
 from collections.abc import Sequence
 
 BYTES_PER_TOKEN = 4
+SEGMENT_OVERHEAD_BYTES = 192  # the two objects around the ids; CPython 3.11: 184
+
+
+class LogMeter:
+    """What the segments that are alive hold, over all chains of one model. Exact at any moment."""
+
+    __slots__ = ("segments", "tokens")
+
+    def __init__(self) -> None:
+        self.segments = 0
+        self.tokens = 0
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all of it."""
+        return self.tokens * BYTES_PER_TOKEN + self.segments * SEGMENT_OVERHEAD_BYTES
 
 
 class Segment:
-    """An append-only run of token ids that continues `parent` after its first `offset` tokens."""
+    """An append-only run of token ids that continues `parent` after its first `parent_length` tokens.
 
-    __slots__ = ("ids", "parent", "parent_length")
+    `jump` is an ancestor so chosen (skew-binary numbers, Myers 1983) that any ancestor is found in a logarithmic number
+    of steps, however often the chain was forked.
+    """
 
-    def __init__(self, parent: "Segment | None" = None, parent_length: int = 0) -> None:
+    __slots__ = ("_meter", "depth", "ids", "jump", "parent", "parent_length")
+
+    def __init__(self, meter: LogMeter, parent: "Segment | None" = None, parent_length: int = 0) -> None:
         self.ids: array[int] = array("I")
+        self._meter = meter
+        meter.segments += 1
+        assert (parent is None) == (parent_length == 0)
         self.parent = parent
         self.parent_length = parent_length  # tokens of the whole chain that lie before this segment
-        assert parent_length == 0 or parent is not None
+        self.depth = 0 if parent is None else parent.depth + 1
+        self.jump = _jump_behind(parent)
+
+    def __del__(self) -> None:
+        self._meter.segments -= 1
+        self._meter.tokens -= len(self.ids)
+
+    @property
+    def end(self) -> int:
+        """Length of the longest chain that ends in this segment."""
+        return self.parent_length + len(self.ids)
+
+    def extend(self, ids: Sequence[int]) -> None:
+        """Grow."""
+        self.ids.extend(ids)
+        self._meter.tokens += len(ids)
+
+    def continued(self, length: int) -> "Segment":
+        """An empty segment behind the first `length` tokens of the chain."""
+        return Segment(self._meter, self if length else None, length)
+
+
+def _jump_behind(parent: Segment | None) -> Segment | None:
+    if parent is None or parent.jump is None or parent.jump.jump is None:
+        return parent
+    is_even = parent.depth - parent.jump.depth == parent.jump.depth - parent.jump.jump.depth
+    return parent.jump.jump if is_even else parent
 
 
 class TokenView:
@@ -32,14 +81,14 @@ class TokenView:
     __slots__ = ("length", "segment")
 
     def __init__(self, segment: Segment, length: int) -> None:
-        assert segment.parent_length <= length <= segment.parent_length + len(segment.ids)
+        assert segment.parent_length <= length <= segment.end
         self.segment = segment
         self.length = length
 
     @classmethod
-    def of(cls, ids: Sequence[int]) -> "TokenView":
+    def of(cls, ids: Sequence[int], meter: LogMeter | None = None) -> "TokenView":
         """A chain of its own holding `ids`."""
-        return cls(Segment(), 0).append(ids)
+        return cls(Segment(meter or LogMeter()), 0).append(ids)
 
     def __len__(self) -> int:
         return self.length
@@ -49,21 +98,22 @@ class TokenView:
         if not len(ids):
             return self
         segment = self.segment
-        if self.length != segment.parent_length + len(segment.ids):
-            segment = Segment(segment, self.length)
-        segment.ids.extend(ids)
+        if self.length != segment.end:
+            segment = segment.continued(self.length)
+        segment.extend(ids)
         return TokenView(segment, self.length + len(ids))
 
     def head(self, length: int) -> "TokenView":
-        """The first `length` tokens: a rewind. Costs one step per segment crossed."""
+        """The first `length` tokens: a rewind. Costs the logarithm of the number of segments."""
         assert 0 <= length <= self.length
         segment = self.segment
         while length <= segment.parent_length and segment.parent is not None:
-            segment = segment.parent
+            jump = segment.jump
+            segment = jump if jump is not None and length <= jump.parent_length else segment.parent
         return TokenView(segment, length)
 
     def tokens(self, start: int = 0) -> "array[int]":
-        """A copy of the tokens from `start` on: for engines that ask for everything, never per turn."""
+        """A copy of the tokens from `start` on: what an engine has not got yet. Costs what is copied."""
         spans: list[tuple[Segment, int, int]] = []
         segment: Segment | None = self.segment
         end = self.length

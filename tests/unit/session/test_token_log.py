@@ -2,7 +2,7 @@ from array import array
 
 import pytest
 
-from hotloop.session.token_log import Segment, TokenView
+from hotloop.session.token_log import LogMeter, Segment, TokenView
 
 
 def test_a_view_holds_what_it_was_made_of() -> None:
@@ -64,16 +64,27 @@ def test_a_head_longer_than_the_view_is_a_bug(length: int) -> None:
 
 def test_a_view_beyond_its_segment_is_a_bug() -> None:
     with pytest.raises(AssertionError):
-        TokenView(Segment(), 1)
+        TokenView(Segment(LogMeter()), 1)
     with pytest.raises(AssertionError):
-        Segment(None, 1)
+        Segment(LogMeter(), None, 1)
 
 
-def test_a_long_line_of_forks_is_dropped_without_a_crash() -> None:
-    view = older = TokenView.of([0, 1])
-    for number in range(20_000):
-        older = view
+def test_a_long_line_of_forks_is_let_go_without_a_deep_recursion() -> None:
+    meter = LogMeter()
+    view = TokenView.of([0], meter)
+    for number in range(50_000):
         view.append([number])
-        view = older.append([number + 1])
-    assert len(view) == 20_002
-    del older, view
+        view = view.append([number])
+    assert meter.segments == 50_001
+    assert len(view.head(1).segment.ids) > 0
+    del view
+    assert (meter.segments, meter.tokens) == (0, 0)
+
+
+def test_a_chain_that_starts_anew_keeps_nothing_of_the_old_one() -> None:
+    meter = LogMeter()
+    old = TokenView.of([1, 2, 3], meter)
+    new = old.head(0).append([4])
+    del old
+    assert list(new.tokens()) == [4]
+    assert meter.tokens == 1
