@@ -104,6 +104,7 @@ def build_app(model: TokenModel, settings: ServerSettings) -> App:
     connections = OpenConnections()
 
     async def shut_down() -> None:
+        services.prefixes.clear()
         await model.close()
         await services.store.close()
 

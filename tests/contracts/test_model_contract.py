@@ -31,6 +31,7 @@ from hotloop.seams.model import ModelEnd, ModelRequest, PreparedTurn, SamplingWi
 from hotloop.seams.prompt import CallRules, PromptContext
 from hotloop.session.chain import ModelState
 from hotloop.session.item_log import ItemLog
+from hotloop.session.model_context import ContextCache
 from hotloop.session.principal import LOCAL
 
 CONTEXT = PromptContext(instructions="Be brief.")
@@ -233,7 +234,8 @@ async def test_what_may_be_sampled_is_bounded_by_the_request_and_by_the_context(
 
 async def test_a_constraint_goes_to_the_engine_and_is_made_once_per_context_and_rules() -> None:
     model = make()
-    context = PromptContext(digest=b"d")
+    contexts = ContextCache(max_bytes=100_000)
+    context = PromptContext(digest=b"d", shelf=contexts.shelf(b"d"))
     made: list[CallRules] = []
     constraint = model.format.constraint
     model.format.constraint = lambda context, rules: made.append(rules) or constraint(context, rules)  # type: ignore[method-assign, func-returns-value]
@@ -243,8 +245,9 @@ async def test_a_constraint_goes_to_the_engine_and_is_made_once_per_context_and_
         turn.prepared.discard()
     assert len(made) == 1
     for number in range(300):
-        await prepare(model, START, user("hi"), context=PromptContext(digest=b"%d" % number))
-    assert len(model._constraints) <= 256
+        digest = b"%d" % number
+        await prepare(model, START, user("hi"), context=PromptContext(digest=digest, shelf=contexts.shelf(digest)))
+    assert contexts.total_bytes <= 100_000
 
 
 # --- fallbacks ---

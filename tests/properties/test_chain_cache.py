@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from tests.support.model_states import CountedState
 
 from hotloop.session.chain import TurnState
 from hotloop.session.chain_cache import ENTRY_OVERHEAD_BYTES, CacheLimits, ChainCache, Pin
@@ -22,17 +23,6 @@ LANES = (None, "a", "b")
 
 
 @dataclass
-class Kept:
-    """Implements `session.chain.ModelState`."""
-
-    size_bytes: int = 0
-    released: int = 0
-
-    def release(self) -> None:
-        self.released += 1
-
-
-@dataclass
 class Entry:
     """What the naive model knows of one response."""
 
@@ -41,7 +31,7 @@ class Entry:
     owner: int | None
     lane: str | None
     size: int
-    kept: Kept
+    kept: CountedState
     pins: list[Pin] = field(default_factory=list)
 
 
@@ -73,7 +63,7 @@ class ChainCacheAgainstAList(RuleBasedStateMachine):
     def put(self, connection: int, lane: str | None, stores: bool, size: int) -> None:
         tenant = CONNECTIONS[connection]
         owner = None if stores else connection
-        new = Entry(f"r{len(self.ever)}", tenant, owner, lane, size + ENTRY_OVERHEAD_BYTES, Kept())
+        new = Entry(f"r{len(self.ever)}", tenant, owner, lane, size + ENTRY_OVERHEAD_BYTES, CountedState())
         self.ever.append(new)
         self.entries.append(new)
         state = TurnState(new.name, "m", ItemLog(), {}, new.kept, size)

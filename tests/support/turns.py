@@ -16,6 +16,7 @@ from hotloop.safety.patterns import PatternPolicy
 from hotloop.seams.store import Store
 from hotloop.session.chain_cache import CacheLimits, ChainCache
 from hotloop.session.model_context import ContextCache
+from hotloop.session.prefix_index import IndexLimits, PrefixIndex
 from hotloop.session.principal import Principal
 from hotloop.storage.memory import MemoryStore
 from hotloop.turns.record import RecordRing, TurnRecord
@@ -64,6 +65,7 @@ class Pipeline:
         block: Mapping[str, str] | None = None,
         flag: Mapping[str, str] | None = None,
         limits: CacheLimits | None = None,
+        prefix_limits: IndexLimits | None = None,
         turn_timeout_s: float = 60.0,
         rewrites: Rewrites = "never",
         parser_fault: str = "",
@@ -92,6 +94,7 @@ class Pipeline:
             records=self.records,
             new_id=lambda prefix: f"{prefix}_{next(numbers)}",
             turn_timeout_s=turn_timeout_s,
+            prefixes=PrefixIndex(prefix_limits),
         )
         self.runner = TurnRunner(self.services)
 

@@ -3,7 +3,8 @@
 WebSocket   a base is preloaded and then continued, 1 KB at a time, a few turns to a stretch; two turns of a few tokens
             go before every stretch and are not measured. When the chain has outgrown its length, a new base is made on a
             new connection. Bases are so much shorter than the wanted history that the mean measured prompt has its length.
-HTTP        the whole conversation in every request, streamed as SSE, on one keep-alive connection.
+HTTP        the whole conversation in every request, streamed as SSE, on one keep-alive connection. Its first item is
+            another one each time, so that the server recognises nothing and renders it all.
 """
 
 from collections.abc import Sequence
@@ -15,11 +16,12 @@ from hotloop.bench.clients import Connection, HttpClient, WebSocketClient
 from hotloop.bench.cpu import settled_cpu_seconds
 from hotloop.bench.frames import masked_frame
 from hotloop.bench.servers import API_KEY, RunningServer
-from hotloop.bench.workload import LONG_TOOL, Json, create, encoded, history, post, question
+from hotloop.bench.workload import LONG_TOOL, Json, create, encoded, history, post, question, user_message
 
 TOLERANCE = 0.10  # of the prompt tokens an arm is named for
 _DRIFT = 0.14  # how far a chain may grow while it counts as of one length, from 7 % below to 7 % above
 _LEAST_TURNS = 3  # of a stretch, and measured on one base, however short
+_COUNTER = "conversation 00000000"
 _PROBE_CHARS = (8_000, 24_000)
 _PROBE_TURNS = 5
 
@@ -171,13 +173,19 @@ class Resender:
     def __init__(self, client: HttpClient, server: RunningServer, answer: str, chars: int) -> None:
         self._client = client
         self._pid = server.pid
-        self._request = client.request(encoded(post(server.model, [*history(chars), question(answer, 1)])))
+        self._sent = 0
+        items = [user_message(_COUNTER), *history(chars), question(answer, 1)]
+        self._request = client.request(encoded(post(server.model, items)))
 
     def sample(self, turns: int) -> Sample:
         """One round of `turns` requests."""
         before = settled_cpu_seconds(self._pid)
-        answers = [self._client.turn(self._request) for _ in range(turns)]
+        answers = [self._client.turn(self._next_request()) for _ in range(turns)]
         return sample_of(settled_cpu_seconds(self._pid) - before, answers)
+
+    def _next_request(self) -> bytes:
+        self._sent += 1
+        return self._request.replace(_COUNTER.encode(), b"conversation %08d" % self._sent, 1)
 
 
 def measure_scale(conversation: Conversation) -> Scale:

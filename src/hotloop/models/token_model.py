@@ -7,6 +7,7 @@ A turn appends what its new items render to; the engine gets those tokens only. 
     kv_lost            the engine dropped the chain's KV: the whole prompt travels again
     kv_forked          the parent's KV handle serves another turn: the chain continues on a fork
     cut_not_found      where the kept items of an interrupted output end could not be told: the next turn renders in full
+    kv_not_held        the chain's tokens are known but it holds no KV handle: the whole prompt travels
     and what a format names, such as `reasoning_dropped`
 """
 
@@ -15,7 +16,6 @@ import logging
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from hotloop.errors import (
     ApiError,
@@ -37,21 +37,17 @@ from hotloop.protocol.items import (
     Reasoning,
     text_of,
 )
-from hotloop.seams.engine import Constraint, EndReason, Engine, Run, Sampling, TokenLogprob, Usage
+from hotloop.seams.engine import Constraint, EndReason, Engine, KvHandle, Run, Sampling, TokenLogprob, Usage
 from hotloop.seams.format import Extension, Fallback, Format, ParsedEvent, Parser, RenderState
 from hotloop.seams.model import EventsCallback, ModelEnd, ModelEndCallback, ModelRequest
 from hotloop.seams.prompt import CallRules, PromptContext, TurnView
 from hotloop.seams.tokenizer import Tokenizer
 from hotloop.session.item_log import ItemLog
-from hotloop.session.token_log import BYTES_PER_TOKEN, TokenView
+from hotloop.session.token_log import BYTES_PER_TOKEN, LogMeter, TokenView
 
 logger = logging.getLogger(__name__)
 
-_Key = TypeVar("_Key")
-_Value = TypeVar("_Value")
-
 OFF_LOOP_CHARS = 32_768  # longer new text is tokenized in a thread: about 10 ms at 3 M characters a second
-_CONTEXTS_KEPT = 64  # preambles and grammars; the longest of either is some 100 kB
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +59,15 @@ class ModelDefaults:
 
 
 class TokenState:
-    """What a turn keeps of its chain: the token log's view, the format's state, a share of the KV lease."""
+    """What a turn keeps of its chain: the token log's view, the format's state, a share of the KV lease (or None)."""
 
     def __init__(
-        self, model: "TokenModel", context: PromptContext, view: TokenView, render_state: RenderState, lease: KvLease
+        self,
+        model: "TokenModel",
+        context: PromptContext,
+        view: TokenView,
+        render_state: RenderState,
+        lease: KvLease | None,
     ) -> None:
         self.model = model
         self.context = context
@@ -74,13 +75,27 @@ class TokenState:
         self.render_state = render_state
         self.lease = lease
         self.size_bytes = 0
-        self._released = False
+
+    @property
+    def token_count(self) -> int:
+        """Tokens of the chain."""
+        return len(self.view)
+
+    def share(self) -> "TokenState":
+        """The same for one more holder."""
+        if self.lease is not None:
+            self.lease.retain()
+        return TokenState(self.model, self.context, self.view, self.render_state, self.lease)
+
+    def release_kv(self) -> None:
+        """Keep the tokens only. Idempotent."""
+        lease, self.lease = self.lease, None
+        if lease is not None:
+            lease.release()
 
     def release(self) -> None:
         """Let go of the lease. Idempotent."""
-        if not self._released:
-            self._released = True
-            self.lease.release()
+        self.release_kv()
 
 
 class TokenModel:
@@ -100,8 +115,7 @@ class TokenModel:
         self.tokenizer = tokenizer
         self.engine = engine
         self._defaults = defaults or ModelDefaults()
-        self._constraints: dict[tuple[bytes, CallRules], Constraint | None] = {}
-        self._starts: dict[bytes, Extension] = {}  # rendered instructions and tools, by the context's digest
+        self.log = LogMeter()  # of the token logs of all chains
 
     @property
     def context_tokens(self) -> int:
@@ -153,7 +167,7 @@ class TokenModel:
         extension = await self._extend(start.state, len(start.tokens), items)
         if isinstance(extension, Fallback):
             raise ServerFault(f"The {self.format.name} format cannot render this conversation ({extension.reason}).")
-        view = TokenView.of(start.tokens).head(extension.keep).append(extension.tokens)
+        view = TokenView.of(start.tokens, self.log).head(extension.keep).append(extension.tokens)
         kept_parent = parent if isinstance(parent, TokenState) and parent.model is self else None
         return _Rendered(view, extension.state, kept_parent, 0, [reason] if reason else [])
 
@@ -178,22 +192,15 @@ class TokenModel:
         )
 
     def _constraint(self, context: PromptContext, rules: CallRules) -> Constraint | None:
-        if not context.digest:
+        if context.shelf is None:
             return self.format.constraint(context, rules)
-        key = (context.digest, rules)
-        if key not in self._constraints:
-            _make_room(self._constraints, _CONTEXTS_KEPT)
-            self._constraints[key] = self.format.constraint(context, rules)
-        return self._constraints[key]
+        return context.shelf.get(rules, lambda: self.format.constraint(context, rules), _constraint_bytes)
 
     def _start(self, context: PromptContext) -> Extension:
         """The start of a chain; the tokens of one that was seen before are not made again."""
-        if not context.digest:
+        if context.shelf is None:
             return self.format.begin(context)
-        if context.digest not in self._starts:
-            _make_room(self._starts, _CONTEXTS_KEPT)
-            self._starts[context.digest] = self.format.begin(context)
-        return self._starts[context.digest]
+        return context.shelf.get("start", lambda: self.format.begin(context), _start_bytes)
 
 
 @dataclass(slots=True)
@@ -283,6 +290,11 @@ class PreparedTokenTurn:
         kept.size_bytes = max(grown, 0) * BYTES_PER_TOKEN
         return kept
 
+    def input_state(self) -> TokenState:
+        """The chain with the input behind it."""
+        rendered = self._rendered
+        return TokenState(self._model, self._request.context, rendered.view, rendered.state, None)
+
     def discard(self) -> None:
         """Keep nothing; the parent's lease goes back as far as it still holds the parent's tokens."""
         if self._is_settled:
@@ -306,20 +318,25 @@ class PreparedTokenTurn:
 
     def _take_lease(self) -> KvLease:
         """The parent's lease if it stands at the parent's tip and is free, else one of our own."""
-        rendered, model = self._rendered, self._model
+        rendered = self._rendered
         parent = rendered.parent
         continues = parent is not None and rendered.keep > 0
         if parent is not None and continues:
             lease = parent.lease
+            if lease is None:
+                return self._open_lease(None, "kv_not_held")
             may_rewind = lease.handle.can_rewind or lease.held <= rendered.keep
             if not lease.is_busy and lease.tip is parent.view and may_rewind:
                 return lease
-            self.fallbacks.append("kv_forked")
+            return self._open_lease(lease.handle, "kv_forked")
+        return self._open_lease(parent.lease.handle if parent is not None and parent.lease is not None else None, None)
+
+    def _open_lease(self, parent: KvHandle | None, reason: str | None) -> KvLease:
+        if reason is not None:
+            self.fallbacks.append(reason)
         self._owns_lease = True
-        handle = model.engine.open(
-            rendered.view, parent=parent.lease.handle if parent is not None else None, tenant=self._request.tenant
-        )
-        return KvLease(handle, rendered.view)
+        view = self._rendered.view
+        return KvLease(self._model.engine.open(view, parent=parent, tenant=self._request.tenant), view)
 
     def _common_with_lease(self) -> int:
         return len(self._rendered.view) if self._owns_lease else self._rendered.keep
@@ -397,10 +414,12 @@ def _failure(reason: EndReason, detail: str) -> ApiError | None:
             return None
 
 
-def _make_room(cache: dict[_Key, _Value], most: int) -> None:
-    """Drop the oldest entries of a bounded cache that is about to get one more."""
-    while len(cache) >= most:
-        del cache[next(iter(cache))]
+def _start_bytes(start: Extension) -> int:
+    return len(start.tokens) * BYTES_PER_TOKEN
+
+
+def _constraint_bytes(constraint: Constraint | None) -> int:
+    return 0 if constraint is None else 2 * len(constraint.grammar)  # and the schema in its key
 
 
 def _text_chars(items: Sequence[Item]) -> int:

@@ -197,20 +197,25 @@ def lane_of(stream_id: Any) -> str | None:
     return stream_id
 
 
-def decode_input(raw: msgspec.Raw, param: str = "input") -> list[Item]:
-    """The new items of a turn. A string is one user message; null is none."""
-    data = bytes(raw)
-    if data == b"null":
+def split_input(raw: msgspec.Raw, param: str = "input") -> list[msgspec.Raw]:
+    """The new items of a turn, each still raw. A string is one user message; null is none."""
+    first = bytes(memoryview(raw)[:1])
+    if first == b"[":
+        return decode_as(_items_decoder, raw, param)
+    if first == b"n":
         return []
-    if data.startswith(b'"'):
-        text = decode_as(_text_decoder, data, param)
-        if len(text) > MAX_INPUT_CHARS:
-            raise InvalidRequest(f"'{param}' is longer than {MAX_INPUT_CHARS} characters.", param=param)
-        return [Message(role="user", content=[InputText(text=text)])]
-    if not data.startswith(b"["):
+    if first != b'"':
         raise InvalidType(f"'{param}' must be a string or an array of items.", param=param)
-    raws = decode_as(_items_decoder, data, param)
-    return [decode_item(item, f"{param}[{index}]") for index, item in enumerate(raws)]
+    text = decode_as(_text_decoder, raw, param)
+    if len(text) > MAX_INPUT_CHARS:
+        raise InvalidRequest(f"'{param}' is longer than {MAX_INPUT_CHARS} characters.", param=param)
+    message = Message(role="user", content=[InputText(text=text)])
+    return [msgspec.Raw(msgspec.json.encode(message))]
+
+
+def decode_input(raw: msgspec.Raw, param: str = "input") -> list[Item]:
+    """The new items of a turn."""
+    return [decode_item(item, f"{param}[{index}]") for index, item in enumerate(split_input(raw, param))]
 
 
 def decode_item(raw: msgspec.Raw | bytes, param: str) -> Item:

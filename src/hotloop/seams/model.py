@@ -90,6 +90,10 @@ class PreparedTurn(Protocol):
         """
         ...
 
+    def input_state(self) -> ModelState | None:
+        """The chain with this turn's input behind it and no output, without KV: for a client that asks again."""
+        ...
+
     def discard(self) -> None:
         """Keep nothing of this turn; the parent stays as it was. Idempotent."""
         ...

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from hotloop.protocol.tools import Tool
 from hotloop.session.item_log import ItemLog
+from hotloop.session.model_context import ContextShelf
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,7 @@ class PromptContext:
     reasoning_effort: str | None = None  # "none" switches thinking off where the family can
     keep_reasoning: bool = False  # reasoning.context all_turns: never strip old reasoning
     digest: bytes = b""  # equal for equal contexts; set by the model context cache, so that comparing costs nothing
+    shelf: ContextShelf | None = field(default=None, compare=False, repr=False)  # for what follows from the context
 
     def same_as(self, other: "PromptContext") -> bool:
         """The two render alike."""

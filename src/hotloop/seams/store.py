@@ -19,11 +19,12 @@ class StoredResponse:
     created_at: int
     body: bytes  # the response object
     items: ItemLog  # all input and output of its chain, up to and with this response; those that are new have ids
-    new_input: int  # how many of the items before its output were new in this turn
+    new_input: int  # how many of the items before its output came with its request
     output: int  # how many of the last items are its output
     open_calls: OpenCalls
     size_bytes: int  # of the body and the new input; older items belong to the responses before it
     continuable: bool  # a failed response can be shown but not continued
+    recognised: int = 0  # of the new input: known from responses before it, to which those items belong
 
 
 @dataclass(frozen=True, slots=True)

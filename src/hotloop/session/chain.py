@@ -19,15 +19,28 @@ OpenCalls = Mapping[str, bool]  # call id → its output must come, of the calls
 
 
 class ModelState(Protocol):
-    """What a model keeps of a chain: rendered tokens, KV handle. Held by every turn state of the chain that needs it."""
+    """What a model keeps of a chain: rendered tokens, a share of a KV handle. Each holder has one of its own."""
 
     @property
     def size_bytes(self) -> int:
         """Bytes this turn added to what is kept."""
         ...
 
+    @property
+    def token_count(self) -> int:
+        """Tokens of the chain up to here; 0 if the model does not render for itself."""
+        ...
+
+    def share(self) -> "ModelState":
+        """The same for one more holder, who releases it on its own."""
+        ...
+
+    def release_kv(self) -> None:
+        """Let go of the KV and keep the rest: who continues from here has the engine find or compute it. Idempotent."""
+        ...
+
     def release(self) -> None:
-        """This turn state is forgotten. Idempotent."""
+        """This holder needs it no more. Idempotent."""
         ...
 
 
@@ -41,11 +54,15 @@ class TurnState:
     open_calls: OpenCalls
     model_state: ModelState | None  # None after a reload from the store: the next turn renders in full
     size_bytes: int
+    history: bytes = b""  # the chain in the prefix index (`session.prefix_index`); empty if it was not computed
+    context: bytes = b""  # digest of the context that the model state was rendered in
+    chain_bytes: int = 0  # of the whole chain up to here
 
 
-def pair_calls(open_calls: OpenCalls, new_items: Sequence[Item]) -> None:
+def pair_calls(open_calls: OpenCalls, new_items: Sequence[Item]) -> OpenCalls:
     """Match the outputs among `new_items` with the calls before them (docs/protocol.md §4.4).
 
+    Returns the calls that may still be answered: those that were cut off while they were written.
     Raises InvalidRequest, param `input`, for an output without its call and for a call left without output.
     """
     waiting = dict(open_calls)
@@ -65,6 +82,7 @@ def pair_calls(open_calls: OpenCalls, new_items: Sequence[Item]) -> None:
     for call_id, needs_output in waiting.items():
         if needs_output:
             raise InvalidRequest(f"No tool output found for function call {call_id}.", param="input")
+    return waiting
 
 
 def calls_in(output: Sequence[Item]) -> OpenCalls:

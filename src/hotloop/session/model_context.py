@@ -1,15 +1,17 @@
 """What follows from `instructions`, `tools` and render options, computed once per distinct text (docs/design.md §2).
 
-Agents resend the same tools with every turn (17 kB in the case of Codex): a hit costs one hash and one comparison.
+Agents resend the same tools with every turn (17 kB in the case of Codex): a hit costs one hash and one comparison. One
+memory for all of it, bounded in bytes: the decoded tools and their echo, the rendered preamble, the grammars.
 """
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, TypeVar, cast
 
 _V = TypeVar("_V")
+ENTRY_OVERHEAD_BYTES = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,29 +40,48 @@ class ContextKey:
         return state.digest()
 
 
-class ContextCache(Generic[_V]):
-    """Least recently used contexts, bounded in bytes of their keys times `copies` (the key, its parts and the echo)."""
+class ContextCache:
+    """The least recently used goes first, whatever it is; bounded in bytes. The newest stays even if it alone is over."""
 
-    def __init__(self, max_bytes: int = 64 * 2**20, copies: int = 4) -> None:
+    def __init__(self, max_bytes: int = 64 * 2**20) -> None:
         self._max_bytes = max_bytes
-        self._copies = copies
-        self._bytes = 0
-        self._values: OrderedDict[ContextKey, _V] = OrderedDict()
+        self._values: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+        self.total_bytes = 0
         self.hits = 0
         self.misses = 0
 
-    def get(self, key: ContextKey, make: Callable[[ContextKey], _V]) -> _V:
-        """The value for `key`, made by `make` if it is new. What `make` raises is not remembered."""
-        value = self._values.get(key)
-        if value is not None:
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def get(self, key: Hashable, make: Callable[[], _V], size_of: Callable[[_V], int]) -> _V:
+        """The value for `key`, made if it is new. What `make` raises is not remembered."""
+        found = self._values.get(key)
+        if found is not None:
             self.hits += 1
             self._values.move_to_end(key)
-            return value
+            return cast(_V, found[0])  # a key says of what kind its value is
         self.misses += 1
-        value = make(key)
-        self._values[key] = value
-        self._bytes += key.size_bytes * self._copies
-        while self._bytes > self._max_bytes and len(self._values) > 1:
-            old, _ = self._values.popitem(last=False)
-            self._bytes -= old.size_bytes * self._copies
+        value = make()
+        size = size_of(value) + ENTRY_OVERHEAD_BYTES
+        self._values[key] = (value, size)
+        self.total_bytes += size
+        while self.total_bytes > self._max_bytes and len(self._values) > 1:
+            _, (_, old) = self._values.popitem(last=False)
+            self.total_bytes -= old
         return value
+
+    def shelf(self, digest: bytes) -> "ContextShelf":
+        """The part of the memory that belongs to the context of that digest."""
+        return ContextShelf(self, digest)
+
+
+@dataclass(frozen=True, slots=True)
+class ContextShelf:
+    """Where whoever works with a context keeps what follows from it."""
+
+    cache: ContextCache
+    digest: bytes
+
+    def get(self, name: Hashable, make: Callable[[], _V], size_of: Callable[[_V], int]) -> _V:
+        """What was kept under `name`, made if it is new."""
+        return self.cache.get((self.digest, name), make, size_of)

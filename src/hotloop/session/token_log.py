@@ -46,8 +46,8 @@ class Segment:
         assert (parent is None) == (parent_length == 0)
         self.parent = parent
         self.parent_length = parent_length  # tokens of the whole chain that lie before this segment
-        self.depth = 0 if parent is None else parent.depth + 1
-        self.jump = _jump_behind(parent)
+        self.depth: int = 0 if parent is None else parent.depth + 1
+        self.jump: Segment | None = _jump_behind(parent)
 
     def __del__(self) -> None:
         self._meter.segments -= 1

@@ -46,9 +46,7 @@ class MemoryStore:
             self._extend(principal, addition, conversation)
         key = (principal.tenant, response.response_id)
         self._forget(key)
-        self._keep(
-            key, _Entry(response, response.size_bytes), response.items.last(response.new_input + response.output)
-        )
+        self._keep(key, _Entry(response, response.size_bytes), _own_items(response))
 
     async def get(self, principal: Principal, response_id: str) -> StoredResponse | None:
         """The response, or None."""
@@ -155,11 +153,8 @@ class MemoryStore:
             return False
         self._bytes -= entry.size_bytes
         value = entry.value
-        brought = value.items
-        if isinstance(value, StoredResponse):
-            self._forget_items(key, map(id_of, brought.last(value.new_input + value.output)))
-        else:
-            self._forget_items(key, map(id_of, brought))
+        items = _own_items(value) if isinstance(value, StoredResponse) else value.items
+        self._forget_items(key, map(id_of, items))
         return True
 
     def _remember_items(self, key: _Key, items: Iterable[Item]) -> None:
@@ -176,3 +171,8 @@ class MemoryStore:
             holders.pop(key, None)
             if not holders:
                 self._items.pop((key[0], item_id), None)
+
+
+def _own_items(response: StoredResponse) -> list[Item]:
+    """What no response before it holds."""
+    return response.items.last(response.new_input - response.recognised + response.output)

@@ -11,26 +11,32 @@ from hotloop.protocol.tools import HostedTool, ToolChoice, decode_tools, echo_to
 from hotloop.protocol.wire import json_bytes
 from hotloop.seams.model import Model, ModelRequest, SamplingWishes
 from hotloop.seams.prompt import CallRules, PromptContext
-from hotloop.session.chain import ModelState, pair_calls
-from hotloop.session.item_log import ItemLog
-from hotloop.session.model_context import ContextKey
+from hotloop.session.chain import OpenCalls, pair_calls
+from hotloop.session.model_context import ContextCache, ContextKey
 from hotloop.session.principal import Tenant
 from hotloop.turns.bind import Parent
+from hotloop.turns.history import History, ReadInput, continue_history
 from hotloop.turns.services import ModelContext, TurnServices
+
+_CONTEXT_COPIES = 4  # of its texts: the key, the decoded tools, the prompt, the echo
 
 
 @dataclass(frozen=True, slots=True)
 class AdmittedTurn:
-    """A request that will get a response."""
+    """A request that will get a response. `release` it when the turn is over."""
 
     request: ResponseCreate
     model: Model
     context: ModelContext
-    new_items: Sequence[Item]
-    history: ItemLog
-    parent_state: ModelState | None
+    history: History
+    open_calls: OpenCalls  # calls of the history and the input that may still be answered
     rules: CallRules
     wishes: SamplingWishes
+
+    @property
+    def new_items(self) -> Sequence[Item]:
+        """Items of the request that are not known already."""
+        return self.history.new_items
 
     def model_request(self, tenant: Tenant) -> ModelRequest:
         """The turn as the model takes it."""
@@ -39,33 +45,47 @@ class AdmittedTurn:
             context=self.context.prompt,
             rules=self.rules,
             wishes=self.wishes,
-            history=self.history,
-            new_items=self.new_items,
-            parent=self.parent_state,
+            history=self.history.items,
+            new_items=self.history.new_items,
+            parent=self.history.model_state,
             generate=not self.request.is_warm_up,
         )
 
+    def release(self) -> None:
+        """Let go of what the prefix index lent. Idempotent."""
+        self.history.release()
+
 
 def admit(
-    services: TurnServices, request: ResponseCreate, parent: Parent | None, new_items: Sequence[Item]
+    services: TurnServices, tenant: Tenant, request: ResponseCreate, parent: Parent | None, given: ReadInput
 ) -> AdmittedTurn:
-    """Check the request and its decoded input against its parent and its model. Raises the ApiError that refuses it."""
+    """Check the request and its input against its parent and its model. Raises the ApiError that refuses it."""
     model = services.model(request.model)
     if request.previous_response_id is not None and parent is None:
         raise PreviousResponseNotFound(request.previous_response_id)
-    pair_calls(parent.open_calls if parent is not None else {}, new_items)
-    context = services.contexts.get(_context_key(request, model), _make_context)
+    context = _context_of(services, request, model)
     choice = resolve_tool_choice(request.tool_choice, context.tools)
+    history = continue_history(services.prefixes, tenant, context.prompt.digest, parent, given)
+    try:
+        open_calls = pair_calls(history.open_calls, history.new_items)
+    except BaseException:
+        history.release()
+        raise
     return AdmittedTurn(
         request=request,
         model=model,
         context=context,
-        new_items=new_items,
-        history=parent.items if parent is not None else ItemLog(),
-        parent_state=parent.model_state if parent is not None else None,
+        history=history,
+        open_calls=open_calls,
         rules=_rules(request, choice),
         wishes=_wishes(request),
     )
+
+
+def _context_of(services: TurnServices, request: ResponseCreate, model: Model) -> ModelContext:
+    key = _context_key(request, model)
+    contexts = services.contexts
+    return contexts.get(key, lambda: _make_context(key, contexts), lambda made: _CONTEXT_COPIES * key.size_bytes)
 
 
 def _context_key(request: ResponseCreate, model: Model) -> ContextKey:
@@ -79,17 +99,19 @@ def _context_key(request: ResponseCreate, model: Model) -> ContextKey:
     )
 
 
-def _make_context(key: ContextKey) -> ModelContext:
+def _make_context(key: ContextKey, contexts: ContextCache) -> ModelContext:
     tools = decode_tools(key.tools)
     # docs/protocol.md §4.6: hosted tools nobody runs here are dropped softly; they stay in the echo.
     places = tuple(index for index, tool in enumerate(tools) if not isinstance(tool, HostedTool))
+    digest = key.digest()
     prompt = PromptContext(
         instructions=key.instructions,
         tools=tuple(tools[index] for index in places),
         tool_places=places,
         reasoning_effort=key.reasoning_effort,
         keep_reasoning=key.keep_reasoning,
-        digest=key.digest(),
+        digest=digest,
+        shelf=contexts.shelf(digest),
     )
     instructions = b"null" if key.instructions is None else json_bytes(key.instructions)
     return ModelContext(tools, prompt, ContextEcho(instructions, echo_tools(tools)))

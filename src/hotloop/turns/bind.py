@@ -1,6 +1,5 @@
 """Finding what a request refers to: the response or conversation it continues (docs/protocol.md §5.2), items by their id."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hotloop.errors import ConversationNotFound, ItemNotFound, PreviousResponseNotFound
@@ -22,6 +21,9 @@ class Parent:
     items: ItemLog
     open_calls: OpenCalls
     model_state: ModelState | None
+    history: bytes = b""  # see TurnState; empty if it came from the store
+    context: bytes = b""
+    chain_bytes: int = 0
     pin: Pin | None = None
     hold: ConversationHold | None = None
 
@@ -68,7 +70,21 @@ def bind_cached(
     pin = chains.find(principal, connection, response_id)
     if pin is None:
         return None
-    return Parent(pin.state.items, pin.state.open_calls, pin.state.model_state, pin)
+    return _pinned(pin)
+
+
+def _pinned(pin: Pin, hold: ConversationHold | None = None) -> Parent:
+    state = pin.state
+    return Parent(
+        state.items,
+        state.open_calls,
+        state.model_state,
+        history=state.history,
+        context=state.context,
+        chain_bytes=state.chain_bytes,
+        pin=pin,
+        hold=hold,
+    )
 
 
 async def bind_stored(store: ResponseStore, principal: Principal, response_id: str) -> Parent:
@@ -93,21 +109,13 @@ async def bind_conversation(
         raise ConversationNotFound(conversation_id)
     pin = chains.find(principal, connection, conversation.tip) if conversation.tip is not None else None
     if pin is not None:
-        return Parent(pin.state.items, pin.state.open_calls, pin.state.model_state, pin, hold)
-    return Parent(conversation.items, open_calls_in(conversation.items), None, None, hold)
+        return _pinned(pin, hold)
+    return Parent(conversation.items, open_calls_in(conversation.items), None, hold=hold)
 
 
-async def resolve_references(store: ResponseStore, principal: Principal, items: Sequence[Item]) -> Sequence[Item]:
-    """The items with every `item_reference` replaced by what it stands for. Raises ItemNotFound."""
-    if not any(isinstance(item, ItemReference) for item in items):
-        return items
-    return [await _resolve(store, principal, item, index) for index, item in enumerate(items)]
-
-
-async def _resolve(store: ResponseStore, principal: Principal, item: Item, index: int) -> Item:
-    if not isinstance(item, ItemReference):
-        return item
-    found = await store.find_item(principal, item.id)
+async def resolve_reference(store: ResponseStore, principal: Principal, reference: ItemReference, param: str) -> Item:
+    """The item that the reference stands for. Raises ItemNotFound."""
+    found = await store.find_item(principal, reference.id)
     if found is None:
-        raise ItemNotFound(item.id, param=f"input[{index}].id")
+        raise ItemNotFound(reference.id, param=f"{param}.id")
     return found

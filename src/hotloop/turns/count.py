@@ -1,10 +1,11 @@
 """How long a request's prompt is: the turn pipeline up to the engine, and nothing of it kept (docs/protocol.md §11)."""
 
 from hotloop.errors import ContextLengthExceeded
-from hotloop.protocol.request import ResponseCreate, decode_input
+from hotloop.protocol.request import ResponseCreate
 from hotloop.session.principal import Principal
 from hotloop.turns.admission import admit
-from hotloop.turns.bind import Parent, bind_conversation, bind_previous, resolve_references
+from hotloop.turns.bind import Parent, bind_conversation, bind_previous
+from hotloop.turns.history import read_input
 from hotloop.turns.services import TurnServices
 
 
@@ -16,9 +17,12 @@ async def count_tokens(services: TurnServices, principal: Principal, request: Re
     else:
         parent = await bind_previous(services, principal, None, request.previous_response_id)
     try:
-        new_items = await resolve_references(services.store, principal, decode_input(request.input))
-        admitted = admit(services, request, parent, new_items)
-        prepared = await admitted.model.prepare(admitted.model_request(principal.tenant))
+        given = await read_input(services, principal, request.input)
+        admitted = admit(services, principal.tenant, request, parent, given)
+        try:
+            prepared = await admitted.model.prepare(admitted.model_request(principal.tenant))
+        finally:
+            admitted.release()
     except ContextLengthExceeded as error:
         return error.prompt_tokens
     finally:

@@ -41,6 +41,8 @@ class TurnRecord:
     flushed: float = 0.0
     usage: Usage = field(default_factory=Usage)
     new_items: int = 0
+    recognised_items: int = 0  # of the request's input: their tokens were found in the prefix index
+    recognised_tokens: int = 0
     fallbacks: Sequence[str] = ()
     findings: Sequence[str] = ()  # labels of the safety policy's findings
     bytes_in: int = 0
@@ -60,6 +62,8 @@ class TurnRecord:
             "prompt_tokens": self.usage.prompt_tokens,
             "cached_tokens": self.usage.cached_tokens,
             "output_tokens": self.usage.output_tokens,
+            "recognised_items": self.recognised_items,
+            "recognised_tokens": self.recognised_tokens,
             "fallbacks": list(self.fallbacks),
         }
 
@@ -71,11 +75,15 @@ class RecordRing:
         self._records: deque[TurnRecord] = deque(maxlen=size)
         self.turns = 0
         self.fallbacks: dict[str, int] = {}
+        self.recognitions = 0  # turns whose input began with a history that was remembered
+        self.recognised_tokens = 0
 
     def add(self, record: TurnRecord) -> None:
         """Keep a finished record and write its log line."""
         self._records.append(record)
         self.turns += 1
+        self.recognitions += bool(record.recognised_items)
+        self.recognised_tokens += record.recognised_tokens
         for name in record.fallbacks:
             self.fallbacks[name] = self.fallbacks.get(name, 0) + 1
         if logger.isEnabledFor(logging.INFO):
@@ -90,7 +98,7 @@ def _log(record: TurnRecord) -> None:
     first = record.first_token - record.received if record.first_token else 0.0
     total = (record.flushed or monotonic()) - record.received
     logger.info(
-        "%s %s model=%s prompt=%d cached=%d output=%d ttft_ms=%.1f total_ms=%.1f engine_ms=%.1f%s",
+        "%s %s model=%s prompt=%d cached=%d output=%d ttft_ms=%.1f total_ms=%.1f engine_ms=%.1f%s%s",
         record.response_id or "-",
         record.outcome,
         record.model,
@@ -100,5 +108,6 @@ def _log(record: TurnRecord) -> None:
         first * 1e3,
         total * 1e3,
         record.engine_s * 1e3,
+        f" recognised_tokens={record.recognised_tokens}" if record.recognised_items else "",
         f" fallbacks={','.join(record.fallbacks)}" if record.fallbacks else "",
     )

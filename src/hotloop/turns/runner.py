@@ -17,7 +17,7 @@ from hotloop.errors import ApiError, ContentBlocked, EngineTimeout, EngineUnavai
 from hotloop.protocol.echo import request_echo
 from hotloop.protocol.item_view import with_ids
 from hotloop.protocol.items import Item
-from hotloop.protocol.request import ResponseCreate, decode_input
+from hotloop.protocol.request import ResponseCreate
 from hotloop.protocol.response import IncompleteReason, ResponseEnding, ResponseStream, ResponseUsage, TextLogprob
 from hotloop.protocol.steering import may_stop_after
 from hotloop.seams.engine import EndReason, TokenLogprob
@@ -26,13 +26,14 @@ from hotloop.seams.ledger import AttemptEnded, AttemptOutcome, AttemptStarted
 from hotloop.seams.model import ModelEnd, PreparedTurn
 from hotloop.seams.sink import Sink
 from hotloop.seams.store import Addition, StoredResponse
-from hotloop.session.chain import TurnState, calls_in
+from hotloop.session.chain import calls_in
 from hotloop.session.chain_cache import ConnectionId
-from hotloop.session.item_log import ItemLog
 from hotloop.session.principal import Principal
 from hotloop.turns.admission import AdmittedTurn, admit
-from hotloop.turns.bind import Parent, bind, resolve_references
+from hotloop.turns.bind import Parent, bind
+from hotloop.turns.commit import remember, state_behind
 from hotloop.turns.gate import Gate
+from hotloop.turns.history import read_input
 from hotloop.turns.keep_alive import KeepAlive
 from hotloop.turns.record import TurnRecord, monotonic, wall_clock
 from hotloop.turns.services import TurnServices
@@ -118,9 +119,12 @@ class TurnRunner:
         try:
             if parent is None:
                 parent = await bind(self.services, turn.principal, turn.connection, turn.request)
-            new_items = await resolve_references(self.services.store, turn.principal, decode_input(turn.request.input))
-            admitted = admit(self.services, turn.request, parent, new_items)
-            return await _Turn(self.services, turn, admitted, sink, self._keep_alive).run()
+            given = await read_input(self.services, turn.principal, turn.request.input)
+            admitted = admit(self.services, turn.principal.tenant, turn.request, parent, given)
+            try:
+                return await _Turn(self.services, turn, admitted, sink, self._keep_alive).run()
+            finally:
+                admitted.release()
         except ApiError as error:
             record.outcome = f"refused:{error.code}"
             return TurnOutcome(error=error)
@@ -271,7 +275,11 @@ class _Turn:
         record = self._record
         record.response_id = self.response_id
         record.model = self._admitted.model.name
-        record.new_items = len(self._admitted.new_items)
+        history = self._admitted.history
+        record.new_items = len(history.new_items)
+        if history.recognised and history.model_state is not None:
+            record.recognised_items = history.recognised
+            record.recognised_tokens = history.model_state.token_count
         if self._turn.on_created is not None:
             self._turn.on_created(self)
         is_queued = self._turn.capacity is not None
@@ -406,33 +414,38 @@ class _Turn:
         return "max_output_tokens" if is_cut else None
 
     def _commit(self, reason: IncompleteReason | None) -> None:
-        """Make the response a parent. Over HTTP with `store: false` nobody could name it: nothing is kept."""
+        """Make the response a parent, and its history one that is recognised when a client resends it."""
         assert self._prepared is not None
-        stores = self._admitted.request.stores
-        if not stores and self._turn.connection is None:
-            return
+        admitted, turn, services = self._admitted, self._turn, self._services
         output = self._stream.output
         # A blocked text is in the sampled ids: the next turn renders what was released, in full.
         is_cut = reason in ("interrupted", "steered")
         model_state = None if reason == "content_filter" else self._prepared.commit(output, is_cut=is_cut)
-        state = TurnState(
+        state = state_behind(
+            admitted,
+            self._identified(),
+            output,
             response_id=self.response_id,
-            model=self._admitted.model.name,
-            items=self._chain_items(),
-            open_calls=calls_in(output),
             model_state=model_state,
-            size_bytes=self._new_bytes() + (model_state.size_bytes if model_state is not None else 0),
+            output_bytes=len(self._stream.final),
         )
-        owner = None if stores else self._turn.connection
-        self._services.chains.put(self._turn.principal, state, owner=owner, lane=self._turn.lane)
+        remember(services.prefixes, turn.principal.tenant, admitted, self._prepared, state)
+        if admitted.request.stores:
+            services.chains.put(turn.principal, state, owner=None, lane=turn.lane)
+        elif turn.connection is not None:
+            services.chains.put(turn.principal, state, owner=turn.connection, lane=turn.lane)
+        elif model_state is not None:
+            model_state.release()  # over HTTP nobody can name a response that is not stored
 
     async def _store(self) -> None:
         """The response, if it is to be stored, and what its conversation grows by, in one step."""
         request, output = self._admitted.request, self._stream.output
         addition: Addition | None = None
         if request.conversation_id is not None:
-            items = [*self._identified(), *output]
-            addition = Addition(request.conversation_id, items, self._new_bytes(), self.response_id)
+            history = self._admitted.history
+            items = [*history.items.last(history.recognised), *self._identified(), *output]
+            size = history.new_bytes + len(self._stream.final)
+            addition = Addition(request.conversation_id, items, size, self.response_id)
         principal, store = self._turn.principal, self._services.store
         if request.stores:
             await store.put(principal, self._stored(self._stream.final, continuable=True), addition)
@@ -453,32 +466,26 @@ class _Turn:
 
     def _stored(self, body: bytes, *, continuable: bool) -> StoredResponse:
         output = self._stream.output
+        admitted, history = self._admitted, self._admitted.history
         return StoredResponse(
             response_id=self.response_id,
-            model=self._admitted.model.name,
+            model=admitted.model.name,
             created_at=self._stream.created_at,
             body=body,
-            items=self._chain_items(),
-            new_input=len(self._admitted.new_items),
+            items=history.items.extended(self._identified()).extended(output),
+            new_input=history.recognised + len(history.new_items),
+            recognised=history.recognised,
             output=len(output),
-            open_calls=calls_in(output),
-            size_bytes=len(self._admitted.request.input) + len(body),
+            open_calls={**admitted.open_calls, **calls_in(output)},
+            size_bytes=history.new_bytes + len(body),
             continuable=continuable,
         )
 
-    def _chain_items(self) -> ItemLog:
-        return self._admitted.history.extended(self._identified()).extended(self._stream.output)
-
     def _identified(self) -> Sequence[Item]:
-        """The new items; with ids if others may come to see them."""
+        """The new items, each with an id: whoever resends them later may have them shown."""
         if self._new_items is None:
-            request, items = self._admitted.request, self._admitted.new_items
-            is_shown = request.stores or request.conversation_id is not None
-            self._new_items = with_ids(items, self._services.new_id) if is_shown else items
+            self._new_items = with_ids(self._admitted.new_items, self._services.new_id)
         return self._new_items
-
-    def _new_bytes(self) -> int:
-        return len(self._admitted.request.input) + len(self._stream.final)
 
     def _timing(self) -> list[bytes]:
         if not self._turn.wants_timing:
@@ -487,8 +494,9 @@ class _Turn:
 
     def _note_work(self) -> None:
         self._record.findings = self._gate.findings
-        if self._prepared is not None:
-            self._record.fallbacks = tuple(self._prepared.fallbacks)
+        missed = self._admitted.history.missed
+        taken = self._prepared.fallbacks if self._prepared is not None else ()
+        self._record.fallbacks = (*((missed,) if missed else ()), *taken)
 
     def _note_end(self, outcome: AttemptOutcome, end: ModelEnd | None) -> None:
         usage = end.usage if end is not None else self._record.usage

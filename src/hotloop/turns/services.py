@@ -13,8 +13,10 @@ from hotloop.seams.ledger import UsageLedger
 from hotloop.seams.model import Model
 from hotloop.seams.prompt import PromptContext
 from hotloop.seams.store import Store
+from hotloop.session.canonical import ItemDigests
 from hotloop.session.chain_cache import ChainCache
 from hotloop.session.model_context import ContextCache
+from hotloop.session.prefix_index import PrefixIndex
 from hotloop.turns.conversation import ConversationLocks
 from hotloop.turns.record import RecordRing
 
@@ -45,11 +47,13 @@ class TurnServices:
     ledger: UsageLedger
     classifier: Classifier
     chains: ChainCache
-    contexts: ContextCache[ModelContext]
+    contexts: ContextCache
     records: RecordRing
     new_id: Callable[[str], str] = fresh_id
     turn_timeout_s: float = 3600.0
     silence_s: float = 15.0  # docs/design.md §5
+    prefixes: PrefixIndex = field(default_factory=PrefixIndex)
+    item_digests: ItemDigests = field(default_factory=ItemDigests)
     aliases: Mapping[str, str] = field(default_factory=dict[str, str])  # other names for a model
     conversations: ConversationLocks = field(default_factory=ConversationLocks)
     reasoning_events: ReasoningEvents = "openai"

@@ -131,6 +131,7 @@ async def test_an_evicted_stored_response_comes_back_from_the_store() -> None:
         stored = final_response(await socket.turn(input="hello, the magic word is plum"))
         chains = server.app.services.chains
         assert chains.evict(Principal(), None, stored["id"])
+        server.app.services.prefixes.clear()
         events = await socket.turn(input="remember", previous_response_id=stored["id"])
         assert output_text(events) == "I do."
         assert server.app.services.records.latest()[-1].fallbacks == ("state_not_kept",)

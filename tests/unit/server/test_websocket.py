@@ -44,6 +44,7 @@ class Server:
 
     def check_nothing_is_left(self) -> None:
         assert len(self.open) == 0
+        self.pipeline.services.prefixes.clear()  # lets go of what it keeps of the engine
         assert self.engine.open_handles == 0, "a KV handle, and so a pin, was left"
         assert all(run.is_over for run in self.engine.runs)
 

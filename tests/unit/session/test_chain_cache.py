@@ -1,4 +1,5 @@
 import pytest
+from tests.support.model_states import CountedState
 
 from hotloop.session.chain import TurnState
 from hotloop.session.chain_cache import ENTRY_OVERHEAD_BYTES, CacheLimits, ChainCache
@@ -9,19 +10,7 @@ ME = Principal()
 OTHER = Principal(Tenant("other"))
 
 
-class KeptState:
-    """Implements `session.chain.ModelState`; counts its releases."""
-
-    size_bytes = 0
-
-    def __init__(self) -> None:
-        self.released = 0
-
-    def release(self) -> None:
-        self.released += 1
-
-
-def state(response_id: str, size: int = 0, kept: KeptState | None = None) -> TurnState:
+def state(response_id: str, size: int = 0, kept: CountedState | None = None) -> TurnState:
     return TurnState(response_id, "m", ItemLog(), {}, kept, size)
 
 
@@ -52,7 +41,7 @@ def test_an_unstored_response_is_seen_by_its_connection_only() -> None:
 
 def test_it_dies_with_its_connection_and_lets_its_model_go() -> None:
     cache = ChainCache()
-    kept = KeptState()
+    kept = CountedState()
     cache.put(ME, state("r", 10, kept), owner=1)
     cache.drop_connection(1)
     assert kept.released == 1
@@ -77,7 +66,7 @@ def test_bytes_are_accounted_to_their_tenant() -> None:
 
 def test_a_pinned_response_can_be_used_after_it_was_forgotten() -> None:
     cache = ChainCache()
-    kept = KeptState()
+    kept = CountedState()
     cache.put(ME, state("r", 0, kept), owner=1)
     pin = cache.find(ME, 1, "r")
     assert pin is not None

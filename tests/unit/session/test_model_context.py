@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from hotloop.session.model_context import ContextCache, ContextKey
+from hotloop.session.model_context import ENTRY_OVERHEAD_BYTES, ContextCache, ContextKey
 
 KEY = ContextKey("m", "Be brief.", b"[]", None, False)
 
@@ -26,43 +26,59 @@ def test_different_contexts_have_different_digests(other: ContextKey) -> None:
     assert replace(KEY).digest() == KEY.digest()
 
 
-def test_a_context_is_made_once_per_key() -> None:
-    cache: ContextCache[str] = ContextCache()
-    made: list[ContextKey] = []
+def test_a_value_is_made_once_per_key() -> None:
+    cache = ContextCache()
+    made: list[str] = []
 
-    def make(key: ContextKey) -> str:
-        made.append(key)
-        return key.model
+    def make() -> str:
+        made.append("m")
+        return "m"
 
-    assert cache.get(KEY, make) == cache.get(replace(KEY), make) == "m"
-    assert made == [KEY]
-    assert (cache.hits, cache.misses) == (1, 1)
+    assert cache.get(KEY, make, len) == cache.get(replace(KEY), make, len) == "m"
+    assert made == ["m"]
+    assert (cache.hits, cache.misses, len(cache)) == (1, 1, 1)
+
+
+def test_nothing_is_a_value_too() -> None:
+    cache = ContextCache()
+    assert cache.get(KEY, lambda: None, lambda _: 0) is None
+    cache.get(KEY, lambda: pytest.fail("made twice"), lambda _: 0)
 
 
 def test_what_could_not_be_made_is_tried_again() -> None:
-    cache: ContextCache[str] = ContextCache()
+    cache = ContextCache()
 
-    def fail(key: ContextKey) -> str:
+    def fail() -> str:
         raise ValueError
 
     with pytest.raises(ValueError):
-        cache.get(KEY, fail)
-    assert cache.get(KEY, lambda key: "now") == "now"
+        cache.get(KEY, fail, len)
+    assert cache.get(KEY, lambda: "now", len) == "now"
+
+
+def test_shelves_of_two_contexts_are_apart_and_share_the_bound() -> None:
+    cache = ContextCache()
+    one, two = cache.shelf(b"1"), cache.shelf(b"2")
+    assert one.get("start", lambda: "a", len) == "a"
+    assert two.get("start", lambda: "bb", len) == "bb"
+    assert cache.shelf(b"1").get("start", lambda: "c", len) == "a"
+    assert cache.total_bytes == 2 * ENTRY_OVERHEAD_BYTES + 3
 
 
 def test_the_least_recently_used_goes_first_and_the_bound_is_in_bytes() -> None:
-    cache: ContextCache[int] = ContextCache(max_bytes=100, copies=1)
-    keys = [replace(KEY, instructions=None, tools=bytes([number]) * 40) for number in range(3)]
-    first, second, third = keys
-    cache.get(first, lambda key: 1)
-    cache.get(second, lambda key: 2)
-    cache.get(first, lambda key: -1)
-    cache.get(third, lambda key: 3)
-    assert cache.get(first, lambda key: -1) == 1
-    assert cache.get(second, lambda key: -2) == -2
+    cache = ContextCache(max_bytes=2 * (ENTRY_OVERHEAD_BYTES + 40))
+
+    def forty(value: str) -> int:
+        return 40
+
+    for name in ("first", "second", "first", "third"):
+        cache.get(name, name.upper, forty)
+    assert cache.get("first", lambda: "again", forty) == "FIRST"
+    assert cache.get("second", lambda: "again", forty) == "again"
+    assert cache.total_bytes == 2 * (ENTRY_OVERHEAD_BYTES + 40)
 
 
-def test_one_context_larger_than_the_bound_is_still_kept() -> None:
-    cache: ContextCache[int] = ContextCache(max_bytes=1)
-    cache.get(KEY, lambda key: 1)
-    assert cache.get(KEY, lambda key: 2) == 1
+def test_one_value_larger_than_the_bound_is_still_kept() -> None:
+    cache = ContextCache(max_bytes=1)
+    cache.get(KEY, lambda: 1, lambda _: 100)
+    assert cache.get(KEY, lambda: 2, lambda _: 100) == 1

@@ -51,6 +51,7 @@ async def test_without_stream_the_answer_is_the_response_object() -> None:
     assert exchange.headers[b"content-type"] == b"application/json"
     assert (exchange.json["status"], exchange.json["output"][0]["content"][0]["text"]) == ("completed", "ok")
     server.check_nothing_is_left()
+    server.pipeline.services.prefixes.clear()
     assert server.pipeline.engine.open_handles == 0
 
 

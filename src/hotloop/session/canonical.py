@@ -1,0 +1,132 @@
+"""What makes two items the same: their content, whatever ids, status, key order or null fields they travel with.
+
+A client that resends its history sends what it got, written anew by its own JSON library; some re-write the arguments of a
+call too. Digests of the canonical form are equal for such items and, BLAKE2b being what it is, for no others.
+"""
+
+import hashlib
+from collections import OrderedDict
+from typing import Any
+
+import msgspec
+
+from hotloop.protocol.items import (
+    CustomToolCall,
+    CustomToolCallOutput,
+    FunctionCall,
+    FunctionCallOutput,
+    Item,
+    ItemReference,
+    Message,
+    OpaqueItem,
+    OutputText,
+    Reasoning,
+)
+from hotloop.session.principal import Tenant
+
+DIGEST_BYTES = 32
+_ENTRY_BYTES = 320  # a remembered pair of digests with its place in the table; CPython 3.11: 290
+
+_encode = msgspec.json.Encoder(order="deterministic").encode
+# A number keeps its spelling where decoding could lose digits of it.
+_json_decode = msgspec.json.Decoder(float_hook=lambda text: msgspec.Raw(text.encode())).decode
+_object_decode = msgspec.json.Decoder(dict[str, Any], float_hook=lambda text: msgspec.Raw(text.encode())).decode
+
+
+def item_digest(item: Item) -> bytes:
+    """32 bytes that are equal for items of equal content only."""
+    return hashlib.blake2b(canonical(item), digest_size=DIGEST_BYTES).digest()
+
+
+def canonical(item: Item) -> bytes:
+    """The item's content as text that is equal for items of equal content only."""
+    return _encode(_content(item))
+
+
+def _content(item: Item) -> tuple[Any, ...]:
+    match item:
+        case Message():
+            content = item.content if isinstance(item.content, str) else [_part(part) for part in item.content]
+            return ("message", item.role, content, item.phase)
+        case FunctionCall():
+            return ("function_call", item.call_id, item.name, _arguments(item.arguments), item.namespace)
+        case FunctionCallOutput():
+            return ("function_call_output", item.call_id, item.output)
+        case CustomToolCall():
+            return ("custom_tool_call", item.call_id, item.name, item.input, item.namespace)
+        case CustomToolCallOutput():
+            return ("custom_tool_call_output", item.call_id, item.output)
+        case Reasoning():
+            # Sealed reasoning is opaque: its text is its content.
+            return ("reasoning", item.summary, item.content or [], item.encrypted_content)
+        case ItemReference():
+            return ("item_reference", item.id)
+        case OpaqueItem():
+            return ("opaque", item.kind, _opaque(item.raw))
+
+
+def _part(part: object) -> object:
+    """Log-probabilities are measurements of the text, no part of it; clients drop them."""
+    if isinstance(part, OutputText) and part.logprobs is not None:
+        return msgspec.structs.replace(part, logprobs=None)
+    return part
+
+
+def _arguments(text: str) -> object:
+    """Arguments that are JSON count by value: some clients parse them and write them again. Others count as text."""
+    try:
+        return [_json_decode(text)]
+    except (msgspec.DecodeError, RecursionError):
+        return text
+
+
+def _opaque(raw: bytes) -> object:
+    try:
+        fields = _object_decode(raw)
+    except (msgspec.DecodeError, RecursionError):
+        return raw.decode("utf-8", "replace")
+    return {key: value for key, value in fields.items() if key not in ("id", "status") and value is not None}
+
+
+class ItemDigests:
+    """Canonical digests by raw JSON text: an item that comes again unchanged is neither parsed nor canonicalised.
+
+    Least recently used first out, bounded in bytes. Keyed by tenant, so that no tenant can tell from a turn's time what
+    another one has sent.
+    """
+
+    def __init__(self, max_bytes: int = 32 * 2**20) -> None:
+        self._most = max(1, max_bytes // _ENTRY_BYTES)
+        self._digests: OrderedDict[bytes, bytes] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._digests)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes accounted."""
+        return len(self._digests) * _ENTRY_BYTES
+
+    def keys(self, tenant: Tenant, raws: "list[msgspec.Raw]") -> list[bytes]:
+        """What `find` and `put` know each raw item by."""
+        start = hashlib.blake2b(tenant.encode(), digest_size=DIGEST_BYTES)
+        keys: list[bytes] = []
+        for raw in raws:
+            state = start.copy()
+            state.update(b"\0")
+            state.update(raw)
+            keys.append(state.digest())
+        return keys
+
+    def find(self, key: bytes) -> bytes | None:
+        """The canonical digest of a raw item seen before."""
+        digest = self._digests.get(key)
+        if digest is not None:
+            self._digests.move_to_end(key)
+        return digest
+
+    def put(self, key: bytes, digest: bytes) -> None:
+        """Remember a pair."""
+        self._digests[key] = digest
+        while len(self._digests) > self._most:
+            self._digests.popitem(last=False)

@@ -1,0 +1,222 @@
+"""Finds the longest remembered beginning of a history that a client sends in full (docs/design.md §2).
+
+    H(0) = BLAKE2b(tenant)      H(n) = BLAKE2b(H(n-1), digest of item n)
+
+A point is the place in a chain behind a turn's input or behind its output. It is known by H and by the digest of the context
+(model, instructions, tools, render options). Points of one chain share their items and tokens: what a point accounts for
+is what it adds to the point it extends, and it is accounted for as long as a later point needs it.
+
+KV is scarce: only the newest point of a chain holds a share of it, and only `warm` chains do; the others keep their tokens.
+"""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from hotloop.session.canonical import DIGEST_BYTES
+from hotloop.session.chain import ModelState, OpenCalls
+from hotloop.session.item_log import ItemLog
+from hotloop.session.principal import Tenant
+
+POINT_OVERHEAD_BYTES = 2048  # objects around a point, measured: docs/measurements.md, memory of a cached turn
+
+
+def history_start(tenant: Tenant) -> bytes:
+    """H(0): the history without items."""
+    return hashlib.blake2b(tenant.encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES).digest()
+
+
+def extend_history(start: bytes, digests: Iterable[bytes]) -> list[bytes]:
+    """H behind each of the items, in order."""
+    out: list[bytes] = []
+    for digest in digests:
+        start = hashlib.blake2b(start + digest, digest_size=DIGEST_BYTES).digest()
+        out.append(start)
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class IndexLimits:
+    """Bounds of the index. `warm` is the number of chains that keep a share of the engine's KV."""
+
+    bytes_per_tenant: int = 256 * 2**20
+    bytes_total: int = 512 * 2**20
+    warm: int = 8
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryPoint:
+    """What is known of a history: enough to continue behind it."""
+
+    items: ItemLog
+    open_calls: OpenCalls
+    model_state: ModelState
+    chain_bytes: int  # of the whole chain up to here
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A point that was found. The share of its model state is the finder's: release it."""
+
+    length: int  # how many of the digests given it covers
+    point: HistoryPoint
+
+
+_Place = tuple[bytes, bytes]  # context digest, H
+
+
+class _Node:
+    """A point, or the memory of one that later points still need."""
+
+    __slots__ = ("children", "parent", "place", "point", "size", "tenant")
+
+    def __init__(self, tenant: Tenant, place: _Place, point: HistoryPoint, parent: "_Node | None") -> None:
+        self.tenant = tenant
+        self.place = place
+        self.point: HistoryPoint | None = point
+        self.parent = parent
+        self.children = 0
+        before = 0 if parent is None else _point(parent).chain_bytes
+        self.size = max(0, point.chain_bytes - before) + POINT_OVERHEAD_BYTES
+
+
+class PrefixIndex:
+    """Points of all tenants; no tenant ever finds another's."""
+
+    def __init__(self, limits: IndexLimits | None = None) -> None:
+        self._limits = limits or IndexLimits()
+        self._nodes: dict[Tenant, OrderedDict[_Place, _Node]] = {}  # least recently used first
+        self._contexts: dict[bytes, int] = {}  # H → how many points stand there, over all contexts
+        self._warm: OrderedDict[_Place, _Node] = OrderedDict()
+        self._bytes: dict[Tenant, int] = {}
+        self.total_bytes = 0
+        self.evictions = 0  # points pushed out by a bound
+
+    def __len__(self) -> int:
+        return sum(len(nodes) for nodes in self._nodes.values())
+
+    @property
+    def warm_chains(self) -> int:
+        """Points that hold a share of KV."""
+        return len(self._warm)
+
+    def tenant_bytes(self, tenant: Tenant) -> int:
+        """Bytes accounted for one tenant."""
+        return self._bytes.get(tenant, 0)
+
+    def find(self, tenant: Tenant, context: bytes, history: Sequence[bytes]) -> Match | None:
+        """The point furthest along `history` (H behind each item), in this context."""
+        nodes = self._nodes.get(tenant)
+        if nodes is None:
+            return None
+        for length in range(len(history), 0, -1):
+            place = (context, history[length - 1])
+            node = nodes.get(place)
+            if node is not None:
+                nodes.move_to_end(place)
+                if place in self._warm:
+                    self._warm.move_to_end(place)
+                point = _point(node)
+                shared = HistoryPoint(point.items, point.open_calls, point.model_state.share(), point.chain_bytes)
+                return Match(length, shared)
+        return None
+
+    def is_known_elsewhere(self, history: Sequence[bytes]) -> bool:
+        """A point stands somewhere along `history`, in whatever context."""
+        return any(place in self._contexts for place in history)
+
+    def enter(
+        self, tenant: Tenant, context: bytes, place: bytes, point: HistoryPoint, *, behind: bytes | None, warm: bool
+    ) -> None:
+        """Remember `point`, which extends the one at `behind`. The model state is the index's from now on.
+
+        A `warm` point takes over the KV of its chain: the points before it let go of theirs. A place that is already known
+        keeps what it has, unless the new point is warm.
+        """
+        key = (context, place)
+        nodes = self._nodes.get(tenant)
+        known = nodes.get(key) if nodes is not None else None
+        if nodes is not None and known is not None:
+            if not warm:
+                nodes.move_to_end(key)
+                point.model_state.release()
+                return
+            self._forget(known)
+        nodes = self._nodes.setdefault(tenant, OrderedDict())
+        parent = nodes.get((context, behind)) if behind is not None else None
+        node = _Node(tenant, key, point, parent)
+        if parent is not None:
+            parent.children += 1
+        nodes[key] = node
+        self._contexts[place] = self._contexts.get(place, 0) + 1
+        self._bytes[tenant] = self._bytes.get(tenant, 0) + node.size
+        self.total_bytes += node.size
+        if warm:
+            self._warm_up(node)
+        self._enforce(node)
+
+    def cool(self, context: bytes, place: bytes) -> None:
+        """A turn went on from this point and took the KV along."""
+        node = self._warm.pop((context, place), None)
+        if node is not None:
+            _point(node).model_state.release_kv()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        for nodes in list(self._nodes.values()):
+            for node in list(nodes.values()):
+                self._forget(node)
+
+    def _warm_up(self, node: _Node) -> None:
+        self._warm[node.place] = node
+        while len(self._warm) > max(1, self._limits.warm):
+            _, oldest = self._warm.popitem(last=False)
+            _point(oldest).model_state.release_kv()
+
+    def _enforce(self, newest: _Node) -> None:
+        """Push out the least recently used until the bounds hold. The newest stays even if it alone is over."""
+        while self.tenant_bytes(newest.tenant) > self._limits.bytes_per_tenant:
+            if len(self._nodes[newest.tenant]) == 1:
+                break
+            self._push_out(newest.tenant)
+        while self.total_bytes > self._limits.bytes_total:
+            able = [tenant for tenant, nodes in self._nodes.items() if len(nodes) > (tenant == newest.tenant)]
+            if not able:
+                break
+            self._push_out(max(able, key=self.tenant_bytes))  # who holds the most gives first
+
+    def _push_out(self, tenant: Tenant) -> None:
+        self.evictions += 1
+        self._forget(next(iter(self._nodes[tenant].values())))
+
+    def _forget(self, node: _Node) -> None:
+        nodes = self._nodes[node.tenant]
+        del nodes[node.place]
+        if not nodes:
+            del self._nodes[node.tenant]
+        history = node.place[1]
+        self._contexts[history] -= 1
+        if not self._contexts[history]:
+            del self._contexts[history]
+        self._warm.pop(node.place, None)
+        _point(node).model_state.release()
+        node.point = None
+        self._free(node)
+
+    def _free(self, node: _Node | None) -> None:
+        """Stop accounting for the node, and for those before it, as far as nothing behind them needs them."""
+        while node is not None and node.point is None and not node.children:
+            self._bytes[node.tenant] -= node.size
+            self.total_bytes -= node.size
+            if not self._bytes[node.tenant]:
+                del self._bytes[node.tenant]
+            parent, node.parent = node.parent, None
+            if parent is not None:
+                parent.children -= 1
+            node = parent
+
+
+def _point(node: _Node) -> HistoryPoint:
+    assert node.point is not None, "the point is forgotten"
+    return node.point

@@ -1,0 +1,148 @@
+"""What of a turn's input is known already (docs/design.md §2).
+
+A client that resends its whole history pays for what is new in it only: the raw items are hashed, the longest remembered
+beginning is found in the prefix index, and only the rest is parsed. Why more had to be done has a name:
+
+    history_unknown    a history was sent, nothing of its beginning is remembered
+    history_changed    the beginning is remembered, but not up to the model's last answer
+    context_changed    it is remembered under other instructions, tools or render options
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from hotloop.protocol.items import CustomToolCall, FunctionCall, Item, ItemReference, Message, Reasoning
+from hotloop.protocol.request import decode_item, split_input
+from hotloop.session.canonical import canonical, item_digest
+from hotloop.session.chain import ModelState, OpenCalls
+from hotloop.session.item_log import ItemLog
+from hotloop.session.prefix_index import PrefixIndex, extend_history, history_start
+from hotloop.session.principal import Principal, Tenant
+from hotloop.turns.bind import Parent, resolve_reference
+from hotloop.turns.services import TurnServices
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Where a turn starts. `release` it when the turn is over."""
+
+    items: ItemLog  # before the new items
+    open_calls: OpenCalls
+    model_state: ModelState | None  # of `items`
+    new_items: Sequence[Item]
+    recognised: int  # items of the request that are among `items`
+    behind: bytes  # place of `items` in the prefix index
+    place: bytes  # and with the new items
+    chain_bytes: int  # of `items`
+    new_bytes: int  # of the new items, as they came
+    missed: str | None  # why not all that could be known was known
+    share: ModelState | None = None  # of the prefix index's model state
+
+    def release(self) -> None:
+        """Let go of what the index lent. Idempotent."""
+        if self.share is not None:
+            self.share.release()
+
+
+@dataclass(frozen=True, slots=True)
+class ReadInput:
+    """A request's input, parsed no further than needed."""
+
+    raws: "list[msgspec.Raw]"
+    digests: list[bytes]  # canonical
+    parsed: dict[int, Item]  # those that were not known by their bytes, references resolved
+
+    def items(self, start: int) -> list[Item]:
+        """The items from `start` on. Raises the ApiError that names an invalid one."""
+        parsed, raws = self.parsed, self.raws
+        return [parsed.get(index) or decode_item(raws[index], _param(index)) for index in range(start, len(raws))]
+
+
+async def read_input(services: TurnServices, principal: Principal, raw: msgspec.Raw) -> ReadInput:
+    """Split the input and know each item by its content. Raises the ApiError that names an invalid item.
+
+    Waits only for the store, and only if there is an `item_reference`.
+    """
+    known = services.item_digests
+    raws = split_input(raw)
+    digests: list[bytes] = []
+    parsed: dict[int, Item] = {}
+    for index, key in enumerate(known.keys(principal.tenant, raws)):
+        digest = known.find(key)
+        if digest is None:
+            item = decode_item(raws[index], _param(index))
+            if isinstance(item, ItemReference):
+                item = await resolve_reference(services.store, principal, item, _param(index))
+                digest = item_digest(item)
+            else:
+                digest = item_digest(item)
+                known.put(key, digest)
+            parsed[index] = item
+        digests.append(digest)
+    return ReadInput(raws, digests, parsed)
+
+
+def _param(index: int) -> str:
+    return f"input[{index}]"
+
+
+def continue_history(
+    prefixes: PrefixIndex, tenant: Tenant, context: bytes, parent: Parent | None, given: ReadInput
+) -> History:
+    """What the request continues: its parent, or the longest beginning of its input that is remembered."""
+    start, start_bytes = _start(tenant, parent)
+    places = extend_history(start, given.digests)
+    # A parent whose tokens cannot be continued here may be remembered in this context all the same.
+    is_usable = parent is None or (parent.model_state is not None and parent.context == context)
+    found = prefixes.find(tenant, context, places if is_usable else [start, *places])
+    known = 0 if found is None else found.length - (not is_usable)
+    new_items = given.items(known)
+    origin = parent or Parent(ItemLog(), {}, None)
+    if found is not None:
+        point = found.point
+        origin, start_bytes = Parent(point.items, point.open_calls, point.model_state), point.chain_bytes
+    return History(
+        items=origin.items,
+        open_calls=origin.open_calls,
+        model_state=origin.model_state,
+        new_items=new_items,
+        recognised=known,
+        behind=places[known - 1] if known else start,
+        place=places[-1] if places else start,
+        chain_bytes=start_bytes,
+        new_bytes=sum(len(memoryview(raw)) for raw in given.raws[known:]),
+        missed=None if parent is not None else _miss(prefixes, places[known:], known, new_items),
+        share=found.point.model_state if found is not None else None,
+    )
+
+
+def _miss(prefixes: PrefixIndex, ahead: Sequence[bytes], known: int, new_items: Sequence[Item]) -> str | None:
+    if not any(map(_is_written_by_a_model, new_items)):
+        return None
+    if prefixes.is_known_elsewhere(ahead):
+        return "context_changed"
+    return "history_changed" if known else "history_unknown"
+
+
+def _start(tenant: Tenant, parent: Parent | None) -> tuple[bytes, int]:
+    """The parent's place in the index, and the bytes of its chain."""
+    start = history_start(tenant)
+    if parent is None:
+        return start, 0
+    if parent.history:
+        return parent.history, parent.chain_bytes
+    # Out of the store: everything is rendered again, so looking at every item adds little.
+    places = extend_history(start, map(item_digest, parent.items))
+    return places[-1] if places else start, sum(len(canonical(item)) for item in parent.items)
+
+
+def _is_written_by_a_model(item: Item) -> bool:
+    match item:
+        case Message():
+            return item.role == "assistant"
+        case Reasoning() | FunctionCall() | CustomToolCall():
+            return True
+        case _:
+            return False
