@@ -1,18 +1,21 @@
 """Finds the format for a model: by family name, or by what its chat template does."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import date
 
 from hotloop.formats.chat_format import ChatFormat
 from hotloop.formats.chatml import ChatML
+from hotloop.formats.generic import GenericFormat
 from hotloop.formats.harmony import Harmony
 from hotloop.seams.format import Format
 from hotloop.seams.tokenizer import Tokenizer
 
+GENERIC = "generic"  # any chat template; needs the template itself
 QWEN_SYSTEM = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
 
 
 class UnknownFormat(ValueError):
-    """No format here writes what the template writes. The message names the families known."""
+    """There is no format of this name. The message names those known."""
 
 
 def _chatml(tokenizer: Tokenizer) -> Format:
@@ -37,18 +40,32 @@ FAMILIES: dict[str, Callable[[Tokenizer], Format]] = {
 
 def format_named(family: str, tokenizer: Tokenizer) -> Format:
     """The format of a family; raises UnknownFormat, or ValueError if the vocabulary does not fit the family."""
+    if family == GENERIC:
+        raise ValueError("the generic format needs the chat template it writes")
     make = FAMILIES.get(family)
     if make is None:
         raise UnknownFormat(f"unknown format {family!r}; known are {_known()}")
     return make(tokenizer)
 
 
-def format_for_template(template: str, tokenizer: Tokenizer) -> Format:
-    """The format that writes what the Jinja `template` writes; raises UnknownFormat if none does."""
-    family = family_of(template)
-    if family is None:
-        raise UnknownFormat(f"no format here writes what this chat template writes; known are {_known()}")
-    return format_named(family, tokenizer)
+def format_for_template(
+    template: str,
+    tokenizer: Tokenizer,
+    *,
+    family: str | None = None,
+    variables: Mapping[str, object] | None = None,
+    stop_tokens: frozenset[int] = frozenset(),
+    today: date | None = None,
+) -> Format:
+    """The format that writes what the Jinja `template` writes: its family's, else the generic one.
+
+    `family` overrides what the template looks like. The rest is for the generic format (`GenericFormat`). Raises
+    UnknownFormat, or ValueError if template or vocabulary cannot be used.
+    """
+    chosen = family or family_of(template) or GENERIC
+    if chosen != GENERIC:
+        return format_named(chosen, tokenizer)
+    return GenericFormat(tokenizer, template, variables=variables, stop_tokens=stop_tokens, today=today)
 
 
 def family_of(template: str) -> str | None:
@@ -70,4 +87,4 @@ def family_of(template: str) -> str | None:
 
 
 def _known() -> str:
-    return ", ".join(sorted(FAMILIES))
+    return ", ".join([*sorted(FAMILIES), GENERIC])

@@ -7,6 +7,10 @@ from tests.support.vocabularies import HARMONY_IDS
 from hotloop.formats import FAMILIES, UnknownFormat, family_of, format_for_template, format_named
 from hotloop.formats.registry import QWEN_SYSTEM
 
+ANY = (
+    "{% for m in messages %}<|im_start|>{{ m.role }} {{ m.content }}<|im_end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant {% endif %}"
+)
 CALLS = '<|im_start|> <tool_response> \'<tool_call>\\n{"name": "\''
 
 
@@ -36,9 +40,21 @@ def test_a_known_template_gives_its_format() -> None:
     assert format_for_template(CALLS, ToyTokenizer()).name == "chatml"
 
 
+def test_a_template_of_no_family_gives_the_generic_format() -> None:
+    format = format_for_template(ANY, ToyTokenizer())
+    assert format.name == "generic"
+
+
+def test_a_family_may_be_forced_upon_a_template() -> None:
+    assert format_for_template(CALLS, ToyTokenizer(), family="qwen3").name == "qwen3"
+    assert format_for_template(ANY, ToyTokenizer(), family="generic").name == "generic"
+
+
 def test_what_is_not_known_names_what_is() -> None:
-    known = re.escape(", ".join(sorted(FAMILIES)))
+    known = re.escape(", ".join([*sorted(FAMILIES), "generic"]))
     with pytest.raises(UnknownFormat, match=f"'gpt'; known are {known}"):
         format_named("gpt", ToyTokenizer())
-    with pytest.raises(UnknownFormat, match=f"chat template .* known are {known}"):
-        format_for_template("[INST]", ToyTokenizer())
+    with pytest.raises(UnknownFormat, match=f"'gpt'; known are {known}"):
+        format_for_template(ANY, ToyTokenizer(), family="gpt")
+    with pytest.raises(ValueError, match="needs the chat template"):
+        format_named("generic", ToyTokenizer())
