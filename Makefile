@@ -10,7 +10,7 @@ ASSETS_STAMP := $(ASSETS)/.pypi
 ASSETS_LONG_STAMP := $(ASSETS)/.npm
 N ?= 50
 
-.PHONY: demo test test-long check format bench bench-check tiny-model tiny-eval lock clean help
+.PHONY: demo test test-long check format bench bench-check autobahn tiny-model tiny-eval lock clean help
 
 help:
 	@echo "make demo        an agent repairs a repository, over WebSocket and over HTTP, and a table of the time"
@@ -18,6 +18,7 @@ help:
 	@echo "make test-long   what needs npm, kills or minutes"
 	@echo "make check       format, lint, types, imports only"
 	@echo "make bench       the benches in full; bench-check: quick, fails if a goal is short"
+	@echo "make autobahn    the Autobahn WebSocket suite against the raw path (long); CASES='1.* 2.*' for a part"
 	@echo "make tiny-eval N=50   the demonstration model on N unseen repositories"
 	@echo "make tiny-model  train the demonstration model again (hours)"
 
@@ -65,6 +66,11 @@ bench: $(STAMP)
 bench-check: $(STAMP)
 	$(BIN)/hotloop bench turn --quick --check
 
+# The WebSocket conformance suite; it needs Python 2.7 out of Debian 11, so it stands apart.
+autobahn: $(STAMP)
+	tools/autobahn/install.sh .autobahn
+	$(BIN)/python tools/autobahn/run.py .autobahn $(CASES)
+
 tiny-eval: $(STAMP)
 	$(BIN)/python tools/tiny/evaluate.py --repositories $(N)
 
@@ -76,4 +82,4 @@ lock:
 	  --no-strip-extras --no-emit-index-url --no-emit-find-links --no-header -q -o requirements.lock
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage $(ASSETS)
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage $(ASSETS) .autobahn

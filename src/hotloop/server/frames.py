@@ -26,7 +26,7 @@ NORMAL, GOING_AWAY, PROTOCOL_ERROR, NO_STATUS, INVALID_DATA, TOO_BIG = 1000, 100
 
 
 class FrameError(Exception):
-    """The peer broke the protocol: close with `code`. The message never holds what was received."""
+    """What was received breaks the protocol. The message never holds what it was."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(reason)
@@ -63,7 +63,15 @@ class Close:
     code: int
 
 
-Received = Message | Ping | Pong | Close
+@dataclass(frozen=True, slots=True)
+class Breach:
+    """The peer broke the protocol: close with `code`. Nothing can be read after it."""
+
+    code: int
+    reason: str
+
+
+Received = Message | Ping | Pong | Close | Breach
 
 
 class FrameReader:
@@ -92,7 +100,7 @@ class FrameReader:
         return self._held + self._partial_bytes
 
     def feed(self, data: bytes) -> list[Received]:
-        """The messages and control frames that `data` completes. Raises FrameError; nothing can be read after that."""
+        """The messages and control frames that `data` completes; a breach comes last, behind what preceded it."""
         if self._chunks:
             self._chunks.append(data)
             self._held += len(data)
@@ -102,7 +110,21 @@ class FrameReader:
             self._chunks.clear()
             self._held = 0
         received: list[Received] = []
+        try:
+            read = self._read(data, received)
+        except FrameError as error:
+            received.append(Breach(error.code, error.reason))
+            return received
+        if read < len(data):
+            rest = data[read:] if read else data
+            self._chunks.append(rest)
+            self._held = len(rest)
+        return received
+
+    def _read(self, data: bytes, received: list[Received]) -> int:
+        """Add what is complete to `received`; returns where the rest begins. Raises FrameError."""
         at, size = 0, len(data)
+        self._needed = 2
         while size - at >= 2:
             start, end = self._bounds(data, at, size)
             if end > size or not start:
@@ -112,13 +134,7 @@ class FrameReader:
             if frame is not None:
                 received.append(frame)
             at = end
-        else:
-            self._needed = 2
-        if at < size:
-            rest = data[at:] if at else data
-            self._chunks.append(rest)
-            self._held = len(rest)
-        return received
+        return at
 
     def _bounds(self, data: bytes, at: int, size: int) -> tuple[int, int]:
         """Payload bounds of the frame at `at`; start 0 while the header is incomplete (end is then what it needs)."""

@@ -28,8 +28,8 @@ from hotloop.server.frames import (
     NORMAL,
     PING,
     PONG,
+    Breach,
     Close,
-    FrameError,
     FrameReader,
     Message,
     Ping,
@@ -189,11 +189,8 @@ class RawWebSocket(asyncio.Protocol):
             return
         if self._state is _State.LOST:
             return
-        try:
-            for received in self._reader.feed(data):
-                self._receive(received)
-        except FrameError as error:
-            self._fail(error.code, error.reason)
+        for received in self._reader.feed(data):
+            self._receive(received)
 
     def eof_received(self) -> None:
         """The peer sends no more: the transport closes itself."""
@@ -264,7 +261,7 @@ class RawWebSocket(asyncio.Protocol):
 
     def _receive(self, received: Received) -> None:
         if self._state is not _State.OPEN:
-            if isinstance(received, Close):
+            if isinstance(received, Close | Breach):
                 self._transport.close()
             return  # RFC 6455 §5.5.1: nothing else counts behind a close
         match received:
@@ -275,6 +272,8 @@ class RawWebSocket(asyncio.Protocol):
                 self.send_frame(control_frame(PONG, received.payload))
             case Close():
                 self._answer_close(received.code)
+            case Breach():
+                self._fail(received)
             case _:
                 if received.payload == self._ping:
                     self._schedule_ping()
@@ -286,12 +285,11 @@ class RawWebSocket(asyncio.Protocol):
         self._write()
         self._transport.close()
 
-    def _fail(self, code: int, reason: str) -> None:
-        if self._state is _State.OPEN:
-            self._parts.append(close_frame(code, reason))
-            self._state = _State.CLOSING
-            self.close_code = code
-            self._write()
+    def _fail(self, breach: Breach) -> None:
+        self._parts.append(close_frame(breach.code, breach.reason))
+        self._state = _State.CLOSING
+        self.close_code = breach.code
+        self._write()
         self._transport.close()
 
     # --- frames out ---
