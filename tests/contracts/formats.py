@@ -5,95 +5,23 @@ compare with, special tokens, a vocabulary, what conversations it can express, a
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Protocol
+from dataclasses import replace
 
+from tests.contracts.deepseek_cases import DEEPSEEK_CASES
+from tests.contracts.format_case import BRIEF, FormatCase, real
 from tests.support import harmony_oracle, qwen_oracle
 from tests.support.conversations import TOOLS
 from tests.support.dialogues import Shape
-from tests.support.real_templates import TODAY, RealTemplate, Style, template_source
+from tests.support.real_templates import TODAY, Style, template_source
 from tests.support.toy_tokenizer import QWEN_SPECIALS
-from tests.support.vocabularies import HARMONY_IDS, SpyTokenizer, gguf, o200k_harmony, toy
+from tests.support.vocabularies import HARMONY_IDS, gguf, o200k_harmony
 
 from hotloop.formats import format_named
 from hotloop.formats.generic import GenericFormat
 from hotloop.formats.registry import QWEN_SYSTEM
 from hotloop.protocol.items import Item
-from hotloop.protocol.tools import CustomTool
-from hotloop.seams.format import Format
 from hotloop.seams.prompt import PromptContext
 from hotloop.seams.tokenizer import Tokenizer
-
-
-class Render(Protocol):
-    """The text of a whole conversation, with the generation prompt if asked for."""
-
-    def __call__(self, items: Sequence[Item], *, generate: bool = False) -> str: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class FormatCase:
-    """One format in one mode.
-
-    Args:
-        name: of the case.
-        make: the format for a tokenizer. It is made once per case: formats keep nothing about a chain.
-        context: instructions and tools of every chain.
-        render: what the text must be.
-        shape: the conversations that `render` can express.
-        specials: special tokens of the family, also mixed into every text.
-        vocabulary: a real one; None: the toy vocabulary with `specials`.
-        examples: of a property in `make test`, where the default would take too long; say why beside it.
-        seams_are_marks: items end at special tokens, so that tokenizing item by item is tokenizing the whole.
-        keeps_stop_token: the token a model stops with stays in the history.
-        drops_at_answer: reasoning is dropped as soon as there is an answer behind it, not when the user asks something new.
-        deviations: what the format writes otherwise than the template, on purpose, one line each; `render` allows for it.
-    """
-
-    name: str
-    make: Callable[[Tokenizer], Format]
-    context: PromptContext
-    render: Render
-    shape: Shape
-    specials: Sequence[str] = QWEN_SPECIALS
-    vocabulary: Callable[[], Tokenizer] | None = None
-    examples: int | None = None
-    seams_are_marks: bool = True
-    keeps_stop_token: bool = True
-    drops_at_answer: bool = False
-    deviations: tuple[str, ...] = ()
-
-    def tokenizer(self) -> SpyTokenizer:
-        """A spy over the vocabulary; the vocabulary itself is shared."""
-        specials = tuple(self.specials)
-        return SpyTokenizer(toy(specials) if self.vocabulary is None else self.vocabulary(), specials)
-
-    @property
-    def marks(self) -> tuple[str, ...]:
-        """Look-alikes that texts are mixed with."""
-        return tuple(self.specials)
-
-    @property
-    def has_custom_tool(self) -> bool:
-        """Calls of the custom tool come back as such."""
-        return any(isinstance(tool, CustomTool) for tool in self.context.tools)
-
-    @cached_property
-    def shared_format(self) -> Format:
-        """The format over a tokenizer of its own, for tests that do not count."""
-        return self.make(self.tokenizer())
-
-
-def real(template: str, context: PromptContext, style: Style | None = None) -> Render:
-    """The rendering of a real template."""
-    oracle = RealTemplate(template, style)
-
-    def render(items: Sequence[Item], *, generate: bool = False) -> str:
-        return oracle.render(context, items, generate=generate)
-
-    return render
-
 
 # --- ChatML ---
 
@@ -119,21 +47,20 @@ def _qwen(
 
 _QWEN25_SPECIALS = tuple(special for special in QWEN_SPECIALS if "think" not in special and "response" not in special)
 _BARE_SPECIALS = ("<|im_start|>", "<|im_end|>")
-_BRIEF = PromptContext("Be brief.", TOOLS)
 
 CHATML_CASES = [
-    _qwen("chatml", "chatml", _BRIEF),
+    _qwen("chatml", "chatml", BRIEF),
     _qwen("chatml-bare", "chatml", PromptContext(), specials=_BARE_SPECIALS),
     _qwen("qwen2.5", "qwen2.5", PromptContext(None, TOOLS), specials=_QWEN25_SPECIALS),
-    _qwen("qwen3", "qwen3", _BRIEF, thinks=True),
+    _qwen("qwen3", "qwen3", BRIEF, thinks=True),
     _qwen("qwen3-off", "qwen3", PromptContext("Be brief.", TOOLS, reasoning_effort="none")),
     _qwen("qwen3-keep", "qwen3", PromptContext(None, TOOLS, keep_reasoning=True), thinks=True),
     _qwen("qwen3-spelled", "qwen3", PromptContext("x", TOOLS), thinks=True, specials=_BARE_SPECIALS),
     FormatCase(
         name="qwen2.5-real",
         make=lambda tokenizer: format_named("qwen2.5", tokenizer),
-        context=_BRIEF,
-        render=real("Qwen-Qwen2.5-7B-Instruct", _BRIEF),
+        context=BRIEF,
+        render=real("Qwen-Qwen2.5-7B-Instruct", BRIEF),
         # The template reads arguments as objects.
         shape=Shape(escaped_arguments=False),
         specials=_QWEN25_SPECIALS,
@@ -173,10 +100,10 @@ _HARMONY_SHAPE = Shape(reasoning=True, parallel=False, text_with_calls=False, de
 _HARMONY_ANY = Shape(anything=True, reasoning=True, phase="final_answer")
 
 HARMONY_CASES = [
-    _harmony("harmony", _BRIEF, _HARMONY_ANY),
+    _harmony("harmony", BRIEF, _HARMONY_ANY),
     _harmony("harmony-bare", PromptContext(reasoning_effort="high"), _HARMONY_ANY, effort="high"),
     _harmony("harmony-keep", PromptContext(None, TOOLS, keep_reasoning=True), _HARMONY_ANY),
-    _harmony("harmony-real", _BRIEF, _HARMONY_SHAPE, vocabulary=o200k_harmony),
+    _harmony("harmony-real", BRIEF, _HARMONY_SHAPE, vocabulary=o200k_harmony),
 ]
 
 
@@ -191,7 +118,7 @@ def _generic(
     shape: Shape,
     *,
     style: Style | None = None,
-    context: PromptContext = _BRIEF,
+    context: PromptContext = BRIEF,
     variables: Mapping[str, str] = _BOS,
     vocabulary: Callable[[], Tokenizer] | None = None,
     tail: str = "",
@@ -238,4 +165,4 @@ GENERIC_CASES = [
     _generic("LFM2-8B-A1B", _CHAT, Shape(calls=False), context=_NO_TOOLS),
 ]
 
-CASES = [*CHATML_CASES, *HARMONY_CASES, *GENERIC_CASES]
+CASES = [*CHATML_CASES, *HARMONY_CASES, *GENERIC_CASES, *DEEPSEEK_CASES]

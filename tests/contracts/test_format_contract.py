@@ -8,7 +8,8 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.contracts.formats import CASES, FormatCase
+from tests.contracts.format_case import FormatCase
+from tests.contracts.formats import CASES
 from tests.support.conversations import plain_texts
 from tests.support.dialogues import dialogues, numbered, outputs_for, responses
 

@@ -89,12 +89,22 @@ class Style:
     finish: Callable[[list[ChatMessage]], list[ChatMessage]] = lambda messages: messages
 
 
-class RealTemplate:
-    """One real template and the style its messages are written in."""
+Edit = tuple[str, str]
 
-    def __init__(self, name: str, style: Style | None = None) -> None:
+
+class RealTemplate:
+    """One real template and the style its messages are written in.
+
+    `edits` replace pieces of the template's source, each found exactly once: what a format writes otherwise, on purpose.
+    """
+
+    def __init__(self, name: str, style: Style | None = None, edits: Sequence[Edit] = ()) -> None:
         self.name = name
         self.style = style or Style()
+        self._source = template_source(name)
+        for old, new in edits:
+            assert self._source.count(old) == 1, f"{name} has {self._source.count(old)} times {old!r}"
+            self._source = self._source.replace(old, new)
 
     def render(
         self, context: PromptContext, items: Sequence[Item], *, generate: bool = False, **variables: object
@@ -116,7 +126,7 @@ class RealTemplate:
     ) -> str:
         """Chat messages as they are."""
         given: dict[str, object] = {**self.style.variables, **variables}
-        return compiled(template_source(self.name)).render(
+        return compiled(self._source).render(
             messages=self.style.finish(list(messages)),
             tools=list(tools) or None,
             documents=None,
@@ -226,5 +236,6 @@ def compiled(source: str) -> jinja2.Template:
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"]
     )
     environment.filters["tojson"] = _to_json
+    environment.filters["from_json"] = json.loads  # llama.cpp's; transformers' templates are given objects
     functions: dict[str, object] = {"raise_exception": _raise, "strftime_now": _strftime_now}
     return environment.from_string(source, globals=functions)

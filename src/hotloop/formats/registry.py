@@ -5,6 +5,7 @@ from datetime import date
 
 from hotloop.formats.chat_format import ChatFormat
 from hotloop.formats.chatml import ChatML
+from hotloop.formats.deepseek import deepseek_r1, deepseek_v31, deepseek_v32
 from hotloop.formats.generic import GenericFormat
 from hotloop.formats.harmony import Harmony
 from hotloop.seams.format import Format
@@ -35,6 +36,9 @@ FAMILIES: dict[str, Callable[[Tokenizer], Format]] = {
     "qwen2.5": _qwen25,
     "qwen3": _qwen3,
     "harmony": Harmony,
+    "deepseek-r1": deepseek_r1,
+    "deepseek-v3.1": deepseek_v31,
+    "deepseek-v3.2": deepseek_v32,
 }
 
 
@@ -76,6 +80,8 @@ def family_of(template: str) -> str | None:
     """
     if all(mark in template for mark in ("<|start|>", "<|channel|>analysis<|message|>", "# Valid channels:")):
         return "harmony"
+    if "<｜User｜>" in template:
+        return _deepseek_of(template)
     calls_as_json = '<tool_call>\\n{"name": ' in template.replace('\\"', '"')
     if not ("<|im_start|>" in template and calls_as_json and "<tool_response>" in template):
         return None
@@ -84,6 +90,17 @@ def family_of(template: str) -> str | None:
     if "think>" in template:
         return "qwen3" if "enable_thinking" in template and "reasoning_content" in template else None
     return "qwen2.5" if QWEN_SYSTEM in template else "chatml"
+
+
+def _deepseek_of(template: str) -> str | None:
+    """DeepSeek's version; the distilled models of R1 know no tools and lose calls, so they are none of these."""
+    if "<function_results>" in template:
+        return "deepseek-v3.2" if "function_calls>" in template else None
+    if "<｜tool▁sep｜>" not in template or "tool_calls>" in template:
+        return None
+    if "ns.is_last_user" in template:
+        return "deepseek-v3.1"
+    return "deepseek-r1" if "{%- macro flush_tool_outputs() -%}" in template else None
 
 
 def _known() -> str:

@@ -1,6 +1,7 @@
 import re
 
 import pytest
+from tests.contracts.deepseek_cases import DEEPSEEK_SPECIALS
 from tests.support.toy_tokenizer import QWEN_SPECIALS, ToyTokenizer
 from tests.support.vocabularies import HARMONY_IDS
 
@@ -16,7 +17,12 @@ CALLS = '<|im_start|> <tool_response> \'<tool_call>\\n{"name": "\''
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_every_family_is_found_by_its_name(family: str) -> None:
-    assert format_named(family, ToyTokenizer((*QWEN_SPECIALS, *HARMONY_IDS))).name == family
+    assert (
+        format_named(
+            family, ToyTokenizer(tuple(dict.fromkeys((*QWEN_SPECIALS, *HARMONY_IDS, *DEEPSEEK_SPECIALS))))
+        ).name
+        == family
+    )
 
 
 @pytest.mark.parametrize(
