@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from tests.contracts.deepseek_cases import DEEPSEEK_CASES
 from tests.contracts.format_case import BRIEF, FormatCase, real
+from tests.contracts.kimi_cases import KIMI_CASES
 from tests.support import harmony_oracle, qwen_oracle
 from tests.support.conversations import TOOLS
 from tests.support.dialogues import Shape
@@ -165,4 +166,4 @@ GENERIC_CASES = [
     _generic("LFM2-8B-A1B", _CHAT, Shape(calls=False), context=_NO_TOOLS),
 ]
 
-CASES = [*CHATML_CASES, *HARMONY_CASES, *GENERIC_CASES, *DEEPSEEK_CASES]
+CASES = [*CHATML_CASES, *HARMONY_CASES, *GENERIC_CASES, *DEEPSEEK_CASES, *KIMI_CASES]

@@ -143,6 +143,10 @@ class Dialect(Protocol):
         """Closes a think block that was cut off."""
         ...
 
+    def encoding_tail(self, items: Sequence[Item]) -> Tail:
+        """What stands before `items` that a model would sample, as far as they tell."""
+        ...
+
     def sampled_calls(self, tail: Tail, names: Sequence[str], headers: Sequence[str]) -> Tail:
         """The tail behind calls of the model; `headers` is how it named them, if that could be read."""
         ...

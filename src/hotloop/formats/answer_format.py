@@ -194,7 +194,7 @@ class AnswerFormat:
         dialect = self._dialect
         thinks = dialect.thinks(context)
         writer = TokenWriter(self._tokenizer)
-        tail = Tail()
+        tail = dialect.encoding_tail(items)
         in_calls = False
         if thinks and not (items and isinstance(items[0], Reasoning)):
             dialect.write_thought(writer, "")

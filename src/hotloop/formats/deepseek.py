@@ -152,6 +152,9 @@ class DeepSeekR1:
         writer.mark(THINK_END)
         writer.text("\n\n")
 
+    def encoding_tail(self, items: Sequence[Item]) -> Tail:
+        return Tail()
+
     def sampled_calls(self, tail: Tail, names: Sequence[str], headers: Sequence[str]) -> Tail:
         return tail
 
@@ -248,6 +251,9 @@ class DeepSeekV31:
     def write_thought_end(self, writer: TokenWriter) -> None:
         writer.mark(THINK_END)
 
+    def encoding_tail(self, items: Sequence[Item]) -> Tail:
+        return Tail()
+
     def sampled_calls(self, tail: Tail, names: Sequence[str], headers: Sequence[str]) -> Tail:
         return tail
 
@@ -343,6 +349,9 @@ class DeepSeekV32:
 
     def write_thought_end(self, writer: TokenWriter) -> None:
         writer.mark(THINK_END)
+
+    def encoding_tail(self, items: Sequence[Item]) -> Tail:
+        return Tail()
 
     def sampled_calls(self, tail: Tail, names: Sequence[str], headers: Sequence[str]) -> Tail:
         return replace(tail, waiting=tuple(names), outputs_begun=False)

@@ -8,6 +8,7 @@ from hotloop.formats.chatml import ChatML
 from hotloop.formats.deepseek import deepseek_r1, deepseek_v31, deepseek_v32
 from hotloop.formats.generic import GenericFormat
 from hotloop.formats.harmony import Harmony
+from hotloop.formats.kimi import kimi_k2, kimi_k2_first, kimi_k2_thinking, kimi_k2_thinking_once
 from hotloop.seams.format import Format
 from hotloop.seams.tokenizer import Tokenizer
 
@@ -39,6 +40,10 @@ FAMILIES: dict[str, Callable[[Tokenizer], Format]] = {
     "deepseek-r1": deepseek_r1,
     "deepseek-v3.1": deepseek_v31,
     "deepseek-v3.2": deepseek_v32,
+    "kimi-k2": kimi_k2,
+    "kimi-k2-first": kimi_k2_first,
+    "kimi-k2-thinking": kimi_k2_thinking,
+    "kimi-k2-thinking-once": kimi_k2_thinking_once,
 }
 
 
@@ -82,6 +87,8 @@ def family_of(template: str) -> str | None:
         return "harmony"
     if "<｜User｜>" in template:
         return _deepseek_of(template)
+    if "<|tool_calls_section_begin|>" in template and "<|im_middle|>" in template:
+        return _kimi_of(template)
     calls_as_json = '<tool_call>\\n{"name": ' in template.replace('\\"', '"')
     if not ("<|im_start|>" in template and calls_as_json and "<tool_response>" in template):
         return None
@@ -101,6 +108,15 @@ def _deepseek_of(template: str) -> str | None:
     if "ns.is_last_user" in template:
         return "deepseek-v3.1"
     return "deepseek-r1" if "{%- macro flush_tool_outputs() -%}" in template else None
+
+
+def _kimi_of(template: str) -> str | None:
+    """Kimi K2's version; Thinking looks for an answer without calls: for the last one if its loop breaks off there."""
+    if "hist_msgs" in template:
+        return "kimi-k2-thinking" if "break" in template else "kimi-k2-thinking-once"
+    if "tool_call_counter" in template:
+        return "kimi-k2"
+    return "kimi-k2-first" if "loop.index0|string" in template else None
 
 
 def _known() -> str:

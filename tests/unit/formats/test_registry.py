@@ -2,6 +2,7 @@ import re
 
 import pytest
 from tests.contracts.deepseek_cases import DEEPSEEK_SPECIALS
+from tests.contracts.kimi_cases import KIMI_SPECIALS
 from tests.support.toy_tokenizer import QWEN_SPECIALS, ToyTokenizer
 from tests.support.vocabularies import HARMONY_IDS
 
@@ -19,7 +20,8 @@ CALLS = '<|im_start|> <tool_response> \'<tool_call>\\n{"name": "\''
 def test_every_family_is_found_by_its_name(family: str) -> None:
     assert (
         format_named(
-            family, ToyTokenizer(tuple(dict.fromkeys((*QWEN_SPECIALS, *HARMONY_IDS, *DEEPSEEK_SPECIALS))))
+            family,
+            ToyTokenizer(tuple(dict.fromkeys((*QWEN_SPECIALS, *HARMONY_IDS, *DEEPSEEK_SPECIALS, *KIMI_SPECIALS)))),
         ).name
         == family
     )
