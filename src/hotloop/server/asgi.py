@@ -15,6 +15,7 @@ from hotloop.server.connections import OpenConnections
 from hotloop.server.door import Door
 from hotloop.server.http_turn import HttpTurns
 from hotloop.server.routes.create import CreateResponse
+from hotloop.server.routes.metrics import MetricsRoute
 from hotloop.server.routes.models import ModelRoutes
 from hotloop.server.routes.responses import ResponseRoutes
 from hotloop.server.served_connection import SocketSettings
@@ -48,6 +49,7 @@ def build_asgi(
     models = ModelRoutes(runner.services, door, started_at=started_at, version=version)
     routes = [
         Route("/healthz", models.health, methods=["GET"]),
+        Route("/metrics", MetricsRoute(runner.services, door, open_connections).get, methods=["GET"]),
         WebSocketRoute("/v1/responses", ResponsesSocket(runner, policy, socket_settings, open_connections)),
         Route("/v1/responses", CreateResponse(turns, door)),
         Route("/v1/responses/input_tokens", responses.input_tokens, methods=["POST"]),

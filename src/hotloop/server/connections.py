@@ -7,6 +7,11 @@ from typing import Protocol
 class Drainable(Protocol):
     """Something that can be asked to come to an end."""
 
+    @property
+    def waiting(self) -> int:
+        """Requests it holds back until they may start."""
+        ...
+
     def drain(self) -> None:
         """Take nothing new, finish what runs, then close."""
         ...
@@ -27,6 +32,11 @@ class OpenConnections:
 
     def __len__(self) -> int:
         return len(self._open)
+
+    @property
+    def waiting(self) -> int:
+        """Requests held back on all of them."""
+        return sum(connection.waiting for connection in self._open)
 
     def add(self, connection: Drainable) -> None:
         """A connection begins. During a shutdown it is asked to end at once."""

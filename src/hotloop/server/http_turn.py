@@ -110,6 +110,11 @@ class _HttpTurn:
         self._task: asyncio.Task[TurnOutcome] | None = None
         self._is_abandoned = False
 
+    @property
+    def waiting(self) -> int:
+        """A turn over HTTP waits for nobody."""
+        return 0
+
     def drain(self) -> None:
         """A turn finishes by itself."""
 

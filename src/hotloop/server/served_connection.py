@@ -91,6 +91,11 @@ class ServedConnection:
         self._stop_turns()
         self._over.set()
 
+    @property
+    def waiting(self) -> int:
+        """Creates held until their lane is free."""
+        return self._core.waiting
+
     def drain(self) -> None:
         """Refuse new creates, finish what runs, then close."""
         self._perform(self._core.drain())

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hotloop.seams.engine import Usage
+from hotloop.turns.counters import TurnCounters, count_in
 
 logger = logging.getLogger("hotloop.turn")
 
@@ -69,29 +70,44 @@ class TurnRecord:
 
 
 class RecordRing:
-    """The last turns of the process, newest last, and counters over all of them."""
+    """The last turns of the process, newest last, and the counters over all of them."""
 
     def __init__(self, size: int = 1000) -> None:
         self._records: deque[TurnRecord] = deque(maxlen=size)
-        self.turns = 0
-        self.fallbacks: dict[str, int] = {}
-        self.recognitions = 0  # turns whose input began with a history that was remembered
-        self.recognised_tokens = 0
+        self.counters = TurnCounters()
 
     def add(self, record: TurnRecord) -> None:
-        """Keep a finished record and write its log line."""
+        """Keep and count a finished record and write its log line."""
         self._records.append(record)
-        self.turns += 1
-        self.recognitions += bool(record.recognised_items)
-        self.recognised_tokens += record.recognised_tokens
-        for name in record.fallbacks:
-            self.fallbacks[name] = self.fallbacks.get(name, 0) + 1
+        _count(self.counters, record)
         if logger.isEnabledFor(logging.INFO):
             _log(record)
 
     def latest(self) -> list[TurnRecord]:
         """The records kept, oldest first."""
         return list(self._records)
+
+
+def _count(counters: TurnCounters, record: TurnRecord) -> None:
+    usage = record.usage
+    key = (record.transport, record.outcome)
+    counters.outcomes[key] = counters.outcomes.get(key, 0) + 1
+    count_in(counters.fallbacks, record.fallbacks)
+    count_in(counters.findings, record.findings)
+    counters.prompt_tokens += usage.prompt_tokens
+    counters.cached_tokens += usage.cached_tokens
+    counters.output_tokens += usage.output_tokens
+    counters.recognitions += bool(record.recognised_items)
+    counters.recognised_tokens += record.recognised_tokens
+    counters.bytes_in += record.bytes_in
+    counters.bytes_out += record.bytes_out
+    if record.submitted:
+        counters.before_engine.observe(record.submitted - record.received)
+    if record.first_token:
+        counters.first_token.observe(record.first_token - record.received)
+        if usage.output_tokens > 1:
+            counters.token_gap.observe((record.last_token - record.first_token) / (usage.output_tokens - 1))
+    counters.duration.observe((record.flushed or monotonic()) - record.received)
 
 
 def _log(record: TurnRecord) -> None:

@@ -116,6 +116,8 @@ class TurnRunner:
         """Run one turn, pushing its events to `sink`. Cancelling it stops the engine and leaves nothing behind."""
         record = turn.record
         parent = turn.parent
+        counters = self.services.records.counters
+        counters.running += 1
         try:
             if parent is None:
                 parent = await bind(self.services, turn.principal, turn.connection, turn.request)
@@ -136,6 +138,7 @@ class TurnRunner:
             record.outcome = "refused:server_error"
             return TurnOutcome(error=ServerFault("Something went wrong on the server's side."))
         finally:
+            counters.running -= 1
             if parent is not None:
                 parent.release()
             record.bytes_out = sink.bytes_out

@@ -135,7 +135,7 @@ async def test_a_history_nobody_remembers_has_a_name_and_a_first_question_has_no
     pipeline.services.prefixes.clear()
     await ask(pipeline, [*known, MORE])
     assert record_of(pipeline).fallbacks == ("history_unknown",)
-    assert pipeline.records.fallbacks == {"history_unknown": 1}
+    assert pipeline.records.counters.fallbacks == {"history_unknown": 1}
 
 
 async def test_other_instructions_are_another_history_with_a_name_of_its_own() -> None:
@@ -213,4 +213,4 @@ async def test_the_log_line_and_the_timing_event_show_what_was_recognised(caplog
     timing = next(event for event in sink.events if event["type"] == "hotloop:timing")
     assert (timing["recognised_items"], timing["recognised_tokens"]) == (2, tokens)
     assert f" recognised_tokens={tokens}" in caplog.text
-    assert (pipeline.records.recognitions, pipeline.records.recognised_tokens) == (1, tokens)
+    assert (pipeline.records.counters.recognitions, pipeline.records.counters.recognised_tokens) == (1, tokens)

@@ -1,0 +1,112 @@
+"""`GET /metrics`: the process in Prometheus' text format.
+
+Names have the stems that users of vLLM know, with our prefix: `vllm:num_requests_running` is `hotloop:num_requests_running`.
+Everything about turns comes from their records (`turns/counters.py`), read when asked; nothing is computed on a turn's path.
+"""
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import Collector
+from starlette.requests import Request
+from starlette.responses import Response
+
+from hotloop.server.connections import OpenConnections
+from hotloop.server.door import Door
+from hotloop.turns.counters import Histogram, TurnCounters
+from hotloop.turns.services import TurnServices
+
+_TOKENS = (
+    ("prompt_tokens", "Tokens of all prompts."),
+    ("cached_tokens", "Prompt tokens that the engine found in its KV cache."),
+    ("generation_tokens", "Tokens sampled."),
+    (
+        "recognised_tokens",
+        "Prompt tokens of histories sent again that were remembered, neither rendered nor tokenized.",
+    ),
+)
+_HISTOGRAMS = (
+    ("time_to_first_token_seconds", "From the request's arrival to the first sampled token.", "first_token"),
+    ("inter_token_latency_seconds", "Mean gap between the output tokens of a turn, one value a turn.", "token_gap"),
+    ("e2e_request_latency_seconds", "From the request's arrival to its terminal event.", "duration"),
+    ("time_to_engine_seconds", "From the request's arrival to its submission to the engine.", "before_engine"),
+)
+
+
+class MetricsRoute:
+    """The endpoint. It asks for the API key like any other."""
+
+    def __init__(self, services: TurnServices, door: Door, open_connections: OpenConnections) -> None:
+        self._door = door
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(_Process(services, open_connections))
+
+    async def get(self, request: Request) -> Response:
+        """`GET /metrics`."""
+        self._door.caller(request.scope)
+        return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_LATEST)
+
+
+class _Process(Collector):
+    """Reads the counters when asked."""
+
+    def __init__(self, services: TurnServices, open_connections: OpenConnections) -> None:
+        self._services = services
+        self._open = open_connections
+
+    def collect(self) -> Iterator[Metric]:
+        """All families."""
+        counters = self._services.records.counters
+        yield _gauge("num_requests_running", "Turns between admission and their terminal event.", counters.running)
+        yield _gauge("num_requests_waiting", "Requests held until their lane is free.", self._open.waiting)
+        yield _gauge("connections", "Connections and HTTP turns that are open.", len(self._open))
+        yield from _turns(counters)
+        yield from _caches(self._services)
+
+
+def _turns(counters: TurnCounters) -> Iterator[Metric]:
+    turns = CounterMetricFamily("hotloop:requests", "Turns that ended.", labels=["transport", "outcome"])
+    for (transport, outcome), count in counters.outcomes.items():
+        turns.add_metric([transport, outcome], count)
+    yield turns
+    values = (counters.prompt_tokens, counters.cached_tokens, counters.output_tokens, counters.recognised_tokens)
+    for (name, help_), value in zip(_TOKENS, values, strict=True):
+        yield CounterMetricFamily(f"hotloop:{name}", help_, value=value)
+    yield _labelled("fallbacks", "Slower paths taken, by reason.", "reason", counters.fallbacks)
+    yield _labelled("safety_findings", "Findings of the safety policy, by rule.", "rule", counters.findings)
+    yield CounterMetricFamily("hotloop:received_bytes", "Bytes of requests.", value=counters.bytes_in)
+    yield CounterMetricFamily("hotloop:sent_bytes", "Bytes of events.", value=counters.bytes_out)
+    for name, help_, field in _HISTOGRAMS:
+        histogram: Histogram = getattr(counters, field)
+        yield HistogramMetricFamily(f"hotloop:{name}", help_, buckets=histogram.cumulative(), sum_value=histogram.total)
+
+
+def _caches(services: TurnServices) -> Iterator[Metric]:
+    held = GaugeMetricFamily("hotloop:cache_bytes", "Bytes accounted, by memory.", labels=["cache"])
+    entries = GaugeMetricFamily("hotloop:cache_entries", "Entries, by memory.", labels=["cache"])
+    memories = (
+        ("chains", services.chains.total_bytes, len(services.chains)),
+        ("prefixes", services.prefixes.total_bytes, len(services.prefixes)),
+        ("contexts", services.contexts.total_bytes, len(services.contexts)),
+    )
+    for name, size, count in memories:
+        held.add_metric([name], size)
+        entries.add_metric([name], count)
+    yield held
+    yield entries
+    yield CounterMetricFamily(
+        "hotloop:chain_evictions", "Chains pushed out by a bound.", value=services.chains.evictions
+    )
+
+
+def _gauge(name: str, help_: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"hotloop:{name}", help_, value=value)
+
+
+def _labelled(name: str, help_: str, label: str, counts: dict[str, int]) -> Metric:
+    family = CounterMetricFamily(f"hotloop:{name}", help_, labels=[label])
+    for value, count in counts.items():
+        family.add_metric([value], count)
+    return family

@@ -1,0 +1,68 @@
+"""`GET /metrics` over a real socket: what it counts is what happened."""
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+from tests.support.live_server import LiveServer, calls, final_response, live_server, open_socket
+from tests.support.scripted_model import LOOK_UP, scripted_model
+
+from hotloop.config import ServerSettings
+
+Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+async def scrape(server: LiveServer, **headers: str) -> Samples:
+    async with httpx.AsyncClient() as client:
+        answer = await client.get(server.url.removesuffix("/v1") + "/metrics", headers=headers)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"].startswith("text/plain")
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+    }
+
+
+def turns(samples: Samples, transport: str, outcome: str) -> float:
+    return samples.get(("hotloop:requests_total", (("outcome", outcome), ("transport", transport))), 0)
+
+
+async def test_turns_tokens_fallbacks_and_refusals_are_counted() -> None:
+    async with live_server(scripted_model()) as server, open_socket(server) as peer:
+        first = await peer.turn(input="two steps", tools=[LOOK_UP], store=False)
+        (call,) = calls(first)
+        output = {"type": "function_call_output", "call_id": call["call_id"], "output": "x"}
+        done = final_response(
+            await peer.turn(
+                input=[output], tools=[LOOK_UP], previous_response_id=final_response(first)["id"], instructions="New."
+            )
+        )
+        await peer.turn(input="hi", previous_response_id="resp_unknown")
+        samples = await scrape(server)
+    assert turns(samples, "websocket", "completed") == 2
+    assert turns(samples, "websocket", "refused:previous_response_not_found") == 1
+    assert samples["hotloop:fallbacks_total", (("reason", "context_changed"),)] == 1
+    usage = [final_response(first)["usage"], done["usage"]]
+    assert samples["hotloop:prompt_tokens_total", ()] == sum(one["input_tokens"] for one in usage)
+    assert samples["hotloop:generation_tokens_total", ()] == sum(one["output_tokens"] for one in usage)
+    assert samples["hotloop:time_to_first_token_seconds_count", ()] == 2
+    assert samples["hotloop:connections", ()] == 1
+    assert samples["hotloop:cache_bytes", (("cache", "chains"),)] > 0
+    assert samples["hotloop:num_requests_running", ()] == 0
+
+
+async def test_what_runs_and_what_waits_is_seen() -> None:
+    async with live_server(scripted_model()) as server, open_socket(server) as peer:
+        for _ in range(3):
+            await peer.send(input="slow start")
+        assert (await peer.receive())["type"] == "response.created"
+        samples = await scrape(server)
+        assert samples["hotloop:num_requests_running", ()] == 1
+        assert samples["hotloop:num_requests_waiting", ()] == 2
+
+
+async def test_the_key_is_asked_for() -> None:
+    async with live_server(scripted_model(), ServerSettings(port=0, api_key="k")) as server:
+        async with httpx.AsyncClient() as client:
+            refused = await client.get(server.url.removesuffix("/v1") + "/metrics")
+        assert refused.status_code == 401
+        assert await scrape(server, authorization="Bearer k")
