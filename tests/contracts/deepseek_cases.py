@@ -205,6 +205,23 @@ def _v32(name: str, context: PromptContext, *, toy_vocabulary: bool = False) -> 
     )
 
 
+def _v4(version: str, template: str, name: str, context: PromptContext, *, toy_vocabulary: bool = False) -> FormatCase:
+    effort = context.reasoning_effort
+    style = Style(
+        variables={"thinking": effort is not None, "reasoning_effort": "max" if effort == "xhigh" else effort},
+    )
+    return _deepseek(
+        version,
+        f"deepseek-ai-DeepSeek-{template}",
+        name,
+        context,
+        shape=Shape(reasoning=effort is not None, calls=bool(context.tools)),
+        style=style,
+        toy_vocabulary=toy_vocabulary,
+        seams_are_marks=False,
+    )
+
+
 _BARE = PromptContext()
 
 DEEPSEEK_CASES = [
@@ -216,4 +233,14 @@ DEEPSEEK_CASES = [
     _v32("real", BRIEF),
     _v32("thinking", PromptContext("Be brief.", TOOLS, reasoning_effort="high"), toy_vocabulary=True),
     _v32("bare", _BARE, toy_vocabulary=True),
+    _v4("v4", "V4", "real", BRIEF),
+    _v4("v4", "V4", "thinking", PromptContext("Be brief.", TOOLS, reasoning_effort="xhigh"), toy_vocabulary=True),
+    _v4("v4", "V4", "no-tools", PromptContext(None, (), reasoning_effort="high"), toy_vocabulary=True),
+    _v4(
+        "v4-flash",
+        "V4-Flash-0731",
+        "thinking",
+        PromptContext(None, TOOLS, reasoning_effort="high"),
+        toy_vocabulary=True,
+    ),
 ]

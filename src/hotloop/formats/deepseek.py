@@ -14,6 +14,8 @@ says. Where it differs from the published templates, on purpose:
 * V3.1, reasoning, reads a tool's output behind an opened think block; the template writes nothing there.
 * V3.2 without reasoning begins an answer with `</think>`, as its template writes every earlier answer: the template's own
   generation prompt `<think></think>` would be rewritten at the next question.
+* V3.2's line ends between tool results and the answer are tokens of their own, since the results were there first; the text
+  is the same.
 * V3.1 and V3.2 begin an answer with `<｜Assistant｜>` also where there is no question before it.
 * Developer messages, and item types that are carried but not interpreted (as their JSON), are questions: the family has no
   place for a system message behind the first.
@@ -49,6 +51,7 @@ from hotloop.formats.deepseek_text import (
     TOOLS_V32_TAIL,
     USER,
     function_object,
+    is_question,
     tools_v31,
     wants_thinking,
 )
@@ -60,7 +63,7 @@ from hotloop.formats.item_stream import ItemStream
 from hotloop.formats.section_calls import SectionCalls
 from hotloop.formats.token_writer import TokenWriter
 from hotloop.formats.tool_text import shown_tools
-from hotloop.protocol.items import Item, Message, OpaqueItem
+from hotloop.protocol.items import Item
 from hotloop.seams.engine import Constraint
 from hotloop.seams.prompt import CallRules, PromptContext
 from hotloop.seams.tokenizer import Tokenizer
@@ -85,7 +88,7 @@ class DeepSeekR1:
         return "at_questions"
 
     def is_question(self, item: Item) -> bool:
-        return _is_question(item)
+        return is_question(item)
 
     def thinks(self, context: PromptContext) -> bool:
         return True
@@ -188,7 +191,7 @@ class DeepSeekV31:
         return "at_questions"
 
     def is_question(self, item: Item) -> bool:
-        return _is_question(item)
+        return is_question(item)
 
     def thinks(self, context: PromptContext) -> bool:
         return wants_thinking(context) and not shown_tools(context.tools)
@@ -283,7 +286,7 @@ class DeepSeekV32:
         return "at_questions"
 
     def is_question(self, item: Item) -> bool:
-        return _is_question(item)
+        return is_question(item)
 
     def thinks(self, context: PromptContext) -> bool:
         return wants_thinking(context)
@@ -370,10 +373,6 @@ class DeepSeekV32:
             writer.text("\n\n")
         else:
             writer.mark(ASSISTANT)
-
-
-def _is_question(item: Item) -> bool:
-    return isinstance(item, OpaqueItem) or (isinstance(item, Message) and item.role != "assistant")
 
 
 def _opening(ids: MarkIds) -> Opening:

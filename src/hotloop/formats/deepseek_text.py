@@ -8,6 +8,7 @@ import json
 from hotloop.formats.dsml import section, section_end
 from hotloop.formats.section_calls import CallMarks
 from hotloop.formats.tool_text import shown_tools, tool_object, tool_parameters
+from hotloop.protocol.items import Item, Message, OpaqueItem
 from hotloop.protocol.tools import CustomTool, FunctionTool
 from hotloop.seams.prompt import PromptContext
 
@@ -74,6 +75,24 @@ TOOLS_V4_HEAD = (
 )
 TOOLS_V4_TAIL = "\nYou MUST strictly follow the above defined tool name and parameter schemas to invoke tool calls.\n"
 
+# What the highest efforts put in front of everything.
+EFFORT_ABSOLUTE = (
+    "Reasoning Effort: Absolute maximum with no shortcuts permitted.\nYou MUST be very thorough in your "
+    "thinking and comprehensively decompose the problem to resolve the root cause, rigorously "
+    "stress-testing your logic against all potential paths, edge cases, and adversarial "
+    "scenarios.\nExplicitly write out your entire deliberation process, documenting every intermediate "
+    "step, considered alternative, and rejected hypothesis to ensure absolutely no assumption is left "
+    "unchecked.\n\n"
+)
+EFFORT_BEYOND = (
+    "Reasoning Effort: Beyond maximum — exhaustive, relentless, and uncompromising.\nYou MUST reason with "
+    "the utmost depth and rigor, leaving absolutely nothing to chance: exhaustively decompose the "
+    "problem into its most fundamental components, trace every causal chain to its root, and resolve the "
+    "underlying cause rather than any surface symptom.\nDo not stop reasoning until you have "
+    "independently verified the solution from multiple angles and are certain that no assumption remains "
+    "unchecked and no error remains undiscovered.\n\n"
+)
+
 TEMPLATE_MARKS = (*CALLS.all, _D, "<think>", "</think>")
 
 
@@ -94,3 +113,8 @@ def tools_v31(context: PromptContext) -> str:
 def wants_thinking(context: PromptContext) -> bool:
     """The request asks for reasoning; by default these templates have it switched off."""
     return context.reasoning_effort not in (None, "none")
+
+
+def is_question(item: Item) -> bool:
+    """What the family writes as the user's: also what it has no other place for."""
+    return isinstance(item, OpaqueItem) or (isinstance(item, Message) and item.role != "assistant")

@@ -42,8 +42,9 @@ def dsml_marks(name: str) -> tuple[str, ...]:
     return (section(name), section_end(name), INVOKE, INVOKE_END, PARAMETER, PARAMETER_END)
 
 
-def write_invoke(writer: TokenWriter, name: str, arguments: str) -> None:
-    """One call. Arguments that are no JSON object become the one parameter `arguments`."""
+def write_invoke(writer: TokenWriter, name: str, arguments: str, *, without_parameters: str = "") -> None:
+    """One call; `without_parameters` stands in place of any. Arguments that are no JSON object become the one parameter
+    `arguments`."""
     values = _values(arguments)
     _tag(writer, "<", f'invoke name="{name}">\n')
     for key, value in values.items():
@@ -51,6 +52,7 @@ def write_invoke(writer: TokenWriter, name: str, arguments: str) -> None:
         _tag(writer, "<", f'parameter name="{key}" string="{"true" if is_text else "false"}">')
         writer.text(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
         _tag(writer, "</", "parameter>\n")
+    writer.text("" if values else without_parameters)
     _tag(writer, "</", "invoke>\n")
 
 

@@ -6,6 +6,7 @@ from datetime import date
 from hotloop.formats.chat_format import ChatFormat
 from hotloop.formats.chatml import ChatML
 from hotloop.formats.deepseek import deepseek_r1, deepseek_v31, deepseek_v32
+from hotloop.formats.deepseek_v4 import deepseek_v4, deepseek_v4_flash
 from hotloop.formats.generic import GenericFormat
 from hotloop.formats.harmony import Harmony
 from hotloop.formats.kimi import kimi_k2, kimi_k2_first, kimi_k2_thinking, kimi_k2_thinking_once
@@ -40,6 +41,8 @@ FAMILIES: dict[str, Callable[[Tokenizer], Format]] = {
     "deepseek-r1": deepseek_r1,
     "deepseek-v3.1": deepseek_v31,
     "deepseek-v3.2": deepseek_v32,
+    "deepseek-v4": deepseek_v4,
+    "deepseek-v4-flash": deepseek_v4_flash,
     "kimi-k2": kimi_k2,
     "kimi-k2-first": kimi_k2_first,
     "kimi-k2-thinking": kimi_k2_thinking,
@@ -103,7 +106,9 @@ def _deepseek_of(template: str) -> str | None:
     """DeepSeek's version; the distilled models of R1 know no tools and lose calls, so they are none of these."""
     if "<function_results>" in template:
         return "deepseek-v3.2" if "function_calls>" in template else None
-    if "<｜tool▁sep｜>" not in template or "tool_calls>" in template:
+    if "<tool_result>" in template and "'tool_calls>" in template:
+        return "deepseek-v4-flash" if "reasoning_effort_high" in template else "deepseek-v4"
+    if "<｜tool▁sep｜>" not in template:
         return None
     if "ns.is_last_user" in template:
         return "deepseek-v3.1"

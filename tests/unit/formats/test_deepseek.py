@@ -24,6 +24,7 @@ from hotloop.seams.prompt import PromptContext
 
 TOKENIZER = ToyTokenizer(DEEPSEEK_SPECIALS)
 R1, V31, V32 = (format_named(f"deepseek-{version}", TOKENIZER) for version in ("r1", "v3.1", "v3.2"))
+V4, FLASH = (format_named(f"deepseek-{version}", TOKENIZER) for version in ("v4", "v4-flash"))
 THINKING = PromptContext("Be brief.", reasoning_effort="high")
 TOOLS = decode_tools(
     json.dumps(
@@ -188,6 +189,44 @@ def test_the_template_as_it_is_writes_the_same(
     context = THINKING if variables else PromptContext("Be brief.")
     real = RealTemplate(template, Style(variables={"bos_token": "<｜begin▁of▁sentence｜>", **variables}))
     assert Chain(format, context).give(*items).text == real.render(context, items)
+
+
+def test_v4_byte_for_byte() -> None:
+    bare = FunctionCall(call_id="1", name="now", arguments="{}")
+    chain = Chain(V4, THINKING).give(
+        USER, USER, thought("hm"), said("Looking."), CALL, bare, OUTPUT, OUTPUT, USER, said("a")
+    )
+    calls = DSML_CALL.replace("function_calls", "tool_calls").replace(
+        "</｜DSML｜tool_calls>", '<｜DSML｜invoke name="now">\n\n</｜DSML｜invoke>\n</｜DSML｜tool_calls>'
+    )
+    assert chain.text == (
+        f"<｜begin▁of▁sentence｜>Be brief.<｜User｜>hi\n\nhi<｜Assistant｜></think>Looking.{calls}{EOS}"
+        "<｜User｜><tool_result>a.txt</tool_result>\n\n<tool_result>a.txt</tool_result>\n\nhi"
+        f"<｜Assistant｜><think></think>a{EOS}"
+    )
+    assert chain.prompt == "<｜Assistant｜><think>"
+
+
+def test_v4_keeps_reasoning_where_tools_are_offered() -> None:
+    with_tools = PromptContext(None, TOOLS, reasoning_effort="high")
+    chain = Chain(V4, with_tools).give(USER).sample(f"hm</think>yes{EOS}", thought("hm"), said("yes"))
+    assert chain.give(USER).reason is None
+    assert "<think>hm</think>yes" in chain.text
+
+
+def test_v4_puts_the_highest_efforts_in_front() -> None:
+    def start(format: Format, effort: str) -> str:
+        return Chain(format, PromptContext("Be brief.", reasoning_effort=effort)).text.removeprefix(
+            "<｜begin▁of▁sentence｜>"
+        )
+
+    assert start(V4, "high") == "Be brief."
+    assert start(V4, "xhigh").startswith("Reasoning Effort: Absolute maximum") and start(V4, "xhigh").endswith(
+        "Be brief."
+    )
+    assert start(V4, "max") == start(V4, "xhigh")
+    assert start(FLASH, "high") == start(V4, "xhigh")
+    assert start(FLASH, "xhigh").startswith("Reasoning Effort: Beyond maximum")
 
 
 def test_v31_describes_tools_where_its_template_is_silent() -> None:
@@ -487,6 +526,8 @@ OURS = {
     "llama-cpp-deepseek-r1": "deepseek-r1",
     "deepseek-ai-DeepSeek-V3.1": "deepseek-v3.1",
     "deepseek-ai-DeepSeek-V3.2": "deepseek-v3.2",
+    "deepseek-ai-DeepSeek-V4": "deepseek-v4",
+    "deepseek-ai-DeepSeek-V4-Flash-0731": "deepseek-v4-flash",
 }
 
 

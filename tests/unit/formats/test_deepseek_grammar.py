@@ -15,7 +15,7 @@ EOS = "<｜end▁of▁sentence｜>"
 TOKENIZER = ToyTokenizer(DEEPSEEK_SPECIALS)
 GRAMMARS = Grammars(TOKENIZER, EOS)
 SPELLED = ToyTokenizer([mark for mark in DEEPSEEK_SPECIALS if mark != "｜DSML｜"])
-VERSIONS = ("r1", "v3.1", "v3.2")
+VERSIONS = ("r1", "v3.1", "v3.2", "v4")
 
 EDIT: dict[str, object] = {
     "type": "function",
@@ -87,8 +87,9 @@ def calls(version: str, *made: tuple[str, dict[str, object]]) -> str:
                 ones.append(f"<｜tool▁call▁begin｜>{name}<｜tool▁sep｜>{text}<｜tool▁call▁end｜>")
             case _:
                 ones.append(dsml(name, **arguments))
-    if version == "v3.2":
-        return f"\n\n<｜DSML｜function_calls>\n{''.join(ones)}</｜DSML｜function_calls>"
+    if version in ("v3.2", "v4"):
+        section = "function_calls" if version == "v3.2" else "tool_calls"
+        return f"\n\n<｜DSML｜{section}>\n{''.join(ones)}</｜DSML｜{section}>"
     return f"<｜tool▁calls▁begin｜>{('' if version == 'v3.1' else chr(10)).join(ones)}<｜tool▁calls▁end｜>"
 
 
