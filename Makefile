@@ -62,9 +62,11 @@ format: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/hotloop bench floor
 	$(BIN)/hotloop bench turn
+	$(BIN)/hotloop bench render
 
 bench-check: $(STAMP)
 	$(BIN)/hotloop bench turn --quick --check
+	$(BIN)/hotloop bench render --quick --check
 
 # The WebSocket conformance suite; it needs Python 2.7 out of Debian 11, so it stands apart.
 autobahn: $(STAMP)

@@ -314,7 +314,9 @@ async def test_a_rewind_keeps_what_stands_before_it(can_rewind: bool) -> None:
 
 async def test_kv_that_stands_under_rewritten_tokens_is_not_used_again() -> None:
     model = make(rewrites="rewind_at_commit")
-    first = await ran(model, START, user("hi"))
+    turn = await run(model, START, user("hi"))
+    first = commit(turn)
+    assert list(turn.prepared.fallbacks) == ["rewritten_at_commit"]
     second = await run(model, first, user("more"))
     assert (
         written(toy(model).runs[-1].prompt) == "<sys>Be brief.<end><user>hi<reply><text>ok<end><user>more<end><reply>"
@@ -514,6 +516,50 @@ async def test_a_handle_that_lost_its_kv_in_a_turn_that_was_given_up_serves_the_
     assert again.ends[0].error is None
     assert written(toy(model).runs[-1].prompt).endswith("<text>ok<end><user>b<end><reply>")
     release(parent, commit(again))
+    assert toy(model).open_handles == 0
+
+
+async def test_a_share_is_another_holder_and_goes_on_as_the_state_itself_would() -> None:
+    model = make()
+    first = await ran(model, START, user("hi"))
+    assert first.state is not None
+    share = Chain(first.state.share(), first.items)
+    assert isinstance(share.state, TokenState)
+    release(first)
+    second = await run(model, share, user("more"))
+    assert list(second.prepared.fallbacks) == []
+    assert toy(model).runs[-1].keep == share.state.token_count - 1  # the stop token was sampled, not prefilled
+    release(share, commit(second))
+    assert toy(model).open_handles == 0
+
+
+async def test_a_state_that_let_its_kv_go_keeps_its_tokens_and_says_so() -> None:
+    model = make()
+    first = await ran(model, START, user("hi"))
+    assert first.state is not None
+    first.state.release_kv()
+    first.state.release_kv()
+    assert toy(model).open_handles == 0
+    assert isinstance(model.format, ToyFormat)
+    model.format.extended_items = 0
+    second = await run(model, first, user("more"))
+    assert list(second.prepared.fallbacks) == ["kv_not_held"]
+    assert model.format.extended_items == 1
+    assert written(toy(model).runs[-1].prompt).endswith("<text>ok<end><user>more<end><reply>")
+    release(first, commit(second))
+    assert toy(model).open_handles == 0
+
+
+async def test_the_input_alone_can_be_continued_on_a_fork_of_the_chains_kv() -> None:
+    model = make()
+    turn = await run(model, START, user("hi"))
+    first = commit(turn)
+    asked = Chain(turn.prepared.input_state(), ItemLog([user("hi")]))
+    again = await run(model, asked)
+    assert written(toy(model).runs[-1].prompt) == "<sys>Be brief.<end><user>hi<end><reply>"
+    assert list(again.prepared.fallbacks) == ["kv_not_held"]
+    assert toy(model).handles[1].parent is toy(model).handles[0]
+    release(first, asked, commit(again))
     assert toy(model).open_handles == 0
 
 

@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from openai import AsyncOpenAI
 from tests.support.event_order import check_response_events
@@ -115,6 +116,29 @@ async def test_our_own_client_over_both_transports(transport: type[Transport], t
         spent = agent.spent
         assert spent.turns >= 1
         assert spent.engine_s is not None
+
+
+@pytest.mark.parametrize("transport", ["http", "websocket"])
+async def test_fifty_turns_of_a_resent_history_decode_only_new_tokens(transport: str) -> None:
+    """No previous_response_id: the server recognises the history by its content, over either door."""
+    async with tiny() as server, httpx.AsyncClient(timeout=30) as client, open_socket(server) as socket:
+        decoded_before = engine_of(server).decoded_tokens
+        history: list[Any] = []
+        usages: list[dict[str, Any]] = []
+        for number in range(50):
+            history.append({"role": "user", "content": f"Look at file {number}."})
+            fields: dict[str, Any] = {"model": "tiny", "input": history, "store": False, "max_output_tokens": 8}
+            if transport == "http":
+                response: dict[str, Any] = (await client.post(f"{server.url}/responses", json=fields)).json()
+            else:
+                response = final_response(await socket.turn(**fields))
+            usages.append(response["usage"])
+            history += [{**item, "id": None, "status": None} for item in response["output"]]
+        for before, after in pairwise(usages):
+            held = before["input_tokens"] + before["output_tokens"] - 1
+            assert after["input_tokens_details"]["cached_tokens"] == held
+        assert engine_of(server).decoded_tokens - decoded_before == usages[-1]["total_tokens"] - 1
+        assert server.app.services.records.counters.fallbacks == {}
 
 
 async def test_a_warm_up_prefills_the_engine() -> None:

@@ -1,25 +1,35 @@
 """The benches there are, for the command line."""
 
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hotloop.bench import floor, turn
+from hotloop.bench import floor, render, turn
 from hotloop.bench.goals import Goal
 from hotloop.bench.report import Findings
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """One bench: `full` and `quick` measure, `goals` are what it declares."""
+    """One bench: `full` and `quick` measure, `goals` are what it declares, `add_options` are its own."""
 
     name: str
     title: str
     goals: tuple[Goal, ...]
-    full: Callable[[], Findings]
-    quick: Callable[[], Findings]
+    full: Callable[[Namespace], Findings]
+    quick: Callable[[Namespace], Findings]
+    add_options: Callable[[ArgumentParser], None] = lambda parser: None
 
 
 BENCHES = (
-    Bench("turn", turn.TITLE, turn.GOALS, lambda: turn.measure(turn.FULL), lambda: turn.measure(turn.QUICK)),
-    Bench("floor", floor.TITLE, floor.GOALS, lambda: floor.measure(floor.FULL), lambda: floor.measure(floor.QUICK)),
+    Bench("turn", turn.TITLE, turn.GOALS, lambda _: turn.measure(turn.FULL), lambda _: turn.measure(turn.QUICK)),
+    Bench("floor", floor.TITLE, floor.GOALS, lambda _: floor.measure(floor.FULL), lambda _: floor.measure(floor.QUICK)),
+    Bench(
+        "render",
+        render.TITLE,
+        render.GOALS,
+        lambda given: render.measure(render.FULL, given.tokenizer),
+        lambda given: render.measure(render.QUICK, given.tokenizer),
+        render.add_options,
+    ),
 )

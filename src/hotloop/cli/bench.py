@@ -21,6 +21,7 @@ def add_parser(commands: Any) -> None:
         one.add_argument("--quick", action="store_true", help="under a minute")
         one.add_argument("--check", action="store_true", help="exit 1 if a goal is short or was not measured")
         one.add_argument("--json", type=Path, metavar="FILE", help="write the result with every round's sample")
+        bench.add_options(one)
         one.set_defaults(run=run, chosen=bench)
 
 
@@ -29,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     bench: Bench = arguments.chosen
     surroundings = Surroundings(command_line())
     try:
-        findings = (bench.quick if arguments.quick else bench.full)()
+        findings = (bench.quick if arguments.quick else bench.full)(arguments)
     except BenchError as error:
         print(f"hotloop: {error}", file=sys.stderr)
         return 2

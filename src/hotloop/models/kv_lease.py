@@ -23,6 +23,11 @@ class KvLease:
         self.is_busy = False
         self._users = 1
 
+    @property
+    def is_open(self) -> bool:
+        """Somebody still relies on it."""
+        return self._users > 0
+
     def retain(self) -> None:
         """One more turn state relies on it."""
         assert self._users > 0, "a closed lease cannot be retained"

@@ -13,6 +13,7 @@ A turn appends what its new items render to; the engine gets those tokens only. 
 
 import asyncio
 import logging
+import weakref
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ from hotloop.protocol.items import (
     Reasoning,
     text_of,
 )
-from hotloop.seams.engine import Constraint, EndReason, Engine, KvHandle, Run, Sampling, TokenLogprob, Usage
+from hotloop.seams.engine import Constraint, EndReason, Engine, Run, Sampling, TokenLogprob, Usage
 from hotloop.seams.format import Extension, Fallback, Format, ParsedEvent, Parser, RenderState
 from hotloop.seams.model import EventsCallback, ModelEnd, ModelEndCallback, ModelRequest
 from hotloop.seams.prompt import CallRules, PromptContext, TurnView
@@ -59,7 +60,10 @@ class ModelDefaults:
 
 
 class TokenState:
-    """What a turn keeps of its chain: the token log's view, the format's state, a share of the KV lease (or None)."""
+    """What a turn keeps of its chain: the token log's view, the format's state, a share of the KV lease (or None).
+
+    Without a share it remembers who has the KV of its chain, its `kin`: a fork of that lease shares the chain's beginning.
+    """
 
     def __init__(
         self,
@@ -68,6 +72,7 @@ class TokenState:
         view: TokenView,
         render_state: RenderState,
         lease: KvLease | None,
+        kin: KvLease | None = None,
     ) -> None:
         self.model = model
         self.context = context
@@ -75,6 +80,13 @@ class TokenState:
         self.render_state = render_state
         self.lease = lease
         self.size_bytes = 0
+        self._kin = _weak(lease or kin)
+
+    @property
+    def kin(self) -> KvLease | None:
+        """The lease that holds KV of this chain, whoever keeps it open."""
+        kin = self._kin()
+        return kin if kin is not None and kin.is_open else None
 
     @property
     def token_count(self) -> int:
@@ -85,7 +97,7 @@ class TokenState:
         """The same for one more holder."""
         if self.lease is not None:
             self.lease.retain()
-        return TokenState(self.model, self.context, self.view, self.render_state, self.lease)
+        return TokenState(self.model, self.context, self.view, self.render_state, self.lease, self._kin())
 
     def release_kv(self) -> None:
         """Keep the tokens only. Idempotent."""
@@ -96,6 +108,10 @@ class TokenState:
     def release(self) -> None:
         """Let go of the lease. Idempotent."""
         self.release_kv()
+
+
+def _weak(lease: KvLease | None) -> "Callable[[], KvLease | None]":
+    return (lambda: None) if lease is None else weakref.ref(lease)
 
 
 class TokenModel:
@@ -278,6 +294,8 @@ class PreparedTokenTurn:
             extension = self._model.format.commit(state, len(view), sampled, output)
             view = view.head(extension.keep).append(extension.tokens)
             state = extension.state
+            if extension.reason is not None:
+                self.fallbacks.append(extension.reason)
             held_in_view = extension.keep
             if held_in_view == self.prompt_tokens - len(self._generation):  # else other tokens stand there in the KV
                 held_in_view += _common_prefix(extension.tokens, self._generation + self._sampled)
@@ -293,7 +311,9 @@ class PreparedTokenTurn:
     def input_state(self) -> TokenState:
         """The chain with the input behind it."""
         rendered = self._rendered
-        return TokenState(self._model, self._request.context, rendered.view, rendered.state, None)
+        return TokenState(
+            self._model, self._request.context, rendered.view, rendered.state, lease=None, kin=self._lease
+        )
 
     def discard(self) -> None:
         """Keep nothing; the parent's lease goes back as far as it still holds the parent's tokens."""
@@ -324,18 +344,20 @@ class PreparedTokenTurn:
         if parent is not None and continues:
             lease = parent.lease
             if lease is None:
-                return self._open_lease(None, "kv_not_held")
+                return self._open_lease(parent.kin, "kv_not_held")
             may_rewind = lease.handle.can_rewind or lease.held <= rendered.keep
             if not lease.is_busy and lease.tip is parent.view and may_rewind:
                 return lease
-            return self._open_lease(lease.handle, "kv_forked")
-        return self._open_lease(parent.lease.handle if parent is not None and parent.lease is not None else None, None)
+            return self._open_lease(lease, "kv_forked")
+        return self._open_lease(None if parent is None else parent.kin, None)
 
-    def _open_lease(self, parent: KvHandle | None, reason: str | None) -> KvLease:
+    def _open_lease(self, kin: KvLease | None, reason: str | None) -> KvLease:
+        """A lease of our own, whose KV begins as that of `kin` does."""
         if reason is not None:
             self.fallbacks.append(reason)
         self._owns_lease = True
         view = self._rendered.view
+        parent = kin.handle if kin is not None else None
         return KvLease(self._model.engine.open(view, parent=parent, tenant=self._request.tenant), view)
 
     def _common_with_lease(self) -> int:

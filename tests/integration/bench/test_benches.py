@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from hotloop.bench import floor, turn
+from hotloop.bench import floor, render, turn
+from hotloop.bench.answers import BenchError
 from hotloop.bench.catalog import Bench
 from hotloop.bench.goals import Goal
 from hotloop.bench.report import Findings
 from hotloop.cli.bench import run
+from hotloop.formats.registry import FAMILIES
 
 TINY_TURNS = turn.Plan(histories=(1_000, 4_000), answers=("short",), rounds=2, turns=4)
 TINY_FLOOR = floor.Plan(rounds=2, turns=3, long_turns=1, round_trips=5, streams=1, frames=32)
@@ -37,12 +39,27 @@ def test_a_turn_and_a_delta_are_measured_against_both_floors() -> None:
     assert [row[0] for row in findings.table.rows] == ["hotloop", "raw uvloop", "ASGI sends"]
 
 
+def test_rendering_is_measured_in_every_family_and_each_goal_is_that_of_the_worst() -> None:
+    plan = render.Plan(histories=(1_000, 200_000), rounds=2, generic=False, weighed=20_000)
+    findings = render.measure(plan)
+    assert set(findings.figures) == {goal.name for goal in render.GOALS}
+    assert [row[0] for row in findings.table.rows] == [family for family in FAMILIES for _ in plan.histories]
+    lengths = [int(row[2].replace(",", "")) for row in findings.table.rows]
+    assert all(abs(length - 200_000) < 20_000 for length in lengths[1::2])
+    assert findings.figures["bytes_per_token"].median > 4
+
+
+def test_a_vocabulary_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match="no such file"):
+        render.load_tokenizer(tmp_path / "gone.gguf")
+
+
 def arguments(bench: Bench, tmp_path: Path, *, check: bool) -> argparse.Namespace:
     return argparse.Namespace(chosen=bench, quick=True, check=check, json=tmp_path / "result.json")
 
 
 def tiny_bench(limit: float) -> Bench:
-    def measure() -> Findings:
+    def measure(given: argparse.Namespace) -> Findings:
         return turn.measure(replace(TINY_TURNS, rounds=1))
 
     return Bench("turn", "a bench", (Goal("flat_4k", limit), Goal("vs_resend_4k", 20, judged=False)), measure, measure)

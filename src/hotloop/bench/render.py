@@ -1,0 +1,182 @@
+"""`hotloop bench render`: what rendering and tokenizing a turn costs against the length of its history, in every family.
+
+No server and no engine: what a turn does between its request and the engine, in this process (`bench.render_arms`). All arms
+take turns in every round.
+"""
+
+import gc
+from argparse import ArgumentParser
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from hotloop.bench.answers import BenchError
+from hotloop.bench.goals import Goal
+from hotloop.bench.render_arms import NEW_TOKENS, Chain, MakeFormat, Scale, cpu_of, weigh
+from hotloop.bench.report import Findings, Table
+from hotloop.bench.rounds import Figure, figure_of, interleave, ratio_of
+from hotloop.engines.llama import GgufTokenizer, LlamaError
+from hotloop.formats.registry import FAMILIES, GENERIC, format_for_template
+from hotloop.tiny import model_path
+
+TITLE = "hotloop bench render: what rendering and tokenizing a turn costs against the length of its history"
+GOALS = (
+    Goal("extend_200k", 1.1),
+    Goal("vs_rerender_200k", 150, at_most=False),
+    Goal("prefix_hit_200k", 20, at_most=False),
+    Goal("bytes_per_token", 4.5),
+)
+_SHORT, _LONG = 1_000, 200_000
+_TIMES = {"extend": 20, "rerender": 1, "recognise": 5, "resend": 1}  # calls in one sample
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much is measured."""
+
+    histories: tuple[int, ...]
+    rounds: int
+    generic: bool = False  # the generic format too, with the template of the vocabulary's file; shown, not judged
+    weighed: int = _LONG  # tokens of the chain whose memory is measured
+
+
+FULL = Plan(histories=(_SHORT, 20_000, 100_000, _LONG, 1_000_000), rounds=7, generic=True)
+QUICK = Plan(histories=(_SHORT, _LONG), rounds=5)
+
+_Key = tuple[str, int, str]  # family, history, arm
+_Samples = Mapping[_Key, Sequence[float]]
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """The bench's own."""
+    parser.add_argument(
+        "--tokenizer",
+        type=Path,
+        metavar="FILE",
+        help="GGUF file with the vocabulary; the demonstration model's if not given",
+    )
+
+
+def measure(plan: Plan, tokenizer_path: Path | None = None) -> Findings:
+    """Run the plan. Raises BenchError."""
+    tokenizer = load_tokenizer(tokenizer_path)
+    template = tokenizer.chat_template
+    formats: dict[str, MakeFormat] = dict(FAMILIES)
+    if plan.generic and template:
+        formats[GENERIC] = lambda vocabulary: format_for_template(template, vocabulary, family=GENERIC)
+    chains: dict[tuple[str, int], Chain] = {}
+    weights: dict[str, tuple[float, float]] = {}
+    for family, make in formats.items():
+        scale = Scale(make, tokenizer)
+        if family != GENERIC:  # its renderings of the whole history, one per turn, would take minutes
+            weights[family] = weigh(make, tokenizer, plan.weighed, scale)
+        for tokens in plan.histories:
+            chains[family, tokens] = Chain(make, tokenizer, tokens, scale)
+    arms: dict[_Key, Callable[[], float]] = {
+        (family, tokens, arm): partial(cpu_of, getattr(chain, arm), times)
+        for (family, tokens), chain in chains.items()
+        for arm, times in _TIMES.items()
+    }
+    for sample in arms.values():
+        sample()  # warm-up
+    gc.collect()
+    gc.freeze()
+    try:
+        samples = interleave(arms, plan.rounds)
+    finally:
+        gc.unfreeze()
+    lengths = {key: chain.prompt_tokens for key, chain in chains.items()}
+    return _findings(plan, samples, lengths, weights)
+
+
+def load_tokenizer(path: Path | None) -> GgufTokenizer:
+    """The vocabulary of a GGUF file; None: the demonstration model's. Raises BenchError."""
+    try:
+        return GgufTokenizer(str(path or model_path()))
+    except LlamaError as error:
+        raise BenchError(str(error)) from error
+
+
+def _findings(
+    plan: Plan,
+    samples: _Samples,
+    lengths: Mapping[tuple[str, int], int],
+    weights: Mapping[str, tuple[float, float]],
+) -> Findings:
+    families = list(weights)
+    by_goal: dict[str, dict[str, Figure]] = {
+        "extend_200k": {
+            family: ratio_of(samples[family, _LONG, "extend"], samples[family, _SHORT, "extend"]) for family in families
+        },
+        "vs_rerender_200k": {
+            family: ratio_of(samples[family, _LONG, "rerender"], samples[family, _LONG, "extend"])
+            for family in families
+        },
+        "prefix_hit_200k": {
+            family: ratio_of(samples[family, _LONG, "resend"], samples[family, _LONG, "recognise"])
+            for family in families
+        },
+        "bytes_per_token": {family: figure_of([weights[family][0]]) for family in families},
+    }
+    worst = {goal.name: _worst(goal, by_goal[goal.name]) for goal in GOALS}
+    shown = dict.fromkeys(family for family, _ in lengths)
+    return Findings(
+        table=Table(
+            "CPU of this process per turn, and memory per token", _HEAD, _rows(shown, plan, samples, lengths, weights)
+        ),
+        figures={name: by_goal[name][family] for name, family in worst.items()},
+        notes=[*_NOTES, f"Each goal is that of the family that does worst: {_said(worst)}."],
+        samples={" ".join(map(str, key)): list(taken) for key, taken in samples.items()},
+    )
+
+
+def _worst(goal: Goal, figures: Mapping[str, Figure]) -> str:
+    sign = 1 if goal.at_most else -1
+    return max(figures, key=lambda family: sign * figures[family].median)
+
+
+def _said(worst: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {family}" for name, family in worst.items())
+
+
+_HEAD = (
+    "family", "history", "prompt tokens", "extend µs", "± µs", "rerender µs", "recognise µs", "resend µs",
+    "B/token", "items B/token",
+)  # fmt: skip
+_NOTES = [
+    f"The new item is a tool output of {NEW_TOKENS} tokens. extend continues the chain; rerender renders all of it; recognise",
+    "finds the history in a request's bytes and continues; resend parses and renders those bytes. ± is half the distance",
+    "between the quartiles of the rounds. B/token is the rendered state of a chain of 200,000 tokens; its items are apart.",
+    "generic renders the whole history as text each turn and is not judged.",
+    "Every family is measured on the same vocabulary; control tokens that it lacks get ids behind its end.",
+]
+
+
+def _rows(
+    families: Iterable[str],
+    plan: Plan,
+    samples: _Samples,
+    lengths: Mapping[tuple[str, int], int],
+    weights: Mapping[str, tuple[float, float]],
+) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    for family in families:
+        for tokens in plan.histories:
+            figures = {arm: figure_of(samples[family, tokens, arm]) for arm in _TIMES}
+            costs = [f"{figures[arm].median * 1e6:,.0f}" for arm in ("rerender", "recognise", "resend")]
+            extend = figures["extend"]
+            weighed = weights.get(family) if tokens == _LONG else None
+            memory = ("", "") if weighed is None else (f"{weighed[0]:.2f}", f"{weighed[1]:.1f}")
+            rows.append(
+                (
+                    family,
+                    f"{tokens:,}",
+                    f"{lengths[family, tokens]:,}",
+                    f"{extend.median * 1e6:,.0f}",
+                    f"{extend.spread * 1e6:,.0f}",
+                    *costs,
+                    *memory,
+                )
+            )
+    return rows
