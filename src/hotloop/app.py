@@ -20,6 +20,7 @@ from hotloop.seams.format import Format
 from hotloop.seams.tokenizer import Tokenizer
 from hotloop.server.asgi import build_asgi
 from hotloop.server.auth import AccessPolicy
+from hotloop.server.background import BackgroundLimits
 from hotloop.server.connections import OpenConnections
 from hotloop.server.responses_door import ResponsesDoor
 from hotloop.server.runtime import DrainingServer, listen, uvicorn_config
@@ -116,6 +117,7 @@ def build_app(model: TokenModel, settings: ServerSettings) -> App:
         policy,
         socket_settings,
         connections,
+        background_limits=BackgroundLimits(settings.background_running, settings.background_waiting),
         max_body_bytes=settings.max_message_bytes,
         started_at=int(time.time()),
         version=__version__,

@@ -35,6 +35,8 @@ class ServerSettings:
     drain_timeout_s: float = 30.0  # running turns may finish this long after SIGTERM
     connection_lifetime_s: float = 3600.0
     turn_timeout_s: float = 3600.0
+    background_running: int = 8  # background responses at work at once
+    background_waiting: int = 64  # and waiting; one more is refused
     reasoning_events: ReasoningEvents = "openai"  # names of the events of raw reasoning: openai or open_responses
     log_level: str = "info"
 
@@ -72,6 +74,8 @@ _ENVIRONMENT: dict[str, tuple[str, str]] = {
     "HOTLOOP_DRAIN_TIMEOUT_S": ("server", "drain_timeout_s"),
     "HOTLOOP_CONNECTION_LIFETIME_S": ("server", "connection_lifetime_s"),
     "HOTLOOP_TURN_TIMEOUT_S": ("server", "turn_timeout_s"),
+    "HOTLOOP_BACKGROUND_RUNNING": ("server", "background_running"),
+    "HOTLOOP_BACKGROUND_WAITING": ("server", "background_waiting"),
     "HOTLOOP_REASONING_EVENTS": ("server", "reasoning_events"),
     "HOTLOOP_LOG_LEVEL": ("server", "log_level"),
     "HOTLOOP_ENGINE": ("model", "engine"),
@@ -153,9 +157,12 @@ def _check(settings: Settings) -> None:
         "drain_timeout_s",
         "connection_lifetime_s",
         "turn_timeout_s",
+        "background_running",
     ):
         if not 0 < getattr(server, name) < math.inf:
             raise ConfigError(f"{name} must be positive")
+    if server.background_waiting < 0:
+        raise ConfigError("background_waiting must not be negative")
     for name in ("context_tokens", "threads"):
         if getattr(model, name) < 0:
             raise ConfigError(f"{name} must not be negative")

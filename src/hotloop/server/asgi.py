@@ -10,6 +10,7 @@ from starlette.routing import Route, WebSocketRoute
 from hotloop.errors import ApiError
 from hotloop.server.answers import on_api_error, on_client_gone, on_http_error, on_server_fault
 from hotloop.server.auth import AccessPolicy
+from hotloop.server.background import BackgroundLimits, BackgroundTurns
 from hotloop.server.body import ClientGone
 from hotloop.server.connections import OpenConnections
 from hotloop.server.door import Door
@@ -29,6 +30,7 @@ def build_asgi(
     socket_settings: SocketSettings,
     open_connections: OpenConnections,
     *,
+    background_limits: BackgroundLimits,
     max_body_bytes: int,
     started_at: int,
     version: str,
@@ -41,17 +43,19 @@ def build_asgi(
         try:
             yield
         finally:
+            await background.close()
             await on_shutdown()
 
+    background = BackgroundTurns(runner, open_connections, background_limits)
     door = Door(policy, open_connections, max_body_bytes=max_body_bytes)
     turns = HttpTurns(runner, open_connections, max_pending_bytes=socket_settings.max_pending_bytes)
-    responses = ResponseRoutes(runner.services, door)
+    responses = ResponseRoutes(runner.services, door, background)
     models = ModelRoutes(runner.services, door, started_at=started_at, version=version)
     routes = [
         Route("/healthz", models.health, methods=["GET"]),
         Route("/metrics", MetricsRoute(runner.services, door, open_connections).get, methods=["GET"]),
         WebSocketRoute("/v1/responses", ResponsesSocket(runner, policy, socket_settings, open_connections)),
-        Route("/v1/responses", CreateResponse(turns, door)),
+        Route("/v1/responses", CreateResponse(turns, door, background)),
         Route("/v1/responses/input_tokens", responses.input_tokens, methods=["POST"]),
         Route("/v1/responses/{response_id}", responses.get, methods=["GET"]),
         Route("/v1/responses/{response_id}", responses.delete, methods=["DELETE"]),

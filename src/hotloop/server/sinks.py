@@ -247,7 +247,7 @@ class SseSink:
         try:
             if not self._has_started:
                 self._has_started = True
-                await self._send({"type": "http.response.start", "status": 200, "headers": _SSE_HEADERS})
+                await self._send({"type": "http.response.start", "status": 200, "headers": SSE_HEADERS})
             await self._send({"type": "http.response.body", "body": body, "more_body": more})
         except (OSError, RuntimeError):  # the peer is gone; servers differ in what they raise
             self.close()
@@ -263,7 +263,7 @@ class SseSink:
         self._wake.set()
 
 
-_SSE_HEADERS = [
+SSE_HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),

@@ -76,8 +76,8 @@ class TurnRequest:
     """One turn as a door hands it over.
 
     `parent` is what was bound when the request was received, if anything; `connection` is None over HTTP. `on_created` is
-    told at admission, before the first event. `capacity` is awaited before the work starts; the response is `queued` until
-    then.
+    told at admission, before the first event. `capacity`, if given, is told the response object as
+    `queued` once it can be read, and awaited before the work starts.
     """
 
     principal: Principal
@@ -88,7 +88,7 @@ class TurnRequest:
     parent: Parent | None = None
     wants_timing: bool = False
     on_created: Callable[[RunningTurn], None] | None = None
-    capacity: Callable[[], Awaitable[object]] | None = None
+    capacity: Callable[[bytes], Awaitable[object]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +183,6 @@ class _Turn:
     async def run(self) -> TurnOutcome:
         """`created` to the terminal event."""
         self._announce()
-        self._keep_alive.watch(self)
         try:
             outcome = await self._run()
             if outcome.error is not None and not isinstance(outcome.error, StorageUnavailable):
@@ -205,6 +204,7 @@ class _Turn:
                 await self._wait_for(self._turn.capacity)
                 if self._stopped == "cancelled":
                     return await self._cancelled(_NO_USAGE, None)
+            self._keep_alive.watch(self)
             async with asyncio.timeout(self._services.turn_timeout_s):
                 end = await self._generate()
             return await self._finish(end)
@@ -217,10 +217,11 @@ class _Turn:
             fault = ServerFault(f"Something went wrong on the server's side (response {self.response_id}).")
             return self._fail(fault, None)
 
-    async def _wait_for(self, capacity: Callable[[], Awaitable[object]]) -> None:
+    async def _wait_for(self, capacity: Callable[[bytes], Awaitable[object]]) -> None:
         """A background response can be read, as `queued` and then `in_progress`, before it is over."""
-        await self._show(self._stream.snapshot("queued"))
-        await capacity()
+        queued = self._stream.snapshot("queued")
+        await self._show(queued)
+        await capacity(queued)
         if self._stopped is None:
             await self._show(self._stream.snapshot("in_progress"))
             self._sink.push((self._stream.in_progress(),))

@@ -1,13 +1,17 @@
 """`POST /v1/responses`, as a plain ASGI application: a stream is written without a wrapper in between."""
 
+from starlette.responses import Response
+
 from hotloop.errors import ApiError, InvalidRequest, MethodNotAllowed
 from hotloop.protocol.request import decode_create
 from hotloop.seams.sink import Sink
-from hotloop.server.answers import error_response
+from hotloop.server.answers import error_response, json_response
 from hotloop.server.auth import wants_timing
+from hotloop.server.background import BackgroundTurns
 from hotloop.server.body import AsgiReceive, AsgiScope, ClientGone
 from hotloop.server.door import Door
 from hotloop.server.http_turn import HttpTurns
+from hotloop.server.replay_stream import ReplayStream
 from hotloop.server.sinks import AsgiSend, SseSink
 from hotloop.turns.record import TurnRecord, monotonic
 from hotloop.turns.runner import TurnRequest
@@ -16,9 +20,10 @@ from hotloop.turns.runner import TurnRequest
 class CreateResponse:
     """The create door."""
 
-    def __init__(self, turns: HttpTurns, door: Door) -> None:
+    def __init__(self, turns: HttpTurns, door: Door, background: BackgroundTurns) -> None:
         self._turns = turns
         self._door = door
+        self._background = background
 
     async def __call__(self, scope: AsgiScope, receive: AsgiReceive, send: AsgiSend) -> None:
         """One request."""
@@ -26,12 +31,21 @@ class CreateResponse:
             if scope["method"] != "POST":
                 raise MethodNotAllowed("Use POST, or a WebSocket upgrade.")
             turn = await self._read(scope, receive)
+            if turn.request.background:
+                answer = await self._begin(turn)
+                await answer(scope, receive, send)
+                return
         except ApiError as error:
             await error_response(error)(scope, receive, send)
         except ClientGone:
             return
         else:
             await self._turns.serve(turn, AsItIs(), scope, receive, send)
+
+    async def _begin(self, turn: TurnRequest) -> Response | ReplayStream:
+        """A background response: answered as `queued` at once, or followed from its first event on."""
+        run = await self._background.start(turn)
+        return ReplayStream(run.log, 0) if turn.request.stream else json_response(run.queued)
 
     async def _read(self, scope: AsgiScope, receive: AsgiReceive) -> TurnRequest:
         received = monotonic()

@@ -9,8 +9,10 @@ from hotloop.protocol.request import decode_create
 from hotloop.protocol.wire import json_bytes
 from hotloop.seams.store import StoredResponse
 from hotloop.server.answers import json_response
-from hotloop.server.door import Door
+from hotloop.server.background import BackgroundTurns
+from hotloop.server.door import Door, query_flag, query_number
 from hotloop.server.paging import page, wants_newest_first
+from hotloop.server.replay_stream import ReplayStream
 from hotloop.session.principal import Principal
 from hotloop.turns.count import count_tokens
 from hotloop.turns.services import TurnServices
@@ -28,19 +30,33 @@ _shown_decoder = msgspec.json.Decoder(_Shown)
 class ResponseRoutes:
     """What can be done with a response once it has an id."""
 
-    def __init__(self, services: TurnServices, door: Door) -> None:
+    def __init__(self, services: TurnServices, door: Door, background: BackgroundTurns) -> None:
         self._services = services
         self._door = door
+        self._background = background
 
-    async def get(self, request: Request) -> Response:
-        """`GET /v1/responses/{id}`."""
-        stored = await self._stored(request, self._door.caller(request.scope))
-        return json_response(stored.body)
+    async def get(self, request: Request) -> Response | ReplayStream:
+        """`GET /v1/responses/{id}`: as it is now; with `stream`, the events of a background response."""
+        principal = self._door.caller(request.scope)
+        stored = await self._stored(request, principal)
+        if not query_flag(request, "stream"):
+            return json_response(stored.body)
+        run = self._background.find(principal, stored.response_id)
+        if run is None:
+            raise InvalidRequest(
+                "Only a background response can be streamed, while its events are kept.", param="stream"
+            )
+        start = query_number(request, "starting_after", -1, 0, 2**53) + 1
+        if start < run.log.first:
+            raise InvalidRequest(f"Events before number {run.log.first} are no longer kept.", param="starting_after")
+        return ReplayStream(run.log, start)
 
     async def delete(self, request: Request) -> Response:
         """`DELETE /v1/responses/{id}`: it can be neither read nor continued any more."""
         principal = self._door.caller(request.scope)
         response_id = _id(request)
+        await self._background.cancel(principal, response_id)
+        self._background.forget(principal, response_id)
         if not await self._services.store.delete(principal, response_id):
             raise ResponseNotFound(response_id)
         self._services.chains.evict(principal, None, response_id)
@@ -48,7 +64,9 @@ class ResponseRoutes:
 
     async def cancel(self, request: Request) -> Response:
         """`POST /v1/responses/{id}/cancel`: of background responses; one that is over stays as it is."""
-        stored = await self._stored(request, self._door.caller(request.scope))
+        principal = self._door.caller(request.scope)
+        await self._background.cancel(principal, _id(request))
+        stored = await self._stored(request, principal)
         if not _shown_decoder.decode(stored.body).background:
             raise InvalidRequest("Only a response that was created with 'background': true can be cancelled.")
         return json_response(stored.body)

@@ -12,6 +12,7 @@ from tests.support.turns import Pipeline
 from hotloop.seams.engine import EndReason
 from hotloop.server import http_turn
 from hotloop.server.auth import AccessPolicy
+from hotloop.server.background import BackgroundLimits, BackgroundTurns
 from hotloop.server.connections import OpenConnections
 from hotloop.server.door import Door
 from hotloop.server.http_turn import HttpTurns
@@ -27,6 +28,7 @@ class Server:
         self.door = CreateResponse(
             HttpTurns(self.pipeline.runner, self.open, max_pending_bytes=max_pending_bytes),
             Door(AccessPolicy(api_key), self.open, max_body_bytes=1000),
+            BackgroundTurns(self.pipeline.runner, self.open, BackgroundLimits()),
         )
 
     def post(self, **fields: Any) -> HttpExchange:
