@@ -15,6 +15,7 @@ from hotloop.server.body import ClientGone
 from hotloop.server.connections import OpenConnections
 from hotloop.server.door import Door
 from hotloop.server.http_turn import HttpTurns
+from hotloop.server.routes.conversations import ConversationRoutes
 from hotloop.server.routes.create import CreateResponse
 from hotloop.server.routes.metrics import MetricsRoute
 from hotloop.server.routes.models import ModelRoutes
@@ -61,6 +62,7 @@ def build_asgi(
         Route("/v1/responses/{response_id}", responses.delete, methods=["DELETE"]),
         Route("/v1/responses/{response_id}/cancel", responses.cancel, methods=["POST"]),
         Route("/v1/responses/{response_id}/input_items", responses.input_items, methods=["GET"]),
+        *_conversation_routes(ConversationRoutes(runner.services, door)),
         Route("/v1/models", models.list, methods=["GET"]),
         Route("/v1/models/{model:path}", models.get, methods=["GET"]),
     ]
@@ -74,3 +76,17 @@ def build_asgi(
             Exception: on_server_fault,
         },
     )
+
+
+def _conversation_routes(conversations: ConversationRoutes) -> list[Route]:
+    one = "/v1/conversations/{conversation_id}"
+    return [
+        Route("/v1/conversations", conversations.create, methods=["POST"]),
+        Route(one, conversations.get, methods=["GET"]),
+        Route(one, conversations.update, methods=["POST"]),
+        Route(one, conversations.delete, methods=["DELETE"]),
+        Route(one + "/items", conversations.add_items, methods=["POST"]),
+        Route(one + "/items", conversations.list_items, methods=["GET"]),
+        Route(one + "/items/{item_id}", conversations.get_item, methods=["GET"]),
+        Route(one + "/items/{item_id}", conversations.delete_item, methods=["DELETE"]),
+    ]

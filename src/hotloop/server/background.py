@@ -49,6 +49,11 @@ class BackgroundRun:
         self._turn: RunningTurn | None = None
 
     @property
+    def waiting(self) -> int:
+        """1 while it has no place."""
+        return 0 if self.has_place else 1
+
+    @property
     def key(self) -> tuple[Tenant, str]:
         """Whose, and which."""
         return self.principal.tenant, self.response_id
