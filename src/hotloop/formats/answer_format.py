@@ -82,9 +82,7 @@ class AnswerFormat:
         writer = TokenWriter(self._tokenizer)
         self._dialect.write_preamble(writer, context)
         length = writer.checkpoint()
-        return Extension(
-            0, writer.tokens(), AnswerState(context, Tail(), length, Tail(), ItemLog()), (length,) if length else ()
-        )
+        return Extension(0, writer.tokens(), AnswerState(context, Tail(), length, Tail(), ItemLog()), (length,))
 
     def extend(self, state: RenderState, length: int, new_items: Sequence[Item]) -> Extension | Fallback:
         """See `Format.extend`; never a Fallback. Rewinds for `reasoning_dropped` and `message_reopened`."""
@@ -98,11 +96,13 @@ class AnswerFormat:
         if cut >= 0 and state.has_think:
             items = (*old, *new_items)
             return self._write(state, state.boundary, state.boundary_tail, items, cut, "reasoning_dropped")
-        if cut >= 0 and cut < len(old):  # nothing to leave out: the boundary moves up to here
+        if (
+            0 <= cut < len(old)
+        ):  # nothing to leave out: the boundary moves up to here, even into a message that is reopened
             is_settled = forgets == "at_first_answer"
             moved = replace(state, boundary=length, boundary_tail=state.tail, since=ItemLog(), is_settled=is_settled)
             return self._write(moved, length, moved.tail, new_items, -1, None)
-        return self._write(state, length, state.tail, new_items, cut - len(old) if cut >= 0 else -1, None)
+        return self._write(state, length, state.tail, new_items, max(cut - len(old), -1), None)
 
     def _write(
         self, state: AnswerState, keep: int, tail: Tail, items: Sequence[Item], cut: int, reason: str | None
@@ -129,16 +129,13 @@ class AnswerFormat:
         forgets = self._forgets(state)
         is_settled = state.is_settled or (cut >= 0 and forgets == "at_first_answer")
         may_forget = forgets != "never" and not is_settled
+        since = ItemLog(items[cut + 1 :]) if cut >= 0 else state.since.extended(items)
         new_state = AnswerState(
             state.context,
             out.tail,
             boundary,
             boundary_tail,
-            since=ItemLog()
-            if not may_forget
-            else ItemLog(items[cut + 1 :])
-            if cut >= 0
-            else state.since.extended(items),
+            since=since if may_forget else ItemLog(),
             has_think=may_forget and (out.wrote_think or (cut < 0 and state.has_think)),
             is_settled=is_settled,
         )

@@ -2,6 +2,7 @@ import json
 
 import pytest
 from tests.contracts.deepseek_cases import DEEPSEEK_SPECIALS
+from tests.support.chains import GrowingChain, call_events, ids_of, message_events, read, said, thought
 from tests.support.real_templates import RealTemplate, Style, template_names, template_source
 from tests.support.toy_tokenizer import ToyTokenizer
 
@@ -14,12 +15,9 @@ from hotloop.protocol.items import (
     Item,
     Message,
     OpaqueItem,
-    OutputText,
-    Reasoning,
-    ReasoningText,
 )
 from hotloop.protocol.tools import decode_tools
-from hotloop.seams.format import Extension, Format, ItemClosed, ItemDelta, ItemOpened, ParsedEvent, RenderState
+from hotloop.seams.format import Format, ItemClosed, ItemDelta, ItemOpened
 from hotloop.seams.prompt import PromptContext
 
 TOKENIZER = ToyTokenizer(DEEPSEEK_SPECIALS)
@@ -39,80 +37,6 @@ CALL = FunctionCall(call_id="1", name="ls", arguments='{"path": "a", "deep": tru
 OUTPUT = FunctionCallOutput(call_id="1", output="a.txt")
 
 
-def thought(text: str) -> Reasoning:
-    return Reasoning(content=[ReasoningText(text=text)])
-
-
-def said(text: str) -> Message:
-    return Message(role="assistant", content=[OutputText(text=text)])
-
-
-class Chain:
-    def __init__(self, format: Format, context: PromptContext | None = None) -> None:
-        self.format = format
-        self.context = context or PromptContext()
-        start = format.begin(self.context)
-        self.tokens = start.tokens[:]
-        self.state: RenderState = start.state
-        self.reason: str | None = None
-
-    def give(self, *items: Item) -> "Chain":
-        extension = self.format.extend(self.state, len(self.tokens), items)
-        assert isinstance(extension, Extension)
-        return self._apply(extension)
-
-    def sample(self, text: str, *output: Item) -> "Chain":
-        return self._apply(self.format.commit(self.state, len(self.tokens), ids(text), output))
-
-    def _apply(self, extension: Extension) -> "Chain":
-        self.tokens = self.tokens[: extension.keep] + extension.tokens
-        self.state, self.reason = extension.state, extension.reason
-        return self
-
-    @property
-    def text(self) -> str:
-        return TOKENIZER.decode(self.tokens)
-
-    @property
-    def prompt(self) -> str:
-        return TOKENIZER.decode(self.format.generation_prompt(self.state))
-
-
-def ids(text: str) -> list[int]:
-    """`text` with every spelled control token as that token."""
-    out: list[int] = []
-    while text:
-        hits = [(at, mark) for mark in TOKENIZER.special_ids if (at := text.find(mark)) >= 0]
-        at, mark = min(hits, default=(len(text), ""))
-        out += TOKENIZER.encode(text[:at])
-        if mark:
-            out.append(TOKENIZER.special_ids[mark])
-        text = text[at + len(mark) :]
-    return out
-
-
-def read(
-    format: Format, text: str, context: PromptContext | None = None, *, complete: bool = True
-) -> list[ParsedEvent]:
-    parser = format.parser(context or PromptContext(None, TOOLS))
-    events = [event for token in ids(text) for event in parser.feed([token], None)] + parser.finish(complete=complete)
-    merged: list[ParsedEvent] = []
-    for event in events:
-        if isinstance(event, ItemDelta) and merged and isinstance(merged[-1], ItemDelta):
-            merged[-1] = ItemDelta(merged[-1].text + event.text)
-        else:
-            merged.append(event)
-    return merged
-
-
-def call_events(name: str, arguments: str) -> list[ParsedEvent]:
-    return [ItemOpened("function_call", name), ItemDelta(arguments), ItemClosed()]
-
-
-def message_events(text: str) -> list[ParsedEvent]:
-    return [ItemOpened("message"), ItemDelta(text), ItemClosed()]
-
-
 EOS = "<｜end▁of▁sentence｜>"
 CALLS, CALLS_END = "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"
 ONE, SEP, ONE_END = "<｜tool▁call▁begin｜>", "<｜tool▁sep｜>", "<｜tool▁call▁end｜>"
@@ -127,7 +51,7 @@ DSML_CALL = (
 
 
 def test_r1_byte_for_byte() -> None:
-    chain = Chain(R1, PromptContext("Be brief.")).give(
+    chain = GrowingChain(R1, TOKENIZER, PromptContext("Be brief.")).give(
         USER, said("Looking."), CALL, CALL, OUTPUT, OUTPUT, said("done"), USER
     )
     arguments = '```json\n{"path": "a", "deep": true}\n```'
@@ -141,7 +65,9 @@ def test_r1_byte_for_byte() -> None:
 
 
 def test_v31_byte_for_byte() -> None:
-    chain = Chain(V31, PromptContext("Be brief.")).give(USER, said("Looking."), CALL, CALL, OUTPUT, OUTPUT)
+    chain = GrowingChain(V31, TOKENIZER, PromptContext("Be brief.")).give(
+        USER, said("Looking."), CALL, CALL, OUTPUT, OUTPUT
+    )
     one = f'{ONE}ls{SEP}{{"path": "a", "deep": true}}{ONE_END}'
     result = "<｜tool▁output▁begin｜>a.txt<｜tool▁output▁end｜>"
     assert chain.text == (
@@ -153,7 +79,7 @@ def test_v31_byte_for_byte() -> None:
 
 
 def test_v32_byte_for_byte() -> None:
-    chain = Chain(V32, THINKING).give(USER, thought("hm"), said("Looking."), CALL, OUTPUT)
+    chain = GrowingChain(V32, TOKENIZER, THINKING).give(USER, thought("hm"), said("Looking."), CALL, OUTPUT)
     assert chain.text == (
         f"<｜begin▁of▁sentence｜>Be brief.<｜User｜>hi<｜Assistant｜><think>hm</think>Looking.{DSML_CALL}{EOS}"
         "\n\n<function_results>\n<result>a.txt</result>\n</function_results>"
@@ -188,12 +114,12 @@ def test_the_template_as_it_is_writes_the_same(
 ) -> None:
     context = THINKING if variables else PromptContext("Be brief.")
     real = RealTemplate(template, Style(variables={"bos_token": "<｜begin▁of▁sentence｜>", **variables}))
-    assert Chain(format, context).give(*items).text == real.render(context, items)
+    assert GrowingChain(format, TOKENIZER, context).give(*items).text == real.render(context, items)
 
 
 def test_v4_byte_for_byte() -> None:
     bare = FunctionCall(call_id="1", name="now", arguments="{}")
-    chain = Chain(V4, THINKING).give(
+    chain = GrowingChain(V4, TOKENIZER, THINKING).give(
         USER, USER, thought("hm"), said("Looking."), CALL, bare, OUTPUT, OUTPUT, USER, said("a")
     )
     calls = DSML_CALL.replace("function_calls", "tool_calls").replace(
@@ -209,14 +135,14 @@ def test_v4_byte_for_byte() -> None:
 
 def test_v4_keeps_reasoning_where_tools_are_offered() -> None:
     with_tools = PromptContext(None, TOOLS, reasoning_effort="high")
-    chain = Chain(V4, with_tools).give(USER).sample(f"hm</think>yes{EOS}", thought("hm"), said("yes"))
+    chain = GrowingChain(V4, TOKENIZER, with_tools).give(USER).sample(f"hm</think>yes{EOS}", thought("hm"), said("yes"))
     assert chain.give(USER).reason is None
     assert "<think>hm</think>yes" in chain.text
 
 
 def test_v4_puts_the_highest_efforts_in_front() -> None:
     def start(format: Format, effort: str) -> str:
-        return Chain(format, PromptContext("Be brief.", reasoning_effort=effort)).text.removeprefix(
+        return GrowingChain(format, TOKENIZER, PromptContext("Be brief.", reasoning_effort=effort)).text.removeprefix(
             "<｜begin▁of▁sentence｜>"
         )
 
@@ -230,22 +156,24 @@ def test_v4_puts_the_highest_efforts_in_front() -> None:
 
 
 def test_v31_describes_tools_where_its_template_is_silent() -> None:
-    text = Chain(V31, PromptContext(None, TOOLS)).text
+    text = GrowingChain(V31, TOKENIZER, PromptContext(None, TOOLS)).text
     assert text.startswith(
         "<｜begin▁of▁sentence｜>## Tools\nYou have access to the following tools:\n\n### ls\nDescription: Lists é\n\n"
         'Parameters: {"type": "object"}\n\n### py\nDescription: \n\n'
     )
-    assert "Be brief.\n\n## Tools" in Chain(V31, PromptContext("Be brief.", TOOLS)).text
+    assert "Be brief.\n\n## Tools" in GrowingChain(V31, TOKENIZER, PromptContext("Be brief.", TOOLS)).text
 
 
 def test_v31_with_tools_does_not_reason() -> None:
-    chain = Chain(V31, PromptContext(None, TOOLS, reasoning_effort="high")).give(USER, thought("hm"), CALL)
+    chain = GrowingChain(V31, TOKENIZER, PromptContext(None, TOOLS, reasoning_effort="high")).give(
+        USER, thought("hm"), CALL
+    )
     assert "hm" not in chain.text
     assert chain.give(USER).prompt.endswith("<think></think>")
 
 
 def test_v31_reasoning_reads_an_output_behind_an_open_block() -> None:
-    chain = Chain(V31, THINKING).give(USER, CALL, OUTPUT)
+    chain = GrowingChain(V31, TOKENIZER, THINKING).give(USER, CALL, OUTPUT)
     assert chain.prompt == "<think>"
     assert chain.sample(f"so</think>done{EOS}", thought("so"), said("done")).text.endswith(
         f"<think>so</think>done{EOS}"
@@ -254,7 +182,7 @@ def test_v31_reasoning_reads_an_output_behind_an_open_block() -> None:
 
 @pytest.mark.parametrize("effort", [None, "none"])
 def test_v32_without_reasoning_begins_as_its_history_reads(effort: str | None) -> None:
-    chain = Chain(V32, PromptContext(reasoning_effort=effort)).give(USER)
+    chain = GrowingChain(V32, TOKENIZER, PromptContext(reasoning_effort=effort)).give(USER)
     assert chain.prompt == "<｜Assistant｜></think>"
     before = chain.sample(f"yes{EOS}", said("yes")).text
     assert chain.give(USER).reason is None
@@ -265,7 +193,7 @@ def test_v32_without_reasoning_begins_as_its_history_reads(effort: str | None) -
     ("format", "block"), [(R1, "<think>\nhm\n</think>\n\n"), (V31, "<think>hm</think>"), (V32, "<think>hm</think>")]
 )
 def test_reasoning_goes_with_the_next_question(format: Format, block: str) -> None:
-    chain = Chain(format, THINKING).give(USER)
+    chain = GrowingChain(format, TOKENIZER, THINKING).give(USER)
     sampled = block.removeprefix("<think>").removeprefix("\n")
     assert block in chain.sample(f"{sampled}yes{EOS}", thought("hm"), said("yes")).text
     assert chain.give(OUTPUT).reason is None
@@ -276,27 +204,32 @@ def test_reasoning_goes_with_the_next_question(format: Format, block: str) -> No
 
 @pytest.mark.parametrize("format", [R1, V31, V32])
 def test_all_reasoning_stays_if_asked_for(format: Format) -> None:
-    chain = Chain(format, PromptContext(reasoning_effort="high", keep_reasoning=True))
+    chain = GrowingChain(format, TOKENIZER, PromptContext(reasoning_effort="high", keep_reasoning=True))
     chain.give(USER, thought("hm"), said("yes"), USER, thought("so"), said("no"), USER)
     assert "hm" in chain.text and "so" in chain.text and chain.reason is None
 
 
 @pytest.mark.parametrize("format", [R1, V31, V32])
 def test_reasoning_that_was_cut_off_is_closed(format: Format) -> None:
-    chain = Chain(format, THINKING).give(USER).sample("half", thought("half"))
+    chain = GrowingChain(format, TOKENIZER, THINKING).give(USER).sample("half", thought("half"))
     assert chain.text.endswith(f"half\n</think>\n\n{EOS}" if format is R1 else f"half</think>{EOS}")
     assert chain.text.count("</think>") == 1
 
 
 @pytest.mark.parametrize("format", [R1, V31, V32])
 def test_what_has_no_place_of_its_own_is_a_question(format: Format) -> None:
-    chain = Chain(format).give(Message(role="developer", content="dev"), OpaqueItem("x", b'{"type": "x"}'))
+    chain = GrowingChain(format, TOKENIZER).give(
+        Message(role="developer", content="dev"), OpaqueItem("x", b'{"type": "x"}')
+    )
     assert "<｜User｜>dev" in chain.text and '<｜User｜>{"type": "x"}' in chain.text
 
 
 @pytest.mark.parametrize("format", [R1, V31, V32])
 def test_an_item_that_belongs_into_the_last_answer_reopens_it(format: Format) -> None:
-    one, two = Chain(format).give(USER, said("a"), CALL), Chain(format).give(USER, said("a"))
+    one, two = (
+        GrowingChain(format, TOKENIZER).give(USER, said("a"), CALL),
+        GrowingChain(format, TOKENIZER).give(USER, said("a")),
+    )
     assert two.give(CALL).reason == "message_reopened"
     assert two.tokens == one.tokens
     assert two.give(CALL).reason == "message_reopened"
@@ -304,24 +237,25 @@ def test_an_item_that_belongs_into_the_last_answer_reopens_it(format: Format) ->
 
 
 def test_r1_outputs_that_come_one_by_one_are_one_row() -> None:
-    one, two = Chain(R1).give(USER, CALL, CALL, OUTPUT, OUTPUT), Chain(R1).give(USER, CALL, CALL, OUTPUT)
+    one = GrowingChain(R1, TOKENIZER).give(USER, CALL, CALL, OUTPUT, OUTPUT)
+    two = GrowingChain(R1, TOKENIZER).give(USER, CALL, CALL, OUTPUT)
     assert two.give(OUTPUT).reason == "message_reopened"
     assert two.tokens == one.tokens
 
 
 def test_a_call_cut_in_the_middle_is_not_reopened() -> None:
     cut = FunctionCall(call_id="1", name="ls", arguments='{"a')
-    chain = Chain(V31).give(USER).sample(f'{CALLS}{ONE}ls{SEP}{{"a', cut)
+    chain = GrowingChain(V31, TOKENIZER).give(USER).sample(f'{CALLS}{ONE}ls{SEP}{{"a', cut)
     assert chain.give(CALL).reason is None
 
 
 def test_an_output_nobody_asked_for_is_a_row_of_its_own() -> None:
-    assert Chain(V32).give(USER, OUTPUT, OUTPUT).text.count("<function_results>") == 2
+    assert GrowingChain(V32, TOKENIZER).give(USER, OUTPUT, OUTPUT).text.count("<function_results>") == 2
 
 
 @pytest.mark.parametrize("arguments", ["[1]", '{"a', "text"])
 def test_v32_arguments_that_are_no_object_are_one_parameter(arguments: str) -> None:
-    text = Chain(V32).give(USER, FunctionCall(call_id="1", name="ls", arguments=arguments)).text
+    text = GrowingChain(V32, TOKENIZER).give(USER, FunctionCall(call_id="1", name="ls", arguments=arguments)).text
     assert f'<｜DSML｜parameter name="arguments" string="true">{arguments}</｜DSML｜parameter>' in text
 
 
@@ -329,7 +263,9 @@ def test_v32_arguments_that_are_no_object_are_one_parameter(arguments: str) -> N
 def test_a_call_without_arguments_has_an_empty_object(format: Format) -> None:
     bare = FunctionCall(call_id="1", name="ls", arguments=" ")
     whole = FunctionCall(call_id="1", name="ls", arguments="{}")
-    assert Chain(format).give(USER, bare).text == Chain(format).give(USER, whole).text
+    assert (
+        GrowingChain(format, TOKENIZER).give(USER, bare).text == GrowingChain(format, TOKENIZER).give(USER, whole).text
+    )
 
 
 @pytest.mark.parametrize("format", [R1, V31, V32])
@@ -348,17 +284,16 @@ def test_a_vocabulary_without_the_markers_is_refused() -> None:
 
 def test_calls_are_read_while_they_are_written() -> None:
     parser = V31.parser(PromptContext(None, TOOLS))
-    assert parser.feed(ids(f"ok{CALLS}{ONE}ls{SEP}"), None)[-1] == ItemOpened("function_call", "ls")
-    assert parser.feed(ids('{"pa'), None) == [ItemDelta('{"pa')]
-    assert parser.feed(ids(f'th": 1}}{ONE_END}'), None) == [ItemDelta('th": 1}'), ItemClosed()]
+    assert parser.feed(ids_of(TOKENIZER, f"ok{CALLS}{ONE}ls{SEP}"), None)[-1] == ItemOpened("function_call", "ls")
+    assert parser.feed(ids_of(TOKENIZER, '{"pa'), None) == [ItemDelta('{"pa')]
+    assert parser.feed(ids_of(TOKENIZER, f'th": 1}}{ONE_END}'), None) == [ItemDelta('th": 1}'), ItemClosed()]
 
 
 def test_dsml_strings_are_read_while_they_are_written() -> None:
     parser = V32.parser(PromptContext(None, TOOLS))
-    parser.feed(
-        ids('<｜DSML｜function_calls>\n<｜DSML｜invoke name="ls">\n<｜DSML｜parameter name="a" string="true">'), None
-    )
-    assert parser.feed(ids('say "é'), None) == [ItemDelta('say \\"é')]
+    begin = '<｜DSML｜invoke name="ls">\n<｜DSML｜parameter name="a" string="true">'
+    parser.feed(ids_of(TOKENIZER, f"<｜DSML｜function_calls>\n{begin}"), None)
+    assert parser.feed(ids_of(TOKENIZER, 'say "é'), None) == [ItemDelta('say \\"é')]
 
 
 def test_dsml_values_become_json() -> None:
@@ -370,7 +305,9 @@ def test_dsml_values_become_json() -> None:
         '<｜DSML｜parameter name="d">raw</｜DSML｜parameter>\n'
         "</｜DSML｜invoke>\n</｜DSML｜function_calls>"
     )
-    assert read(V32, text) == call_events("ls", '{"a": "1\\n</b>", "b": [1, {"x": null}], "c": "NaN", "d": "raw"}')
+    assert read(V32, TOKENIZER, text) == call_events(
+        "ls", '{"a": "1\\n</b>", "b": [1, {"x": null}], "c": "NaN", "d": "raw"}'
+    )
 
 
 @pytest.mark.parametrize(
@@ -387,12 +324,12 @@ def test_dsml_values_become_json() -> None:
 )
 def test_a_custom_tool_gets_its_text(format: Format, text: str) -> None:
     custom = [ItemOpened("custom_tool_call", "py"), ItemDelta("print()"), ItemClosed()]
-    assert read(format, text + EOS) == custom
-    assert read(format, text, PromptContext())[0] == ItemOpened("function_call", "py")
+    assert read(format, TOKENIZER, text + EOS, PromptContext(None, TOOLS)) == custom
+    assert read(format, TOKENIZER, text, PromptContext())[0] == ItemOpened("function_call", "py")
 
 
 def test_an_unknown_tool_is_called_all_the_same() -> None:
-    assert read(V31, f"{CALLS}{ONE}what{SEP}{{}}{ONE_END}{CALLS_END}") == call_events("what", "{}")
+    assert read(V31, TOKENIZER, f"{CALLS}{ONE}what{SEP}{{}}{ONE_END}{CALLS_END}") == call_events("what", "{}")
 
 
 @pytest.mark.parametrize(
@@ -411,7 +348,7 @@ def test_an_unknown_tool_is_called_all_the_same() -> None:
     ],
 )
 def test_what_is_no_call_is_text(text: str) -> None:
-    assert read(V31, text) == message_events(text)
+    assert read(V31, TOKENIZER, text) == message_events(text)
 
 
 @pytest.mark.parametrize(
@@ -427,13 +364,13 @@ def test_what_is_no_call_is_text(text: str) -> None:
     ],
 )
 def test_what_is_no_dsml_call_is_text(text: str) -> None:
-    assert read(V32, text) == message_events(text)
+    assert read(V32, TOKENIZER, text) == message_events(text)
 
 
 def test_a_fenced_call_that_is_none_is_text() -> None:
     text = f"{CALLS}{ONE}function{SEP}"
     for rest in (f"{ONE_END}", "\n```json\n", f"ls{CALLS_END}"):
-        assert read(R1, f"</think>\n\n{text}{rest}") == message_events(f"{text}{rest}")
+        assert read(R1, TOKENIZER, f"</think>\n\n{text}{rest}") == message_events(f"{text}{rest}")
 
 
 @pytest.mark.parametrize(
@@ -450,27 +387,31 @@ def test_a_fenced_call_that_is_none_is_text() -> None:
 )
 def test_a_fence_is_no_part_of_the_arguments(written: str, arguments: str) -> None:
     text = f"</think>\n\n{CALLS}{ONE}function{SEP}ls\n{written}{ONE_END}{CALLS_END}"
-    assert read(R1, text) == call_events("ls", arguments)
+    assert read(R1, TOKENIZER, text) == call_events("ls", arguments)
 
 
 def test_a_call_may_be_a_name_alone() -> None:
-    assert read(R1, f"</think>\n\n{CALLS}{ONE}function{SEP}ls{ONE_END}{CALLS_END}") == call_events("ls", "{}")
+    assert read(R1, TOKENIZER, f"</think>\n\n{CALLS}{ONE}function{SEP}ls{ONE_END}{CALLS_END}") == call_events(
+        "ls", "{}"
+    )
 
 
 def test_calls_that_were_not_ended_are_ended_by_what_follows() -> None:
     text = f"{CALLS}{ONE}ls{SEP}{{}}{ONE}ls{SEP}[{CALLS_END} then"
-    assert read(V31, text) == [*call_events("ls", "{}"), *call_events("ls", "["), *message_events("then")]
+    assert read(V31, TOKENIZER, text) == [*call_events("ls", "{}"), *call_events("ls", "["), *message_events("then")]
     text = '<｜DSML｜invoke name="a">\n<｜DSML｜invoke name="b">\nx</｜DSML｜function_calls>'
-    assert read(V32, text) == [*call_events("a", "{}"), *call_events("b", "{x}")]
+    assert read(V32, TOKENIZER, text) == [*call_events("a", "{}"), *call_events("b", "{x}")]
 
 
 def test_a_marker_out_of_place_inside_a_call_is_an_argument() -> None:
-    assert read(V31, f"{CALLS}{ONE}ls{SEP}a{SEP}b{ONE_END}") == call_events("ls", f"a{SEP}b")
+    assert read(V31, TOKENIZER, f"{CALLS}{ONE}ls{SEP}a{SEP}b{ONE_END}") == call_events("ls", f"a{SEP}b")
     begin = '<｜DSML｜invoke name="a">\n<｜DSML｜parameter name="x'
     rest = '" string="true"></｜DSML｜invoke></｜DSML｜parameter>\n</｜DSML｜parameter>'
-    assert read(V32, begin + rest, complete=False)[1] == ItemDelta('{"x": "</｜DSML｜invoke>"</｜DSML｜parameter>')
+    assert read(V32, TOKENIZER, begin + rest, complete=False)[1] == ItemDelta(
+        '{"x": "</｜DSML｜invoke>"</｜DSML｜parameter>'
+    )
     rest = '</｜DSML｜invoke>" string="true">y</｜DSML｜parameter></｜DSML｜invoke>'
-    assert read(V32, begin + rest)[0] == ItemOpened("function_call", "a")
+    assert read(V32, TOKENIZER, begin + rest)[0] == ItemOpened("function_call", "a")
 
 
 @pytest.mark.parametrize(
@@ -482,28 +423,28 @@ def test_a_marker_out_of_place_inside_a_call_is_an_argument() -> None:
     ],
 )
 def test_output_that_stops_in_a_call_closes_it_incomplete(format: Format, text: str) -> None:
-    assert read(format, text, complete=False)[-1] == ItemClosed(complete=False)
-    assert read(format, text)[-1] == ItemClosed()
+    assert read(format, TOKENIZER, text, complete=False)[-1] == ItemClosed(complete=False)
+    assert read(format, TOKENIZER, text)[-1] == ItemClosed()
 
 
 def test_reasoning_and_the_ids_it_took() -> None:
     parser = V32.parser(THINKING)
-    events = parser.feed(ids(f"hm</think>yes{EOS}"), None) + parser.finish(complete=True)
+    events = parser.feed(ids_of(TOKENIZER, f"hm</think>yes{EOS}"), None) + parser.finish(complete=True)
     assert events == [ItemOpened("reasoning"), ItemDelta("hm"), ItemClosed(), *message_events("yes")]
-    assert parser.reasoning_tokens == len(ids("hm</think>"))
+    assert parser.reasoning_tokens == len(ids_of(TOKENIZER, "hm</think>"))
 
 
 def test_a_block_may_be_opened_again_or_later() -> None:
     reasoning = [ItemOpened("reasoning"), ItemDelta("hm"), ItemClosed()]
-    assert read(V32, "<think>hm</think>yes", THINKING) == [*reasoning, *message_events("yes")]
-    assert read(V32, "yes<think>hm</think>", PromptContext()) == [*message_events("yes"), *reasoning]
-    assert read(V31, "hm<think></think>", THINKING)[1] == ItemDelta("hm<think>")
+    assert read(V32, TOKENIZER, "<think>hm</think>yes", THINKING) == [*reasoning, *message_events("yes")]
+    assert read(V32, TOKENIZER, "yes<think>hm</think>", PromptContext()) == [*message_events("yes"), *reasoning]
+    assert read(V31, TOKENIZER, "hm<think></think>", THINKING)[1] == ItemDelta("hm<think>")
 
 
 def test_calls_end_a_block_that_was_not_closed() -> None:
     reasoning = [ItemOpened("reasoning"), ItemDelta("hm"), ItemClosed()]
     text = f"hm\n{CALLS}{ONE}function{SEP}ls\n```json\n{{}}\n```{ONE_END}{CALLS_END}"
-    assert read(R1, text) == [*reasoning, *call_events("ls", "{}")]
+    assert read(R1, TOKENIZER, text) == [*reasoning, *call_events("ls", "{}")]
 
 
 def test_a_vocabulary_without_inner_markers_spells_them() -> None:
@@ -519,7 +460,7 @@ def test_a_vocabulary_without_inner_markers_spells_them() -> None:
 
 def test_what_is_not_text_is_refused_by_name() -> None:
     with pytest.raises(Exception, match="text only"):
-        Chain(V32).give(Message(role="user", content=[InputImage(image_url="data:")]))
+        GrowingChain(V32, TOKENIZER).give(Message(role="user", content=[InputImage(image_url="data:")]))
 
 
 OURS = {
@@ -538,5 +479,5 @@ def test_no_other_template_is_taken_for_deepseek(template: str) -> None:
 
 
 def test_custom_calls_are_written_as_the_argument_input() -> None:
-    text = Chain(V31).give(USER, CustomToolCall(call_id="1", name="py", input='"é')).text
+    text = GrowingChain(V31, TOKENIZER).give(USER, CustomToolCall(call_id="1", name="py", input='"é')).text
     assert f'{ONE}py{SEP}{{"input": "\\"é"}}{ONE_END}' in text

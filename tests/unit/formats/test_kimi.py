@@ -160,6 +160,21 @@ def test_an_item_that_belongs_into_the_last_answer_reopens_it() -> None:
     assert two.give(CALL, CALL).tokens == one.tokens
 
 
+def test_a_rewind_after_an_answer_was_reopened_goes_back_to_whole_messages() -> None:
+    asked: list[Item] = [USER, said("a"), USER]
+    chain = GrowingChain(THINKING, TOKENIZER, BRIEF).give(*asked, said("b"))
+    whole: list[Item] = [*asked, said("b"), CALL, USER, thought("hm"), said("c"), USER]
+    assert chain.give(CALL, USER).reason == "message_reopened"
+    chain.give(thought("hm"), said("c"), USER)
+    assert chain.tokens == GrowingChain(THINKING, TOKENIZER, BRIEF).give(*whole).tokens
+    chain = GrowingChain(THINKING, TOKENIZER, BRIEF).give(USER).sample(f"a{END}", said("a"))
+    chain.give(Message(role="developer", content="x"), said("b"))
+    chain.give(CALL, USER).give(thought("hm"), said("c")).give(USER)
+    whole = [USER, said("a"), Message(role="developer", content="x"), said("b"), CALL, USER, said("c"), USER]
+    tail = GrowingChain(THINKING, TOKENIZER, BRIEF).give(*whole).text.partition("<|im_system|>system<|im_middle|>x")[2]
+    assert chain.text.endswith(tail)
+
+
 def test_reasoning_that_was_cut_off_is_closed() -> None:
     chain = GrowingChain(THINKING, TOKENIZER, BRIEF).give(USER).sample("<think>half", thought("half"))
     assert chain.text.endswith(f"<think>half</think>{END}")
