@@ -2,22 +2,24 @@
 
 import asyncio
 import gc
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 
 from hotloop import __version__
 from hotloop.config import ModelSettings, ServerSettings, Settings
 from hotloop.engines.scripted import ScriptedEngine, ScriptError, load_script
-from hotloop.formats import format_for_template
+from hotloop.formats import GenericFormat, format_for_template, format_named
 from hotloop.ledger.memory import MemoryLedger
 from hotloop.models.token_model import ModelDefaults, TokenModel
 from hotloop.protocol.connection import Limits
 from hotloop.safety.patterns import PatternPolicy
 from hotloop.seams.format import Format
-from hotloop.seams.tokenizer import Tokenizer
 from hotloop.server.asgi import build_asgi
 from hotloop.server.auth import AccessPolicy
 from hotloop.server.background import BackgroundLimits
@@ -33,6 +35,11 @@ from hotloop.tiny import MODEL_NAME, model_path
 from hotloop.turns.record import RecordRing
 from hotloop.turns.runner import TurnRunner
 from hotloop.turns.services import TurnServices
+
+if TYPE_CHECKING:
+    from hotloop.engines.llama import GgufTokenizer
+
+logger = logging.getLogger(__name__)
 
 SCRIPTED_CONTEXT_TOKENS = 2**21  # it is no model: its context is as long as a bench needs
 
@@ -60,7 +67,7 @@ async def start_model(settings: ModelSettings) -> TokenModel:
     is_tiny = settings.path is None
     try:
         tokenizer = GgufTokenizer(str(path))
-        format_ = _format_of(str(path), tokenizer.chat_template, tokenizer)
+        format_ = _format_of(str(path), tokenizer, settings.format)
         if settings.engine == "scripted":
             assert settings.script is not None
             context = settings.context_tokens or SCRIPTED_CONTEXT_TOKENS
@@ -80,13 +87,35 @@ async def start_model(settings: ModelSettings) -> TokenModel:
     return TokenModel(name, format=format_, tokenizer=tokenizer, engine=llama, defaults=defaults)
 
 
-def _format_of(path: str, template: str | None, tokenizer: Tokenizer) -> Format:
-    if not template:
-        raise StartError(f"{path}: the file has no chat template, so nothing says how to write a conversation for it")
+def _format_of(path: str, tokenizer: "GgufTokenizer", family: str) -> Format:
+    template = tokenizer.chat_template
     try:
-        return format_for_template(template, tokenizer)
-    except ValueError as error:  # an unknown template, or a vocabulary that does not fit it
+        if template:
+            format_ = format_for_template(
+                template,
+                tokenizer,
+                family=family or None,
+                variables=tokenizer.template_variables,
+                stop_tokens=tokenizer.stop_tokens,
+                today=date.today(),
+            )
+        elif family:
+            format_ = format_named(family, tokenizer)
+        else:
+            raise StartError(
+                f"{path}: the file has no chat template, so nothing says how to write a conversation for it; "
+                "--format NAME names the family it belongs to"
+            )
+    except ValueError as error:  # an unknown family, a template that fails, a vocabulary that does not fit
         raise StartError(f"{path}: {error}") from error
+    if isinstance(format_, GenericFormat):
+        logger.info(
+            "no family has this chat template: the generic format writes it with %s, rendering the whole conversation",
+            "minijinja" if format_.is_fast else "jinja2",
+        )
+    else:
+        logger.info("conversations are written by the %s format", format_.name)
+    return format_
 
 
 def build_app(model: TokenModel, settings: ServerSettings) -> App:

@@ -48,6 +48,7 @@ class ModelSettings:
     engine: str = "llama"  # llama or scripted
     path: Path | None = None  # GGUF file; None: the tiny demonstration model
     name: str = ""  # name clients ask for; empty: from the file
+    format: str = ""  # family that writes conversations; empty: what the file's chat template asks for
     script: Path | None = None  # for the scripted engine
     context_tokens: int = 0  # 0: the model's own
     sequences: int = 16  # chains whose KV the engine holds at once
@@ -81,6 +82,7 @@ _ENVIRONMENT: dict[str, tuple[str, str]] = {
     "HOTLOOP_ENGINE": ("model", "engine"),
     "HOTLOOP_MODEL": ("model", "path"),
     "HOTLOOP_MODEL_NAME": ("model", "name"),
+    "HOTLOOP_FORMAT": ("model", "format"),
     "HOTLOOP_SCRIPT": ("model", "script"),
     "HOTLOOP_CONTEXT_TOKENS": ("model", "context_tokens"),
     "HOTLOOP_SEQUENCES": ("model", "sequences"),

@@ -42,6 +42,7 @@ class FormatCase:
         seams_are_marks: items end at special tokens, so that tokenizing item by item is tokenizing the whole.
         keeps_stop_token: the token a model stops with stays in the history.
         drops_at_answer: reasoning is dropped as soon as there is an answer behind it, not when the user asks something new.
+        rewrites: the template itself rewrites history within a tool loop, so that chains rewind.
         deviations: what the format writes otherwise than the template, on purpose, one line each; `render` allows for it.
     """
 
@@ -56,6 +57,7 @@ class FormatCase:
     seams_are_marks: bool = True
     keeps_stop_token: bool = True
     drops_at_answer: bool = False
+    rewrites: bool = False
     deviations: tuple[str, ...] = ()
 
     def tokenizer(self) -> SpyTokenizer:

@@ -4,21 +4,19 @@ A family is added by one `FormatCase` in a list of `CASES`: how to make it, a co
 compare with, special tokens, a vocabulary, what conversations it can express, and what it writes otherwise on purpose.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 
 from tests.contracts.deepseek_cases import DEEPSEEK_CASES
 from tests.contracts.format_case import BRIEF, FormatCase, real
+from tests.contracts.generic_cases import GENERIC_CASES
 from tests.contracts.kimi_cases import KIMI_CASES
 from tests.support import harmony_oracle, qwen_oracle
 from tests.support.conversations import TOOLS
 from tests.support.dialogues import Shape
-from tests.support.real_templates import TODAY, Style, template_source
 from tests.support.toy_tokenizer import QWEN_SPECIALS
 from tests.support.vocabularies import HARMONY_IDS, gguf, o200k_harmony
 
 from hotloop.formats import format_named
-from hotloop.formats.generic import GenericFormat
 from hotloop.formats.registry import QWEN_SYSTEM
 from hotloop.protocol.items import Item
 from hotloop.seams.prompt import PromptContext
@@ -105,65 +103,6 @@ HARMONY_CASES = [
     _harmony("harmony-bare", PromptContext(reasoning_effort="high"), _HARMONY_ANY, effort="high"),
     _harmony("harmony-keep", PromptContext(None, TOOLS, keep_reasoning=True), _HARMONY_ANY),
     _harmony("harmony-real", BRIEF, _HARMONY_SHAPE, vocabulary=o200k_harmony),
-]
-
-
-# --- any template ---
-
-_BOS = {"bos_token": "<s>", "eos_token": "</s>"}
-
-
-def _generic(
-    template: str,
-    specials: Sequence[str],
-    shape: Shape,
-    *,
-    style: Style | None = None,
-    context: PromptContext = BRIEF,
-    variables: Mapping[str, str] = _BOS,
-    vocabulary: Callable[[], Tokenizer] | None = None,
-    tail: str = "",
-    seams_are_marks: bool = True,
-    deviations: tuple[str, ...] = (),
-) -> FormatCase:
-    given = replace(style or Style(reasoning=None), variables={**variables, **(style.variables if style else {})})
-    oracle = real(template, context, given)
-
-    def render(items: Sequence[Item], *, generate: bool = False) -> str:
-        return oracle(items, generate=generate) if generate else oracle(items).removesuffix(tail)
-
-    return FormatCase(
-        name=f"generic-{template}",
-        make=lambda tokenizer: GenericFormat(tokenizer, template_source(template), variables=variables, today=TODAY),
-        context=context,
-        render=render,
-        shape=shape,
-        specials=(*specials, *variables.values()),
-        vocabulary=vocabulary,
-        # Each step renders the conversation five times, twice of it for the oracle.
-        examples=40,
-        seams_are_marks=seams_are_marks,
-        deviations=deviations,
-    )
-
-
-_NO_TOOLS = PromptContext("Be brief.", ())
-_GRANITE = ("<|start_of_role|>", "<|end_of_role|>", "<|end_of_text|>", "<tool_call>", "</tool_call>")
-_CHAT = ("<|im_start|>", "<|im_end|>", "<tool_call>", "</tool_call>")
-
-GENERIC_CASES = [
-    _generic("ibm-granite-granite-4.0", _GRANITE, Shape()),
-    _generic("ibm-granite-granite-4.1", _GRANITE, Shape()),
-    _generic("MiMo-VL", _CHAT, Shape()),
-    _generic(
-        "microsoft-Phi-3.5-mini-instruct",
-        ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>"),
-        Shape(calls=False),
-        context=_NO_TOOLS,
-        tail="</s>",
-    ),
-    _generic("HuggingFaceTB-SmolLM3-3B", _CHAT, Shape(calls=False, developer=False), context=_NO_TOOLS),
-    _generic("LFM2-8B-A1B", _CHAT, Shape(calls=False), context=_NO_TOOLS),
 ]
 
 CASES = [*CHATML_CASES, *HARMONY_CASES, *GENERIC_CASES, *DEEPSEEK_CASES, *KIMI_CASES]

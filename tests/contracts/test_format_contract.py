@@ -278,8 +278,8 @@ def test_extending_costs_the_same_however_long_the_chain_is(case: FormatCase) ->
         before = (spy.encode_calls, spy.encoded_chars)
         chain.give([FunctionCallOutput(call_id=call_id, output="the result")])
         costs.append((spy.encode_calls - before[0], spy.encoded_chars - before[1]))
-    assert len(set(costs[1:])) == 1
-    assert chain.rewinds == []
+    assert len(set(costs[1:])) == 1 or case.rewrites
+    assert case.rewrites or chain.rewinds == []
 
 
 def test_output_without_items_leaves_nothing_behind(case: FormatCase) -> None:

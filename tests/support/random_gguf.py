@@ -57,8 +57,12 @@ def write_random_gguf(
     hidden: int = 64,
     layers: int = 2,
     heads: int = 2,
+    template: str = TEMPLATE,
 ) -> Path:
-    """A Llama-architecture model with random f32 weights; the same arguments give the same bytes."""
+    """A Llama-architecture model with random f32 weights; the same arguments give the same bytes.
+
+    An empty `template` is left out.
+    """
     tokens, kinds, merges = vocabulary(extra_tokens)
     head_size = hidden // heads
     metadata: dict[str, Value] = {
@@ -82,8 +86,9 @@ def write_random_gguf(
         "tokenizer.ggml.bos_token_id": tokens.index("<|endoftext|>"),
         "tokenizer.ggml.eos_token_id": tokens.index("<|im_end|>"),
         "tokenizer.ggml.add_bos_token": False,
-        "tokenizer.chat_template": TEMPLATE,
     }
+    if template:
+        metadata["tokenizer.chat_template"] = template
     tensors = _weights(np.random.default_rng(seed), len(tokens), hidden, layers)
     path.write_bytes(_file(metadata, tensors))
     return path

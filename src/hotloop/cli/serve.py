@@ -19,6 +19,9 @@ def add_parser(commands: Any) -> None:
         "--model", type=Path, metavar="FILE.gguf", help="model file; default: the tiny demonstration model"
     )
     parser.add_argument("--model-name", metavar="NAME", help="name clients ask for; default: the file's")
+    parser.add_argument(
+        "--format", metavar="NAME", help="family that writes conversations, or generic; default: by the chat template"
+    )
     parser.add_argument("--engine", choices=("llama", "scripted"), help="default: llama")
     parser.add_argument("--script", type=Path, metavar="FILE", help="what the scripted engine plays")
     parser.add_argument("--host", help="address to listen on; default 127.0.0.1")
@@ -67,6 +70,7 @@ def _flags(arguments: argparse.Namespace) -> Mapping[tuple[str, str], Any]:
     return {
         ("model", "path"): arguments.model,
         ("model", "name"): arguments.model_name,
+        ("model", "format"): arguments.format,
         ("model", "engine"): arguments.engine,
         ("model", "script"): arguments.script,
         ("model", "context_tokens"): arguments.context,

@@ -9,6 +9,7 @@ have trimmed, escaped or joined it. So no content can be read as a control token
 The masks live in plane 16 of Unicode, a private use area. Characters of that plane in content are escaped themselves.
 """
 
+import json
 import re
 from collections.abc import Sequence
 from typing import cast
@@ -17,6 +18,9 @@ _FIRST = 0x100000
 _ESCAPE = "\U0010fffd"
 _DIGIT = 0x10FF00
 _MOST_MARKS = 0xF000
+_ESCAPED = re.compile(r"\\ud[bB][c-fC-F][0-9a-fA-F]\\ud[c-fC-F][0-9a-fA-F]{2}")  # plane 16 as surrogates
+SAMPLE = chr(_FIRST)
+SAMPLE_ESCAPED = json.dumps(SAMPLE)[1:-1]
 
 
 class ContentMask:
@@ -62,6 +66,10 @@ class ContentMask:
     def restore(self, text: str) -> str:
         """The text as it was before masking."""
         return self._masked.sub(self._restored, text)
+
+    def unescaped(self, rendered: str) -> str:
+        """Masks that a template wrote as JSON escapes (`tojson` with `ensure_ascii`) as masks again."""
+        return _ESCAPED.sub(lambda found: json.loads(f'"{found.group()}"'), rendered)
 
     def pieces(self, rendered: str) -> list[tuple[int, str, bool]]:
         """(offset, text, is a control token of the template) for each part of a rendered text, masks still in it."""

@@ -283,6 +283,8 @@ class GenericFormat:
             raise InvalidRequest(
                 f"The model's chat template refuses this conversation{said}", param="input"
             ) from refusal
+        if self.profile.escapes:
+            text = self._mask.unescaped(text)
         return text if generate else text.removesuffix(self.profile.tail)
 
     def _generation(self, state: GenericState) -> str:

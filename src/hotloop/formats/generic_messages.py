@@ -9,6 +9,7 @@ What a template cannot take is written as follows:
 * roles that must alternate: messages of the same role in a row are one, an empty line between them;
 * no reasoning: it is left out;
 * calls are dropped although the template offers tools in Hermes' way: they stand in the content, as `<tool_call>` blocks;
+* no defaults for a tool's description and parameters: every tool has both, empty ones if need be;
 * no tools at all: tools, calls and outputs are refused (`UnsupportedValue`).
 """
 
@@ -32,7 +33,7 @@ from hotloop.protocol.items import (
     Reasoning,
     text_of,
 )
-from hotloop.protocol.tools import HostedTool, Tool
+from hotloop.protocol.tools import CustomTool, FunctionTool, HostedTool, Tool
 
 # What the assistant message under construction holds last; "" when the last message is none or another.
 Phase = Literal["", "thought", "text", "calls"]
@@ -207,5 +208,16 @@ def _joins(phase: Phase, new: Phase) -> bool:
 
 
 def tool_objects(tools: Sequence[Tool], mask: ContentMask) -> list[object]:
-    """Tools as templates take them, masked. A custom tool is a function with the one argument `input`."""
-    return [mask.mask_value(json.loads(tool_json(tool))) for tool in tools if not isinstance(tool, HostedTool)]
+    """Tools as templates take them, masked. A custom tool is a function with the one argument `input`.
+
+    Templates take description and parameters for granted: a tool without gets empty ones.
+    """
+    return [mask.mask_value(_tool_object(tool)) for tool in tools if not isinstance(tool, HostedTool)]
+
+
+def _tool_object(tool: FunctionTool | CustomTool) -> object:
+    wrapped: dict[str, dict[str, object]] = json.loads(tool_json(tool))
+    given = wrapped["function"]
+    function: dict[str, object] = {"name": given["name"], "description": given.get("description", "")}
+    function["parameters"] = given.get("parameters", {"type": "object", "properties": {}})
+    return {**wrapped, "function": function}

@@ -306,7 +306,9 @@ class GenericParser:
     def _after_call(self) -> bool:
         syntax = self._syntax
         assert syntax is not None
-        for between, last in ((syntax.between, syntax.last), self._lenient()):
+        for is_lenient, (between, last) in enumerate(((syntax.between, syntax.last), self._lenient())):
+            if is_lenient:
+                self._text = self._text.lstrip(_SLIPS)
             next_call = NEVER if between is None else between.match(self._text)
             end = last.match(self._text)
             if next_call >= 0:

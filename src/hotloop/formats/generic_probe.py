@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from hotloop.formats.chat_template import ChatTemplate, TemplateRefusal, literals_of, to_json
+from hotloop.formats.content_mask import SAMPLE, SAMPLE_ESCAPED
 from hotloop.formats.generic_messages import HERMES_CALL, Dialect
 from hotloop.formats.generic_parser import ThinkMarks
 from hotloop.formats.generic_syntax import ARGUMENTS, IDS, NAMES, CallSyntax, find_syntax
@@ -44,6 +45,7 @@ class Profile:
     generation: str  # what asks for an answer, by default
     closing: str  # what stands behind an answer's text
     tail: str  # what stands only at the very end; no part of a chain
+    escapes: bool  # content in JSON is written in ASCII
     spellings: frozenset[str]  # what might be a control token
 
 
@@ -86,6 +88,7 @@ def learn(template: ChatTemplate) -> Profile:
         generation,
         answered[answered.rindex(ANSWER) + len(ANSWER) :],
         tail,
+        probe.escapes(dialect),
         probe.spellings(),
     )
 
@@ -221,6 +224,18 @@ class _Probe:
         start = _mark_start(written, len(_common(written, with_tools.removesuffix(tail) + generation)))
         closing = closed[closed.rindex(ANSWER) + len(ANSWER) :]
         return written[start:].removesuffix(closing)
+
+    def escapes(self, dialect: Dialect) -> bool:
+        """Masks come out of the template as JSON escapes."""
+        value = {"hlkeyone": SAMPLE}
+        call = _calls(1, dialect.arguments)
+        call[0]["function"]["arguments"] = value if dialect.arguments == "object" else to_json(value)
+        output = {"role": "tool", "tool_call_id": IDS[0], "name": NAMES[0], "content": SAMPLE}
+        texts = [
+            self.render([question(SAMPLE), answer("", tool_calls=call)], tools=True),
+            self.render([question(SAMPLE), answer("", tool_calls=call), output], tools=True),
+        ]
+        return any(text is not None and SAMPLE_ESCAPED in text for text in texts)
 
     def spellings(self) -> frozenset[str]:
         texts = [*literals_of(self._template.source), *self._texts]

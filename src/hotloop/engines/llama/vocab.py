@@ -32,6 +32,7 @@ class GgufTokenizer:
         self._marker = _marker_pattern(spellings[token] for token in self._model.tokens_with(ATTR_USER_DEFINED))
         self.stop_tokens = frozenset(self._model.stop_tokens())
         self.chat_template = self._model.chat_template
+        self.template_variables = self._template_variables()
         self.context_tokens = self._model.trained_context
         self.model_name = self._model.metadata("general.name")
 
@@ -45,6 +46,15 @@ class GgufTokenizer:
             # a lone surrogate is no character: it becomes "?"
             out.frombytes(self._model.tokenize(part.encode("utf-8", "replace")).tobytes())
         return out
+
+    def _template_variables(self) -> dict[str, object]:
+        """What chat templates read beside the conversation."""
+        variables: dict[str, object] = {}
+        for name in ("bos", "eos"):
+            token = self._model.metadata(f"tokenizer.ggml.{name}_token_id")
+            if token is not None and token.isdecimal() and int(token) < len(self._pieces):
+                variables[f"{name}_token"] = self._pieces[int(token)].decode("utf-8", "replace")
+        return variables
 
     def _parts(self, text: str) -> list[str]:
         """`text` in parts none of which holds a user-defined token's spelling."""
