@@ -41,8 +41,8 @@ class Plan:
     weighed: int = _LONG  # tokens of the chain whose memory is measured
 
 
-FULL = Plan(histories=(_SHORT, 20_000, 100_000, _LONG, 1_000_000), rounds=7, generic=True)
-QUICK = Plan(histories=(_SHORT, _LONG), rounds=5)
+FULL = Plan(histories=(_SHORT, 20_000, 100_000, _LONG, 1_000_000), rounds=5, generic=True)
+QUICK = Plan(histories=(_SHORT, _LONG), rounds=3, weighed=50_000)
 
 _Key = tuple[str, int, str]  # family, history, arm
 _Samples = Mapping[_Key, Sequence[float]]
@@ -147,7 +147,7 @@ _HEAD = (
 _NOTES = [
     f"The new item is a tool output of {NEW_TOKENS} tokens. extend continues the chain; rerender renders all of it; recognise",
     "finds the history in a request's bytes and continues; resend parses and renders those bytes. ± is half the distance",
-    "between the quartiles of the rounds. B/token is the rendered state of a chain of 200,000 tokens; its items are apart.",
+    "between the quartiles of the rounds. B/token is the rendered state of a long chain; its items are apart.",
     "generic renders the whole history as text each turn and is not judged.",
     "Every family is measured on the same vocabulary; control tokens that it lacks get ids behind its end.",
 ]

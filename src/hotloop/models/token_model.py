@@ -143,6 +143,11 @@ class TokenModel:
         """What a request without `temperature` gets."""
         return self._defaults.temperature
 
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of the token logs of all chains."""
+        return self.log.size_bytes
+
     def piece(self, token: int) -> bytes:
         """Bytes of a token."""
         return self.tokenizer.piece(token)
@@ -411,7 +416,9 @@ class PreparedTokenTurn:
             self._read(lambda: self._parser.finish(complete=reason is EndReason.STOP))
         error = self._fault or _failure(reason, detail)
         self._end = ModelEnd(reason, usage, self._parser.reasoning_tokens, error)
-        self._on_end(self._end)
+        on_end = self._on_end
+        self._run, self._on_events, self._on_end = None, _nobody_listens, _nobody_listens  # no cycle with the turn
+        on_end(self._end)
 
     def _resubmit(self) -> None:
         """The handle lost its KV: open one for the whole prompt and go on with that."""
@@ -421,6 +428,10 @@ class PreparedTokenTurn:
         handle = self._model.engine.open(view, parent=None, tenant=self._request.tenant)
         self._lease.replace_handle(handle, view)
         self._submit(len(view))
+
+
+def _nobody_listens(said: object) -> None:
+    """After the end nothing is called back."""
 
 
 def _failure(reason: EndReason, detail: str) -> ApiError | None:

@@ -117,6 +117,11 @@ class Model(Protocol):
         """What a request without `temperature` gets."""
         ...
 
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of rendered state kept now, over all chains; what chains share counts once."""
+        ...
+
     def piece(self, token: int) -> bytes:
         """Bytes of a token, for log-probability entries."""
         ...

@@ -46,7 +46,9 @@ async def test_turns_tokens_fallbacks_and_refusals_are_counted() -> None:
     assert samples["hotloop:generation_tokens_total", ()] == sum(one["output_tokens"] for one in usage)
     assert samples["hotloop:time_to_first_token_seconds_count", ()] == 2
     assert samples["hotloop:connections", ()] == 1
-    assert samples["hotloop:cache_bytes", (("cache", "chains"),)] > 0
+    for cache in ("chains", "prefixes", "items", "contexts"):
+        assert samples["hotloop:cache_bytes", (("cache", cache),)] > 0
+    assert samples["hotloop:token_log_bytes", ()] > 4 * done["usage"]["total_tokens"]
     assert samples["hotloop:num_requests_running", ()] == 0
 
 

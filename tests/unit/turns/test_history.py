@@ -1,5 +1,6 @@
 """A history that is sent again: what of it is known, what is named when it is not."""
 
+import gc
 import json
 from typing import Any
 
@@ -214,3 +215,17 @@ async def test_the_log_line_and_the_timing_event_show_what_was_recognised(caplog
     assert (timing["recognised_items"], timing["recognised_tokens"]) == (2, tokens)
     assert f" recognised_tokens={tokens}" in caplog.text
     assert (pipeline.records.counters.recognitions, pipeline.records.counters.recognised_tokens) == (1, tokens)
+
+
+async def test_no_token_is_kept_once_everything_is_forgotten() -> None:
+    pipeline = Pipeline(ToyEngine(lambda prompt: think("hm", say("ok"))), rewrites="rewind")
+    known = await ask(pipeline, [USER], connection=1)
+    known = await ask(pipeline, [*known, MORE], connection=1)
+    await ask(pipeline, [*known[:2], USER], connection=1)
+    assert pipeline.model.kept_bytes > 0
+    pipeline.chains.drop_connection(1)
+    pipeline.services.prefixes.clear()
+    pipeline.engine.runs.clear()
+    pipeline.engine.handles.clear()
+    gc.collect()  # the toy engine's runs and handles know each other
+    assert pipeline.model.kept_bytes == 0

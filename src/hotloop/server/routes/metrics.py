@@ -89,6 +89,7 @@ def _caches(services: TurnServices) -> Iterator[Metric]:
     memories = (
         ("chains", services.chains.total_bytes, len(services.chains)),
         ("prefixes", services.prefixes.total_bytes, len(services.prefixes)),
+        ("items", services.item_digests.size_bytes, len(services.item_digests)),
         ("contexts", services.contexts.total_bytes, len(services.contexts)),
     )
     for name, size, count in memories:
@@ -96,6 +97,8 @@ def _caches(services: TurnServices) -> Iterator[Metric]:
         entries.add_metric([name], count)
     yield held
     yield entries
+    tokens = sum(model.kept_bytes for model in set(services.models.values()))
+    yield _gauge("token_log_bytes", "Bytes of the tokens of all chains; what chains share counts once.", tokens)
     yield CounterMetricFamily(
         "hotloop:chain_evictions", "Chains pushed out by a bound.", value=services.chains.evictions
     )
