@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.routing import Route, WebSocketRoute
 
 from hotloop.errors import ApiError
@@ -15,6 +16,8 @@ from hotloop.server.body import ClientGone
 from hotloop.server.connections import OpenConnections
 from hotloop.server.door import Door
 from hotloop.server.http_turn import HttpTurns
+from hotloop.server.idempotency import Idempotency, IdempotencyLimits, IdempotencyMiddleware
+from hotloop.server.routes.chat import ChatCompletions
 from hotloop.server.routes.conversations import ConversationRoutes
 from hotloop.server.routes.create import CreateResponse
 from hotloop.server.routes.metrics import MetricsRoute
@@ -22,6 +25,7 @@ from hotloop.server.routes.models import ModelRoutes
 from hotloop.server.routes.responses import ResponseRoutes
 from hotloop.server.served_connection import SocketSettings
 from hotloop.server.websocket import ResponsesSocket
+from hotloop.turns.record import monotonic
 from hotloop.turns.runner import TurnRunner
 
 
@@ -44,11 +48,13 @@ def build_asgi(
         try:
             yield
         finally:
+            await idempotency.close()
             await background.close()
             await on_shutdown()
 
     background = BackgroundTurns(runner, open_connections, background_limits)
     door = Door(policy, open_connections, max_body_bytes=max_body_bytes)
+    idempotency = Idempotency(door, IdempotencyLimits(), monotonic)
     turns = HttpTurns(runner, open_connections, max_pending_bytes=socket_settings.max_pending_bytes)
     responses = ResponseRoutes(runner.services, door, background)
     models = ModelRoutes(runner.services, door, started_at=started_at, version=version)
@@ -62,6 +68,7 @@ def build_asgi(
         Route("/v1/responses/{response_id}", responses.delete, methods=["DELETE"]),
         Route("/v1/responses/{response_id}/cancel", responses.cancel, methods=["POST"]),
         Route("/v1/responses/{response_id}/input_items", responses.input_items, methods=["GET"]),
+        Route("/v1/chat/completions", ChatCompletions(turns, door)),
         *_conversation_routes(ConversationRoutes(runner.services, door)),
         Route("/v1/models", models.list, methods=["GET"]),
         Route("/v1/models/{model:path}", models.get, methods=["GET"]),
@@ -69,6 +76,7 @@ def build_asgi(
     return Starlette(
         routes=routes,
         lifespan=lifespan,
+        middleware=[Middleware(IdempotencyMiddleware, idempotency)],
         exception_handlers={
             ApiError: on_api_error,
             ClientGone: on_client_gone,

@@ -27,13 +27,11 @@ class ClientGone(Exception):
 
 async def read_body(scope: AsgiScope, receive: AsgiReceive, limit: int) -> bytes:
     """The whole body, decompressed. Raises PayloadTooLarge before more than `limit` bytes are kept, and ClientGone."""
-    encoding = "identity"
-    for name, value in scope["headers"]:
-        if name == b"content-length" and value.isdigit() and int(value) > limit:
-            raise _too_large(limit)
-        if name == b"content-encoding":
-            encoding = value.decode("latin-1").strip().lower()
-    data = await _receive_all(receive, limit)
+    data = await receive_body(scope, receive, limit)
+    encodings = [
+        value.decode("latin-1").strip().lower() for name, value in scope["headers"] if name == b"content-encoding"
+    ]
+    encoding = ", ".join(encodings)
     if encoding in ("", "identity"):
         return data
     decompress = _DECOMPRESS.get(encoding)
@@ -44,7 +42,11 @@ async def read_body(scope: AsgiScope, receive: AsgiReceive, limit: int) -> bytes
     return decompress(data, limit)
 
 
-async def _receive_all(receive: AsgiReceive, limit: int) -> bytes:
+async def receive_body(scope: AsgiScope, receive: AsgiReceive, limit: int) -> bytes:
+    """The whole body as it came. Raises PayloadTooLarge before more than `limit` bytes are kept, and ClientGone."""
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit() and int(value) > limit:
+            raise _too_large(limit)
     chunks: list[bytes] = []
     size = 0
     while True:

@@ -46,12 +46,17 @@ class Door:
 
 
 def decode_body(decoder: "msgspec.json.Decoder[_T]", body: bytes) -> _T:
-    """Decode, with bytes that are no UTF-8 refused also where they are not looked at."""
+    """Decode; raises the ApiError that names the field."""
+    check_utf8(body)
+    return decode_as(decoder, body)
+
+
+def check_utf8(body: bytes) -> None:
+    """Bytes that are no text are refused also where the decoder does not look at them."""
     try:
         body.decode()
     except UnicodeDecodeError as error:
         raise InvalidJson(f"The body is not valid JSON: {error.reason} at byte {error.start}.") from None
-    return decode_as(decoder, body)
 
 
 def query_number(request: Request, name: str, default: int, least: int, most: int) -> int:

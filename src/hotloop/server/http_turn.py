@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
-from hotloop.errors import Overloaded
+from hotloop.errors import ApiError, Overloaded
 from hotloop.seams.sink import Sink
 from hotloop.server.answers import error_response, json_response
 from hotloop.server.body import AsgiReceive, AsgiScope
@@ -28,6 +28,14 @@ class AnswerShape(Protocol):
 
     def body(self, final: bytes) -> bytes:
         """The JSON answer for the terminal response object."""
+        ...
+
+    def refusal(self, error: ApiError) -> ApiError:
+        """The error as the client is to see it."""
+        ...
+
+    def break_off(self, sse: SseSink, error: ApiError) -> None:
+        """End a stream in the middle of a response."""
         ...
 
 
@@ -67,19 +75,19 @@ class HttpTurns:
 
         async def run_and_flush() -> TurnOutcome:
             outcome = await self.runner.run(turn, shape.events(sse))
-            if not outcome.is_refused and not sse.is_closed:
+            if not outcome.is_refused and sse.bytes_out and not sse.is_closed:
                 sse.finish()
                 await asyncio.wait({pump}, timeout=FLUSH_TIMEOUT_S)
             return outcome
 
         try:
             outcome = await job.run(run_and_flush(), receive)
-            if outcome is None or outcome.error is None or not outcome.is_refused:
+            if outcome is None or outcome.error is None:
                 return
             if not sse.bytes_out:
-                await error_response(outcome.error)(scope, receive, send)
-            elif not sse.is_closed:  # the server gives up in the middle of a stream
-                sse.fail(outcome.error)
+                await error_response(shape.refusal(outcome.error))(scope, receive, send)
+            elif outcome.is_refused and not sse.is_closed:  # the server gives up in the middle of a stream
+                shape.break_off(sse, outcome.error)
                 await asyncio.wait({pump}, timeout=SHUTDOWN_FLUSH_S)
         finally:
             sse.close()
@@ -99,7 +107,7 @@ class HttpTurns:
         if outcome is None:
             return
         error = outcome.error
-        response = json_response(shape.body(outcome.body)) if error is None else error_response(error)
+        response = json_response(shape.body(outcome.body)) if error is None else error_response(shape.refusal(error))
         await response(scope, receive, send)
 
 

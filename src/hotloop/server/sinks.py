@@ -199,10 +199,14 @@ class SseSink:
             self._pushed += 1
             self._add(sse_event(event))
 
-    def fail(self, error: ApiError) -> None:
-        """End the stream, in the middle of a response, with an `error` event."""
+    def push_data(self, messages: Iterable[bytes]) -> None:
+        """Queue messages that have no event type."""
+        for message in messages:
+            self._add(b"data: %b\n\n" % message)
+
+    def push_error(self, error: ApiError) -> None:
+        """An `error` event in the middle of a response."""
         self.push([sse_error_event(error, self._pushed)])  # an event's number is how many were before it
-        self.finish()
 
     def close(self) -> None:
         """The client is gone: drop what is queued, end the pump."""

@@ -70,3 +70,12 @@ class AsItIs:
     def body(self, final: bytes) -> bytes:
         """The response object."""
         return final
+
+    def refusal(self, error: ApiError) -> ApiError:
+        """The error itself."""
+        return error
+
+    def break_off(self, sse: SseSink, error: ApiError) -> None:
+        """An `error` event ends the stream."""
+        sse.push_error(error)
+        sse.finish()
