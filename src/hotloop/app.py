@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 
 from hotloop import __version__
 from hotloop.config import ModelSettings, ServerSettings, Settings
+from hotloop.constraints.validator import ChildValidator
 from hotloop.engines.scripted import ScriptedEngine, ScriptError, load_script
 from hotloop.formats import GenericFormat, format_for_template, format_named
 from hotloop.ledger.memory import MemoryLedger
@@ -84,7 +85,9 @@ async def start_model(settings: ModelSettings) -> TokenModel:
     name = settings.name or (MODEL_NAME if is_tiny else tokenizer.model_name or path.stem)
     # The demonstration model was trained to be decoded greedily.
     defaults = ModelDefaults(temperature=0.0) if is_tiny else None
-    return TokenModel(name, format=format_, tokenizer=tokenizer, engine=llama, defaults=defaults)
+    validator = ChildValidator(tokenizer.vocabulary_size)
+    validator.start()
+    return TokenModel(name, format=format_, tokenizer=tokenizer, engine=llama, defaults=defaults, validator=validator)
 
 
 def _format_of(path: str, tokenizer: "GgufTokenizer", family: str) -> Format:

@@ -18,6 +18,7 @@ from hotloop.protocol.tools import CustomTool, FunctionTool, GrammarFormat, Host
 from hotloop.seams.engine import Constraint
 from hotloop.seams.prompt import CallRules, PromptContext
 
+MAX_SCHEMA_BYTES = 262_144
 ANY_TEXT = "/(?s:.*)/"
 _QUOTED_TEXT = r"/(?:[^\x00-\x1f\x22\x5c]|\x5c[\x22\x5cbfnrt]|\x5cu00[01][0-9a-f])*/"
 
@@ -147,12 +148,39 @@ def json_value(schema: Any, style: JsonStyle, param: str) -> str:
         schema = {"type": "object"}
     if not isinstance(schema, dict):
         raise InvalidRequest("A JSON schema must be an object.", param=param)
+    _check_patterns(schema, param)
     options = {
         "item_separator": style.item_separator,
         "key_separator": style.key_separator,
         "whitespace_flexible": False,
     }
     return f"%json {json.dumps({**schema, 'x-guidance': options})}"
+
+
+def _check_patterns(schema: Any, param: str) -> None:
+    """Raise SchemaTooComplex for a `pattern` that only has to be written to be expensive; the compiler judges the rest."""
+    waiting = [schema]
+    while waiting:
+        match waiting.pop():
+            case dict() as found:
+                pattern = found.get("pattern")
+                by_name = found.get("patternProperties")
+                for source in [pattern, *(by_name if isinstance(by_name, dict) else ())]:
+                    if isinstance(source, str):
+                        _check_pattern(source, param)
+                waiting += found.values()
+            case list() as found:
+                waiting += found
+            case _:
+                pass
+
+
+def _check_pattern(source: str, param: str) -> None:
+    try:
+        parse_pattern(source)
+    except PatternError as error:
+        if error.is_too_big:
+            raise SchemaTooComplex(f"A pattern of the JSON schema cannot be used: {error}.", param=param) from error
 
 
 def raw_input(allowed: AllowedTool) -> str:
@@ -194,6 +222,8 @@ def _refusal(error: PatternError, param: str) -> ApiError:
 
 
 def _loaded(schema: bytes, param: str) -> Any:
+    if len(schema) > MAX_SCHEMA_BYTES:
+        raise SchemaTooComplex(f"The JSON schema is longer than {MAX_SCHEMA_BYTES} bytes.", param=param)
     try:
         return json.loads(schema)
     except RecursionError:

@@ -13,6 +13,8 @@ from typing import Literal
 
 MAX_PATTERN_CHARS = 65_536
 MAX_DEPTH = 64  # groups inside groups
+# `(a{100}){100}` is 10,000. The engine's lexer unfolds those: 35 µs each, in one step.
+MAX_NESTED_REPEATS = 4_000
 
 # What json.dumps(ensure_ascii=False) does not write as itself.
 ESCAPED = frozenset([*range(0x20), ord('"'), ord("\\")])
@@ -76,7 +78,24 @@ def parse_pattern(source: str, flags: str = "") -> Pattern:
     """Read an expression; `flags` as Lark writes them behind it. Raises PatternError."""
     if len(source) > MAX_PATTERN_CHARS:
         raise PatternError(f"the regular expression is longer than {MAX_PATTERN_CHARS} characters", is_too_big=True)
-    return _Reader(source).read(flags)
+    pattern = _Reader(source).read(flags)
+    if _repeats(pattern)[1] > MAX_NESTED_REPEATS:
+        raise PatternError("the regular expression multiplies its repetitions", is_too_big=True)
+    return pattern
+
+
+def _repeats(pattern: Pattern) -> tuple[int, int]:
+    """The largest product of counted repetitions along one path, and the largest of those that nest."""
+    match pattern:
+        case Chars():
+            return 1, 1
+        case Concat(parts) | Choice(parts):
+            found = [_repeats(part) for part in parts]
+            return max((most for most, _ in found), default=1), max((nested for _, nested in found), default=1)
+        case Repeat(part, least, most):
+            inner, nested = _repeats(part)
+            times = max(least, most or 1, 1)
+            return inner * times, max(nested, inner * times if inner > 1 and times > 1 else 1)
 
 
 def character(char: str, *, ignore_case: bool = False) -> Chars:

@@ -26,6 +26,7 @@ from hotloop.errors import (
     SchemaTooComplex,
     ServerFault,
 )
+from hotloop.models.constraint_book import ConstraintBook
 from hotloop.models.cut import length_of_items
 from hotloop.models.kv_lease import KvLease
 from hotloop.protocol.items import (
@@ -40,8 +41,9 @@ from hotloop.protocol.items import (
 )
 from hotloop.seams.engine import Constraint, EndReason, Engine, Run, Sampling, TokenLogprob, Usage
 from hotloop.seams.format import Extension, Fallback, Format, ParsedEvent, Parser, RenderState
+from hotloop.seams.grammar import GrammarValidator
 from hotloop.seams.model import EventsCallback, ModelEnd, ModelEndCallback, ModelRequest
-from hotloop.seams.prompt import CallRules, PromptContext, TurnView
+from hotloop.seams.prompt import PromptContext, TurnView
 from hotloop.seams.tokenizer import Tokenizer
 from hotloop.session.item_log import ItemLog
 from hotloop.session.token_log import BYTES_PER_TOKEN, LogMeter, TokenView
@@ -125,6 +127,7 @@ class TokenModel:
         tokenizer: Tokenizer,
         engine: Engine,
         defaults: ModelDefaults | None = None,
+        validator: GrammarValidator | None = None,
     ) -> None:
         self.name = name
         self.format = format
@@ -132,6 +135,8 @@ class TokenModel:
         self.engine = engine
         self._defaults = defaults or ModelDefaults()
         self.log = LogMeter()  # of the token logs of all chains
+        self._validator = validator
+        self._constraints = ConstraintBook(format, validator)
 
     @property
     def context_tokens(self) -> int:
@@ -154,7 +159,7 @@ class TokenModel:
 
     async def prepare(self, request: ModelRequest) -> "PreparedTokenTurn":
         """Render and tokenize what is new, or everything where a fallback says so."""
-        constraint = self._constraint(request.context, request.rules)
+        constraint = await self._constraints.get(request.context, request.rules)
         rendered = await self._render(request)
         generation = self.format.generation_prompt(rendered.state) if request.generate else array("I")
         prompt_tokens = len(rendered.view) + len(generation)
@@ -165,8 +170,10 @@ class TokenModel:
         return PreparedTokenTurn(self, request, rendered, generation, sampling, constraint)
 
     async def close(self) -> None:
-        """Free the engine."""
+        """Free the engine and the validator."""
         await self.engine.close()
+        if self._validator is not None:
+            await self._validator.close()
 
     async def _render(self, request: ModelRequest) -> "_Rendered":
         parent = request.parent
@@ -211,11 +218,6 @@ class TokenModel:
             stop_tokens=self.format.stop_tokens,
             top_logprobs=wishes.top_logprobs,
         )
-
-    def _constraint(self, context: PromptContext, rules: CallRules) -> Constraint | None:
-        if context.shelf is None:
-            return self.format.constraint(context, rules)
-        return context.shelf.get(rules, lambda: self.format.constraint(context, rules), _constraint_bytes)
 
     def _start(self, context: PromptContext) -> Extension:
         """The start of a chain; the tokens of one that was seen before are not made again."""
@@ -449,10 +451,6 @@ def _failure(reason: EndReason, detail: str) -> ApiError | None:
 
 def _start_bytes(start: Extension) -> int:
     return len(start.tokens) * BYTES_PER_TOKEN
-
-
-def _constraint_bytes(constraint: Constraint | None) -> int:
-    return 0 if constraint is None else 2 * len(constraint.grammar)  # and the schema in its key
 
 
 def _text_chars(items: Sequence[Item]) -> int:

@@ -10,9 +10,13 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from hotloop.errors import InvalidRequest, InvalidType, UnsupportedValue
+from hotloop.errors import InvalidRequest, InvalidType, SchemaTooComplex, UnsupportedValue
 from hotloop.protocol.decoding import decode_as
 from hotloop.protocol.wire import json_bytes
+
+# More of either would hold up every other turn while it is read, and fits no model's context.
+MAX_TOOLS = 1024
+MAX_TOOLS_BYTES = 4 * 2**20
 
 Name = Annotated[str, Meta(min_length=1, max_length=128, pattern="^[A-Za-z0-9_.-]+$")]
 
@@ -76,7 +80,11 @@ def decode_tools(raw: bytes) -> tuple[Tool, ...]:
     """The `tools` array; null is none. Raises the ApiError that names the field."""
     if raw in (b"null", b"[]"):
         return ()
+    if len(raw) > MAX_TOOLS_BYTES:
+        raise SchemaTooComplex(f"'tools' is longer than {MAX_TOOLS_BYTES} bytes.", param="tools")
     raws = decode_as(_list_decoder, raw, "tools")
+    if len(raws) > MAX_TOOLS:
+        raise SchemaTooComplex(f"'tools' holds more than {MAX_TOOLS} tools.", param="tools")
     tools = tuple(_decode_tool(item, f"tools[{index}]") for index, item in enumerate(raws))
     seen: set[str] = set()
     for index, tool in enumerate(tools):

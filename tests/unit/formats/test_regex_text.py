@@ -85,10 +85,24 @@ def test_what_is_not_regular_or_not_known_is_refused(source: str) -> None:
 
 @pytest.mark.parametrize(
     "source",
-    ["(" * (MAX_DEPTH + 1) + ")" * (MAX_DEPTH + 1), "a" * (MAX_PATTERN_CHARS + 1), "(" * 60_000, "a" + "?" * 60_000],
-    ids=["deep", "long", "open", "repeated"],
+    [
+        "(" * (MAX_DEPTH + 1) + ")" * (MAX_DEPTH + 1),
+        "a" * (MAX_PATTERN_CHARS + 1),
+        "(" * 60_000,
+        "a" + "?" * 60_000,
+        "(a{100}){100}",
+        "b((x|(a{2}c?){50}){50}y)",
+    ],
+    ids=["deep", "long", "open", "repeated", "multiplied", "multiplied deeper"],
 )
 def test_what_is_too_big_says_so(source: str) -> None:
     with pytest.raises(PatternError) as refused:
         parse_pattern(source)
     assert refused.value.is_too_big
+
+
+@pytest.mark.parametrize(
+    "source", ["[a-z]{1,60000}", "([0-9]{1,3}\\.){3}[0-9]{1,3}", "(a*){1000}", "(a{100}b{100}){20}"]
+)
+def test_repetitions_in_honest_use_are_taken(source: str) -> None:
+    parse_pattern(source)

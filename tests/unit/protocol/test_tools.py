@@ -3,8 +3,9 @@ from typing import Any
 
 import pytest
 
-from hotloop.errors import ApiError, InvalidRequest, InvalidType, MissingParameter, UnsupportedValue
+from hotloop.errors import ApiError, InvalidRequest, InvalidType, MissingParameter, SchemaTooComplex, UnsupportedValue
 from hotloop.protocol.tools import (
+    MAX_TOOLS,
     CustomTool,
     FunctionTool,
     GrammarFormat,
@@ -142,3 +143,12 @@ def test_a_choice_that_cannot_be_kept_is_refused(choice: Any, offered: tuple[Too
     with pytest.raises(ApiError) as caught:
         resolve_tool_choice(choice, offered)
     assert (type(caught.value), caught.value.param) == (kind, "tool_choice")
+
+
+def test_too_many_tools_are_refused_before_they_are_read() -> None:
+    bomb = json.dumps([{"type": "function", "name": f"t{n}"} for n in range(100_000)]).encode()
+    for raw in (bomb, json.dumps([{"type": "web_search"}] * (MAX_TOOLS + 1)).encode()):
+        with pytest.raises(SchemaTooComplex) as refused:
+            decode_tools(raw)
+        assert refused.value.param == "tools"
+    assert len(decode_tools(json.dumps([{"type": "web_search"}] * MAX_TOOLS).encode())) == MAX_TOOLS

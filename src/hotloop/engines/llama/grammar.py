@@ -17,14 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hotloop.seams.engine import Constraint
+from hotloop.seams.grammar import DETAIL_CHARACTERS, INITIAL_LEXER_FUEL, MAX_GRAMMAR_SIZE, STEP_LEXER_FUEL
 
 KEPT_GRAMMARS = 64
-DETAIL_CHARACTERS = 300
-
-# Bounds on what one grammar may cost; a mask is 14k fuel per millisecond, so 0.1 s is the worst single step.
-INITIAL_LEXER_FUEL = 2_000_000
-STEP_LEXER_FUEL = 1_400_000
-MAX_GRAMMAR_SIZE = 500_000
 
 
 class GrammarError(Exception):
