@@ -233,7 +233,7 @@ class _Child:
                 case None:
                     return None
                 case {"detail": str(detail), "is_too_complex": bool(is_too_complex)}:
-                    return GrammarProblem(asked.index, detail, is_too_complex)
+                    return GrammarProblem(asked.index or 0, detail, is_too_complex)
                 case _:
                     raise EOFError
 

@@ -8,7 +8,7 @@ from tests.support.toy_tokenizer import ToyTokenizer
 
 from hotloop.constraints.validator import InlineValidator
 from hotloop.errors import ApiError, SchemaTooComplex, UnsupportedValue
-from hotloop.formats import ChatML
+from hotloop.formats.chatml import ChatML
 from hotloop.models.constraint_book import KEPT, OFF_LOOP_BYTES, ConstraintBook
 from hotloop.protocol.tools import decode_tools
 from hotloop.seams.grammar import GrammarProblem
