@@ -8,7 +8,7 @@ from tests.support.toy_tokenizer import ToyTokenizer
 
 from hotloop.constraints.validator import InlineValidator
 from hotloop.errors import ApiError, SchemaTooComplex, UnsupportedValue
-from hotloop.formats.chatml import ChatML
+from hotloop.formats import chatml
 from hotloop.models.constraint_book import KEPT, OFF_LOOP_BYTES, ConstraintBook
 from hotloop.protocol.tools import decode_tools
 from hotloop.seams.grammar import GrammarProblem
@@ -36,7 +36,7 @@ class CountingValidator:
 
 
 def book(validator: CountingValidator | None = None) -> ConstraintBook:
-    return ConstraintBook(ChatML(TOKENIZER, thinking=True), validator or CountingValidator())
+    return ConstraintBook(chatml(TOKENIZER, thinking=True), validator or CountingValidator())
 
 
 def function(name: str, schema: object, *, strict: bool = True) -> dict[str, object]:
@@ -110,10 +110,10 @@ async def test_no_more_are_kept_than_allowed() -> None:
 
 async def test_a_long_schema_gives_the_same_constraint() -> None:
     long = {**FINE, "description": "x" * OFF_LOOP_BYTES}
-    on_loop = ConstraintBook(ChatML(TOKENIZER, thinking=True), None)._build(context(function("a", long)), CallRules())
+    on_loop = ConstraintBook(chatml(TOKENIZER, thinking=True), None)._build(context(function("a", long)), CallRules())
     assert await book().get(context(function("a", long)), CallRules()) == on_loop[0]
 
 
 async def test_without_a_validator_nothing_is_judged() -> None:
-    plain = ConstraintBook(ChatML(TOKENIZER, thinking=True), None)
+    plain = ConstraintBook(chatml(TOKENIZER, thinking=True), None)
     assert await plain.get(context(function("a", WRONG)), CallRules()) is not None
