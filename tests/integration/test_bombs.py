@@ -40,7 +40,7 @@ TOOL_BOMBS: list[tuple[str, dict[str, object]]] = [
     (PARAMETERS, function({"$ref": "#"})),
     (PARAMETERS, function({"type": "object", "properties": {"a": {"type": "string", "pattern": "(a{1000}){1000}"}},
                            "required": ["a"]})),
-    (PARAMETERS, function({"type": "object", "properties": {f"p{n}": {} for n in range(50_000)}})),
+    (PARAMETERS, function({"type": "object", "properties": {f"p{n}": {"type": "string"} for n in range(50_000)}})),
     (DEFINITION, custom("lark", "start: " + "(" * 60_000 + '"a"' + ")" * 60_000)),
     (DEFINITION, custom("regex", "((a{100}){100}){100}")),
     (DEFINITION, custom("regex", "(" * 60_000)),
