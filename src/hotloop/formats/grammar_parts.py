@@ -8,7 +8,7 @@ may follow where the grammar may end. What cannot be ruled is refused, naming th
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from hotloop.errors import ApiError, InvalidRequest, SchemaTooComplex, UnsupportedValue
 from hotloop.formats.lark_reader import parse_lark
@@ -159,20 +159,19 @@ def json_value(schema: Any, style: JsonStyle, param: str) -> str:
 
 def _check_patterns(schema: Any, param: str) -> None:
     """Raise SchemaTooComplex for a `pattern` that only has to be written to be expensive; the compiler judges the rest."""
-    waiting = [schema]
+    waiting: list[Any] = [schema]
     while waiting:
-        match waiting.pop():
-            case dict() as found:
-                pattern = found.get("pattern")
-                by_name = found.get("patternProperties")
-                for source in [pattern, *(by_name if isinstance(by_name, dict) else ())]:
-                    if isinstance(source, str):
-                        _check_pattern(source, param)
-                waiting += found.values()
-            case list() as found:
-                waiting += found
-            case _:
-                pass
+        found = waiting.pop()
+        if isinstance(found, dict):
+            fields = cast("dict[str, Any]", found)  # what json.loads made of an object
+            by_name: Any = fields.get("patternProperties")
+            sources: list[Any] = [fields.get("pattern"), *(by_name if isinstance(by_name, dict) else ())]
+            for source in sources:
+                if isinstance(source, str):
+                    _check_pattern(source, param)
+            waiting += fields.values()
+        elif isinstance(found, list):
+            waiting += cast("list[Any]", found)
 
 
 def _check_pattern(source: str, param: str) -> None:
