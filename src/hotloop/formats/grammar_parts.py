@@ -171,7 +171,8 @@ def _check_patterns(schema: Any, param: str) -> None:
                     _check_pattern(source, param)
             waiting += fields.values()
         elif isinstance(found, list):
-            waiting += cast("list[Any]", found)
+            entries: list[Any] = found
+            waiting += entries
 
 
 def _check_pattern(source: str, param: str) -> None:
