@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
@@ -21,6 +22,7 @@ from hotloop.models.token_model import ModelDefaults, TokenModel
 from hotloop.protocol.connection import Limits
 from hotloop.safety.patterns import PatternPolicy
 from hotloop.seams.format import Format
+from hotloop.seams.tokenizer import Tokenizer
 from hotloop.server.asgi import build_asgi
 from hotloop.server.auth import AccessPolicy
 from hotloop.server.background import BackgroundLimits
@@ -33,6 +35,7 @@ from hotloop.session.chain_cache import ChainCache
 from hotloop.session.model_context import ContextCache
 from hotloop.storage.memory import MemoryStore
 from hotloop.tiny import MODEL_NAME, model_path
+from hotloop.tokenizers.fast import Reference, choose_for_gguf
 from hotloop.turns.record import RecordRing
 from hotloop.turns.runner import TurnRunner
 from hotloop.turns.services import TurnServices
@@ -67,8 +70,9 @@ async def start_model(settings: ModelSettings) -> TokenModel:
     path = settings.path or model_path()
     is_tiny = settings.path is None
     try:
-        tokenizer = GgufTokenizer(str(path))
-        format_ = _format_of(str(path), tokenizer, settings.format)
+        file = GgufTokenizer(str(path))
+        tokenizer = _fastest(path, file)
+        format_ = _format_of(str(path), file, tokenizer, settings.format)
         if settings.engine == "scripted":
             assert settings.script is not None
             context = settings.context_tokens or SCRIPTED_CONTEXT_TOKENS
@@ -82,7 +86,7 @@ async def start_model(settings: ModelSettings) -> TokenModel:
         )
     except (LlamaError, ScriptError) as error:
         raise StartError(str(error)) from error
-    name = settings.name or (MODEL_NAME if is_tiny else tokenizer.model_name or path.stem)
+    name = settings.name or (MODEL_NAME if is_tiny else file.model_name or path.stem)
     # The demonstration model was trained to be decoded greedily.
     defaults = ModelDefaults(temperature=0.0) if is_tiny else None
     validator = ChildValidator(tokenizer.vocabulary_size)
@@ -90,16 +94,25 @@ async def start_model(settings: ModelSettings) -> TokenModel:
     return TokenModel(name, format=format_, tokenizer=tokenizer, engine=llama, defaults=defaults, validator=validator)
 
 
-def _format_of(path: str, tokenizer: "GgufTokenizer", family: str) -> Format:
-    template = tokenizer.chat_template
+def _fastest(path: Path, reference: Reference) -> Tokenizer:
+    choice = choose_for_gguf(path, reference)
+    if choice.reason:
+        logger.info("tokenizer: %s (%s)", choice.encoder, choice.reason)
+    else:
+        logger.info("tokenizer: %s, equal to the reference on the self-test", choice.encoder)
+    return choice.tokenizer
+
+
+def _format_of(path: str, file: "GgufTokenizer", tokenizer: Tokenizer, family: str) -> Format:
+    template = file.chat_template
     try:
         if template:
             format_ = format_for_template(
                 template,
                 tokenizer,
                 family=family or None,
-                variables=tokenizer.template_variables,
-                stop_tokens=tokenizer.stop_tokens,
+                variables=file.template_variables,
+                stop_tokens=file.stop_tokens,
                 today=date.today(),
             )
         elif family:

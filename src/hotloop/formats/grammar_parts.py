@@ -18,6 +18,8 @@ from hotloop.protocol.tools import CustomTool, FunctionTool, GrammarFormat, Host
 from hotloop.seams.engine import Constraint
 from hotloop.seams.prompt import CallRules, PromptContext
 
+Json = dict[str, "Json"] | list["Json"] | str | float | bool | None
+
 MAX_SCHEMA_BYTES = 262_144
 ANY_TEXT = "/(?s:.*)/"
 _QUOTED_TEXT = r"/(?:[^\x00-\x1f\x22\x5c]|\x5c[\x22\x5cbfnrt]|\x5cu00[01][0-9a-f])*/"
@@ -159,20 +161,17 @@ def json_value(schema: Any, style: JsonStyle, param: str) -> str:
 
 def _check_patterns(schema: Any, param: str) -> None:
     """Raise SchemaTooComplex for a `pattern` that only has to be written to be expensive; the compiler judges the rest."""
-    waiting: list[Any] = [schema]
+    waiting: list[Json] = [cast("Json", schema)]
     while waiting:
         found = waiting.pop()
         if isinstance(found, dict):
-            fields = cast("dict[str, Any]", found)  # what json.loads made of an object
-            by_name: Any = fields.get("patternProperties")
-            sources: list[Any] = [fields.get("pattern"), *(by_name if isinstance(by_name, dict) else ())]
-            for source in sources:
+            by_name = found.get("patternProperties")
+            for source in [found.get("pattern"), *(by_name if isinstance(by_name, dict) else ())]:
                 if isinstance(source, str):
                     _check_pattern(source, param)
-            waiting += fields.values()
+            waiting += found.values()
         elif isinstance(found, list):
-            entries: list[Any] = found
-            waiting += entries
+            waiting += found
 
 
 def _check_pattern(source: str, param: str) -> None:

@@ -42,7 +42,7 @@ class GgufTokenizer:
 
     def encode(self, text: str) -> "array[int]":
         out = array("I")
-        for part in self._parts(text):
+        for part in self.parts(text):
             # a lone surrogate is no character: it becomes "?"
             out.frombytes(self._model.tokenize(part.encode("utf-8", "replace")).tobytes())
         return out
@@ -56,7 +56,7 @@ class GgufTokenizer:
                 variables[f"{name}_token"] = self._pieces[int(token)].decode("utf-8", "replace")
         return variables
 
-    def _parts(self, text: str) -> list[str]:
+    def parts(self, text: str) -> list[str]:
         """`text` in parts none of which holds a user-defined token's spelling."""
         if self._marker is None:
             return [text]

@@ -1,0 +1,85 @@
+"""Tokenizer files of other makers give the ids that their makers' own libraries give."""
+
+from pathlib import Path
+
+import pytest
+import tiktoken
+from hypothesis import given
+from hypothesis import strategies as st
+from mistral_common.tokens.tokenizers.tekken import Tekkenizer
+from tests.contracts.tokenizers import ASSETS, HARMONY, tekken_path
+from tests.unit.tokenizers.test_fast import TEXTS
+
+from hotloop.tokenizers.byte_pairs import BytePairTokenizer, tekken_file, tiktoken_file
+from hotloop.tokenizers.fast import corpus
+from hotloop.tokenizers.patterns import O200K
+from hotloop.tokenizers.tokenizer_json import JsonTokenizer
+
+
+@pytest.fixture(scope="module")
+def tekken() -> tuple[BytePairTokenizer, Tekkenizer]:
+    return tekken_file(tekken_path()), Tekkenizer.from_file(str(tekken_path()))
+
+
+@given(text=TEXTS)
+def test_tekken_gives_mistrals_ids(tekken: tuple[BytePairTokenizer, Tekkenizer], text: str) -> None:
+    ours, theirs = tekken
+    assert ours.encode(text).tolist() == theirs.encode(text, bos=False, eos=False)
+
+
+def test_tekken_gives_mistrals_ids_on_the_corpus(tekken: tuple[BytePairTokenizer, Tekkenizer]) -> None:
+    ours, theirs = tekken
+    for text in corpus([b"<s>", b" the", b"\xe2\x82", b"123"]):
+        assert ours.encode(text).tolist() == theirs.encode(text, bos=False, eos=False)
+    assert ours.vocabulary_size == theirs.n_words
+    assert ours.special("[INST]") == theirs.get_special_token("[INST]")
+
+
+@pytest.fixture(scope="module")
+def o200k() -> BytePairTokenizer:
+    return tiktoken_file(ASSETS / "tokenizers/o200k_base.tiktoken", O200K, HARMONY)
+
+
+@pytest.fixture(scope="module")
+def published(o200k: BytePairTokenizer) -> tiktoken.Encoding:
+    """The same ranks behind the pattern as OpenAI writes it, word for word (tiktoken_ext/openai_public.py)."""
+    from tiktoken.load import load_tiktoken_bpe
+
+    parts = [
+        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
+        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
+        r"\p{N}{1,3}", r" ?[^\s\p{L}\p{N}]+[\r\n/]*", r"\s*[\r\n]+", r"\s+(?!\S)", r"\s+",
+    ]  # fmt: skip
+    ranks = load_tiktoken_bpe(str(ASSETS / "tokenizers/o200k_base.tiktoken"))
+    return tiktoken.Encoding("o200k", pat_str="|".join(parts), mergeable_ranks=ranks, special_tokens={})
+
+
+def test_o200k_gives_the_published_ids(o200k: BytePairTokenizer, published: tiktoken.Encoding) -> None:
+    for text in corpus([b" the", b"\xe2\x82", b"123"]):
+        assert o200k.encode(text).tolist() == published.encode_ordinary(text)
+
+
+@given(ids=st.lists(st.integers(0, 199_997), max_size=40))
+def test_pieces_of_any_ids_are_the_bytes_the_library_decodes(
+    o200k: BytePairTokenizer, published: tiktoken.Encoding, ids: list[int]
+) -> None:
+    assert b"".join(map(o200k.piece, ids)) == published.decode_bytes(ids)
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"model": {"type": "nothing"}}', b"\xff"])
+def test_a_file_that_is_no_tokenizer_json_says_so(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"not a tokenizer\.json"):
+        JsonTokenizer(path)
+
+
+def test_other_broken_files_say_so(tmp_path: Path) -> None:
+    ranks = tmp_path / "x.tiktoken"
+    ranks.write_bytes(b"YQ== 0\nYg== 2\n")
+    with pytest.raises(ValueError, match="without gaps"):
+        tiktoken_file(ranks, O200K, {})
+    tekken = tmp_path / "tekken.json"
+    tekken.write_bytes(b'{"vocab": []}')
+    with pytest.raises(ValueError, match="not a tekken file"):
+        tekken_file(tekken)
