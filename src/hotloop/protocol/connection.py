@@ -1,25 +1,57 @@
-"""What a WebSocket connection does next, given what just happened (docs/protocol.md §5.4–5.6). No I/O, no clock.
+"""What a WebSocket connection does next, given what just happened (docs/protocol.md §5.4–5.6, §9). No I/O, no clock.
 
-    lane:   IDLE ──create──▶ RUNNING ──turn over, none waiting──▶ IDLE
-            RUNNING ──create──▶ RUNNING      (waits its turn: first in, first out within a lane)
+    lane      IDLE ──create──▶ RUNNING ──turn over, none waiting──▶ IDLE
+              RUNNING ──create──▶ RUNNING      (waits its turn: first in, first out within a lane)
 
-Lanes run side by side, `max_running` at most; what waits is started in arrival order. The default lane is the lane
-`None`. The server feeds `receive` and `turn_over` and carries out the actions they return. Every rule about order and
-eviction lives in this file.
+    steer of a running response
+              PENDING ──it ends without calls──▶ input of a successor that the server starts, before what waits on the lane
+              PENDING ──it ends with calls──▶ OWED ──the client's create with their outputs──▶ put before its input
+              PENDING ──it fails or is interrupted──▶ comes back as failed
+
+Lanes run side by side, `running` at most; what waits is started in arrival order. The default lane is the lane `None`. The
+server feeds what happens and carries out the actions returned. Every rule about order, eviction and steering lives here.
 """
 
 from collections import OrderedDict, deque
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Generic
 
 from hotloop.errors import ApiError, ConnectionLimitReached, Overloaded, RateLimited, StreamLimitReached
-from hotloop.protocol.control import INTERRUPT_MODE, Interrupt, interrupt_failed
+from hotloop.protocol.actions import (
+    Action,
+    BindParent,
+    Bound,
+    CloseConnection,
+    EvictResponse,
+    InterruptTurn,
+    Lane,
+    Say,
+    SendError,
+    SendEvent,
+    StartTurn,
+    SteerTurn,
+)
+from hotloop.protocol.control import INTERRUPT_MODE, Interrupt, interrupt_failed, numbered_event
+from hotloop.protocol.items import CallItem
 from hotloop.protocol.request import ResponseCreate
+from hotloop.protocol.response import ResponseEnding
+from hotloop.protocol.steering import (
+    Steer,
+    SteerError,
+    accepted_fields,
+    failed_fields,
+    is_steerable,
+    pending_fields,
+    successor_of,
+    with_steers,
+)
 
-LANES_REMEMBERED = 1024  # responses whose lane is known; an older one counts as the lane that continues it
+RESPONSES_REMEMBERED = 1024  # ended responses whose lane is known; an older one counts as of the lane that continues it
 
-Lane = str | None
-Bound = TypeVar("Bound")  # the parent's state, as the server holds it; holding it is the pin
+_ACCEPTED = b"response.steer.accepted"
+_PENDING = b"response.steer.pending"
+_FAILED = b"response.steer.failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,62 +62,43 @@ class Limits:
     waiting: int = 64
     lanes: int = 32
     lifetime_s: float = 3600.0
+    steers: int = 64  # pending, owed ones included
+    held_bytes: int = 256 * 2**20  # of requests that wait and steers that are pending
 
 
 @dataclass(frozen=True, slots=True)
-class StartTurn(Generic[Bound]):
-    """Run the request now. `parent` is what was bound when the request arrived, if it existed then."""
+class TurnEnd:
+    """How a turn ended. `error` without `ending` is a refusal before `created`; neither: nobody is left to tell."""
 
-    turn: int  # number of the turn on this connection, for `turn_over`
-    lane: Lane
-    request: ResponseCreate
-    parent: Bound | None
-
-
-@dataclass(frozen=True, slots=True)
-class SendError:
-    """Refuse a request with one `error` event."""
-
-    error: ApiError
-    lane: Lane
-
-
-@dataclass(frozen=True, slots=True)
-class EvictResponse:
-    """Forget the response for later lookups on this connection."""
-
-    response_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class CloseConnection:
-    """Nothing more will run here: close with this code."""
-
-    code: int
-
-
-@dataclass(frozen=True, slots=True)
-class InterruptTurn:
-    """Stop the turn now, keeping the items that are whole."""
-
-    turn: int
-
-
-@dataclass(frozen=True, slots=True)
-class SendEvent:
-    """Send an event that belongs to no running response."""
-
-    event: bytes
-
-
-Action = StartTurn[Bound] | SendError | EvictResponse | CloseConnection | InterruptTurn | SendEvent
+    error: ApiError | None = None
+    ending: ResponseEnding | None = None
 
 
 @dataclass(slots=True)
 class _Waiting(Generic[Bound]):
     lane: Lane
     request: ResponseCreate
-    parent: Bound | None
+    bound: Bound
+    size: int
+
+
+@dataclass(slots=True)
+class _Running:
+    lane: Lane
+    request: ResponseCreate
+    is_successor: bool
+    applied: Sequence[Steer]  # in its input; committed once it is created
+    response_id: str = ""
+    steers: list[Steer] = field(default_factory=list[Steer])  # pending
+
+
+@dataclass(slots=True)
+class _Ended:
+    lane: Lane
+    status: str
+    calls: tuple[CallItem, ...]  # the client still owes their outputs
+    next_sequence: int
+    owed: list[Steer] = field(default_factory=list[Steer])  # wait for those outputs
 
 
 class Connection(Generic[Bound]):
@@ -98,54 +111,71 @@ class Connection(Generic[Bound]):
     def __init__(self, limits: Limits | None = None) -> None:
         self._limits = limits or Limits()
         self._names: set[str] = set()
-        self._running: dict[int, tuple[Lane, ResponseCreate]] = {}
+        self._turns: dict[int, _Running] = {}
         self._busy: set[Lane] = set()
         self._waiting: deque[_Waiting[Bound]] = deque()
-        self._lane_of: OrderedDict[str, Lane] = OrderedDict()  # lane of the responses this connection made
         self._turn_of: dict[str, int] = {}  # running responses
+        self._successor_of: dict[str, int] = {}  # steered responses whose successor is started but not created
+        self._ended: OrderedDict[str, _Ended] = OrderedDict()
         self._next_turn = 0
+        self._steers = 0
         self._refusal: ApiError | None = None
         self._close_code = 0
         self._is_closing = False
+        self.held_bytes = 0  # accounted of `Limits.held_bytes`
 
     @property
     def running(self) -> int:
         """Turns under way."""
-        return len(self._running)
+        return len(self._turns)
 
     @property
     def waiting(self) -> int:
         """Requests held."""
         return len(self._waiting)
 
-    def receive(self, request: ResponseCreate, lane: Lane, parent: Bound | None) -> list[Action[Bound]]:
-        """Accept a request: start it, hold it, or refuse it. A refusal here never evicts the parent."""
-        must_wait = lane in self._busy or len(self._running) >= self._limits.running
-        refusal = self._refuse(lane, must_wait=must_wait)
+    @property
+    def pending_steers(self) -> int:
+        """Steers accepted and not yet part of a response."""
+        return self._steers
+
+    def receive(self, request: ResponseCreate, lane: Lane, bound: Bound, size: int = 0) -> list[Action[Bound]]:
+        """Accept a request of `size` bytes: start it, hold it, or refuse it. A refusal here never evicts the parent."""
+        refusal = self._refuse(request, lane, size)
         if refusal is not None:
             return [SendError(refusal, lane)]
         if lane is not None:
             self._names.add(lane)
-        self._waiting.append(_Waiting(lane, request, parent))
+        self._waiting.append(_Waiting(lane, request, bound, size))
+        self.held_bytes += size
         return self._start_ready()
 
-    def created(self, turn: int, response_id: str) -> None:
-        """The turn was admitted under this id; the id belongs to the turn's lane from now on."""
+    def created(self, turn: int, response_id: str) -> list[Action[Bound]]:
+        """The turn was admitted under this id; the steers in its input are committed."""
+        run = self._turns[turn]
+        run.response_id = response_id
+        run.applied = ()
         self._turn_of[response_id] = turn
-        self._lane_of[response_id] = self._running[turn][0]
-        if len(self._lane_of) > LANES_REMEMBERED:
-            self._lane_of.popitem(last=False)
+        self._successor_of.pop(run.request.previous_response_id or "", None)
+        return [SteerTurn(turn)] if run.steers else []
 
-    def turn_over(self, turn: int, *, failed: bool) -> list[Action[Bound]]:
-        """The turn reached its end. `failed`: it ended in an `error` event or in `response.failed` after it was bound."""
-        lane, request = self._running.pop(turn)
-        self._turn_of = {response_id: other for response_id, other in self._turn_of.items() if other != turn}
-        self._busy.discard(lane)
+    def turn_over(self, turn: int, end: TurnEnd) -> list[Action[Bound]]:
+        """The turn reached its end."""
+        run = self._turns.pop(turn)
+        self._busy.discard(run.lane)
+        self._turn_of.pop(run.response_id, None)
+        if self._is_closing:
+            return []
         actions: list[Action[Bound]] = []
-        parent_id = request.previous_response_id
-        # docs/protocol.md §5.4: a failed continuation evicts its parent, on the parent's own lane only.
-        if failed and parent_id is not None and self._lane_of.get(parent_id, lane) == lane:
+        if end.ending is not None:
+            self._remember(run, end.ending)
+        elif end.error is not None:
+            actions += self._refused(run, end.error)
+        parent_id = run.request.previous_response_id
+        if parent_id is not None and end.error is not None and self._evicts(run, parent_id, end):
             actions.append(EvictResponse(parent_id))
+        actions += self._settle_steers(run, end)
+        actions += self._bind_waiting(run.response_id)
         actions += self._start_ready()
         return actions + self._close_if_done()
 
@@ -158,16 +188,36 @@ class Connection(Generic[Bound]):
         turn = self._turn_of.get(response_id)
         if turn is not None:
             return [InterruptTurn(turn)]
-        if response_id in self._lane_of:
+        if response_id in self._ended:
             return []
         message = "No response with this id runs on this connection."
         return [SendEvent(interrupt_failed(response_id, "response_not_found", message))]
 
+    def steer(self, steer: Steer, steer_id: str) -> list[Action[Bound]]:
+        """Queue input for a response that runs, or that waits for the outputs of its calls. Accepted, it gets `steer_id`."""
+        turn = self._turn_of.get(steer.target, self._successor_of.get(steer.target))
+        failure = self._refuse_steer(steer, turn)
+        if failure is not None:
+            return [self._beside(steer.target, _FAILED, failed_fields(steer, failure))]
+        steer = replace(steer, id=steer_id)
+        self._steers += 1
+        self.held_bytes += steer.size_bytes
+        accepted = self._beside(steer.target, _ACCEPTED, accepted_fields(steer))
+        if turn is None:
+            ended = self._ended[steer.target]
+            ended.owed.append(steer)
+            return [accepted, self._beside(steer.target, _PENDING, pending_fields(steer, ended.calls))]
+        run = self._turns[turn]
+        run.steers.append(steer)
+        return [accepted, SteerTurn(turn)] if run.response_id else [accepted]
+
     def abandon(self) -> list[Bound]:
         """The connection is gone: nothing more starts. Returns what was bound for the requests that waited."""
-        bound = [waiting.parent for waiting in self._waiting if waiting.parent is not None]
+        bound = [waiting.bound for waiting in self._waiting]
         self._waiting.clear()
         self._is_closing = True
+        self._refusal = self._refusal or Overloaded("The connection is closing. Open a new one.", retry_after_s=1)
+        self.held_bytes = self._steers = 0
         return bound
 
     def lifetime_over(self) -> list[Action[Bound]]:
@@ -184,7 +234,7 @@ class Connection(Generic[Bound]):
         return self._close_if_done()
 
     def _close_if_done(self) -> list[Action[Bound]]:
-        if self._refusal is None or self._running or self._waiting or self._is_closing:
+        if self._refusal is None or self._turns or self._waiting or self._is_closing:
             return []
         self._is_closing = True
         close = CloseConnection(self._close_code)
@@ -192,28 +242,150 @@ class Connection(Generic[Bound]):
         is_aged = isinstance(self._refusal, ConnectionLimitReached)
         return [SendError(self._refusal, None), close] if is_aged else [close]
 
-    def _refuse(self, lane: Lane, *, must_wait: bool) -> ApiError | None:
+    def _refuse(self, request: ResponseCreate, lane: Lane, size: int) -> ApiError | None:
         if self._refusal is not None:
             return self._refusal
         if lane is not None and lane not in self._names and len(self._names) >= self._limits.lanes:
             return StreamLimitReached(self._limits.lanes)
+        must_wait = (
+            lane in self._busy
+            or len(self._turns) >= self._limits.running
+            or request.previous_response_id in self._turn_of
+            or any(waiting.lane == lane for waiting in self._waiting)
+        )
         if must_wait and len(self._waiting) >= self._limits.waiting:
             return RateLimited(f"{self._limits.waiting} requests are already waiting on this connection.")
+        if must_wait and self.held_bytes + size > self._limits.held_bytes:
+            return RateLimited("The requests waiting on this connection are too large together.")
         return None
 
     def _start_ready(self) -> list[Action[Bound]]:
-        """Start, in arrival order, what neither the lane nor the connection's limit holds back."""
+        """Start, in arrival order, what neither its lane, its parent nor the connection's limit holds back."""
         actions: list[Action[Bound]] = []
         held: deque[_Waiting[Bound]] = deque()
-        while self._waiting and len(self._running) < self._limits.running:
+        behind: set[Lane] = set()  # lanes whose first in line is held
+        while self._waiting and len(self._turns) < self._limits.running:
             waiting = self._waiting.popleft()
-            if waiting.lane in self._busy:
+            # docs/design.md §1: a create that names a running response waits and binds at its end.
+            runs = waiting.request.previous_response_id in self._turn_of
+            if waiting.lane in self._busy or waiting.lane in behind or runs:
+                behind.add(waiting.lane)
                 held.append(waiting)
                 continue
-            turn = self._next_turn
-            self._next_turn += 1
-            self._running[turn] = (waiting.lane, waiting.request)
-            self._busy.add(waiting.lane)
-            actions.append(StartTurn(turn, waiting.lane, waiting.request, waiting.parent))
+            self.held_bytes -= waiting.size
+            steers = self._claim_owed(waiting.request.previous_response_id, waiting.lane)
+            request = with_steers(waiting.request, steers) if steers else waiting.request
+            actions.append(self._start(waiting.lane, request, waiting.bound, steers))
         self._waiting.extendleft(reversed(held))
         return actions
+
+    def _start(
+        self, lane: Lane, request: ResponseCreate, bound: Bound | None, steers: Sequence[Steer]
+    ) -> StartTurn[Bound]:
+        turn = self._next_turn
+        self._next_turn += 1
+        self._turns[turn] = _Running(lane, request, is_successor=bound is None, applied=steers)
+        self._busy.add(lane)
+        self._let_go(steers)
+        return StartTurn(turn, lane, request, bound)
+
+    def _remember(self, run: _Running, ending: ResponseEnding) -> None:
+        assert run.response_id, "a response without `created`"
+        self._ended[run.response_id] = _Ended(run.lane, ending.status, ending.calls, ending.next_sequence)
+        if len(self._ended) > RESPONSES_REMEMBERED:
+            oldest = next(response_id for response_id, ended in self._ended.items() if not ended.owed)
+            del self._ended[oldest]
+
+    def _evicts(self, run: _Running, parent_id: str, end: TurnEnd) -> bool:
+        """docs/protocol.md §5.4: a failed continuation evicts its parent, on the parent's own lane only.
+
+        A successor that could not be created is no continuation: nobody asked for it.
+        """
+        is_continuation = end.ending is not None or not run.is_successor
+        return is_continuation and self._lane_of(parent_id, run.lane) == run.lane
+
+    def _lane_of(self, response_id: str, default: Lane) -> Lane:
+        turn = self._turn_of.get(response_id)
+        if turn is not None:
+            return self._turns[turn].lane
+        ended = self._ended.get(response_id)
+        return default if ended is None else ended.lane
+
+    def _refused(self, run: _Running, error: ApiError) -> list[Action[Bound]]:
+        """Before `created`: one `error` event, unless nobody asked; the steers in its input come back."""
+        self._successor_of.pop(run.request.previous_response_id or "", None)
+        told: list[Action[Bound]] = [] if run.is_successor else [SendError(error, run.lane)]
+        return told + self._return_steers(run.applied, "successor_creation_failed")
+
+    def _bind_waiting(self, response_id: str) -> list[Action[Bound]]:
+        named = tuple(waiting.bound for waiting in self._waiting if waiting.request.previous_response_id == response_id)
+        return [BindParent(response_id, named)] if response_id and named else []
+
+    # --- steering, docs/protocol.md §9.1 ---
+
+    def _refuse_steer(self, steer: Steer, turn: int | None) -> SteerError | None:
+        ended = self._ended.get(steer.target)
+        if turn is None and ended is None:
+            return "invalid_input" if not steer.target and steer.problem else "response_not_found"
+        if turn is None and ended is not None and not ended.calls:
+            return "response_already_completed" if ended.status == "completed" else "response_not_active"
+        if steer.problem:
+            return "invalid_input"
+        if turn is not None and not is_steerable(self._turns[turn].request):
+            return "steering_not_supported"
+        is_full = self.held_bytes + steer.size_bytes > self._limits.held_bytes
+        if self._steers >= self._limits.steers or is_full:
+            return "too_many_pending_steers"
+        return "successor_creation_failed" if self._refusal is not None else None
+
+    def _settle_steers(self, run: _Running, end: TurnEnd) -> list[Action[Bound]]:
+        """What becomes of the steers that were pending when the turn ended."""
+        steers, run.steers = run.steers, []
+        if not steers:
+            return []
+        ending = end.ending
+        if ending is None or ending.status == "failed":
+            self._let_go(steers)
+            return self._return_steers(steers, "successor_creation_failed")
+        if ending.reason == "interrupted":
+            self._let_go(steers)
+            return self._return_steers(steers, "response_not_active")
+        if not ending.calls:
+            request = successor_of(run.request, run.response_id, steers)
+            start: StartTurn[Bound] = self._start(run.lane, request, None, steers)
+            self._successor_of[run.response_id] = start.turn
+            return [start]
+        self._ended[run.response_id].owed += steers
+        if any(self._answers(waiting, run) for waiting in self._waiting):
+            return []  # the continuation is here already: nothing to wait for
+        return [self._beside(steer.target, _PENDING, pending_fields(steer, ending.calls)) for steer in steers]
+
+    def _answers(self, waiting: _Waiting[Bound], run: _Running) -> bool:
+        return waiting.lane == run.lane and waiting.request.previous_response_id == run.response_id
+
+    def _claim_owed(self, response_id: str | None, lane: Lane) -> Sequence[Steer]:
+        """The steers for the create that continues a response on its own lane; the calls count as answered."""
+        ended = self._ended.get(response_id or "")
+        if ended is None or ended.lane != lane:
+            return ()
+        steers, ended.owed, ended.calls = ended.owed, [], ()
+        return steers
+
+    def _return_steers(self, steers: Sequence[Steer], code: SteerError) -> list[Action[Bound]]:
+        return [self._beside(steer.target, _FAILED, failed_fields(steer, code)) for steer in steers]
+
+    def _let_go(self, steers: Sequence[Steer]) -> None:
+        self._steers -= len(steers)
+        self.held_bytes -= sum(steer.size_bytes for steer in steers)
+
+    def _beside(self, response_id: str, kind: bytes, fields: bytes) -> Action[Bound]:
+        """An event in the numbering of the response it is about, which may run or have ended."""
+        turn = self._turn_of.get(response_id)
+        if turn is not None:
+            return Say(turn, kind, fields)
+        ended = self._ended.get(response_id)
+        if ended is None:
+            return SendEvent(numbered_event(kind, 0, None, fields))
+        number = ended.next_sequence
+        ended.next_sequence += 1
+        return SendEvent(numbered_event(kind, number, ended.lane, fields))

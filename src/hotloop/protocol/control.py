@@ -1,17 +1,17 @@
 """The client events that act on a running response (docs/protocol.md §9), and the answers that are no response's own.
 
-Each has a `.failed` event. An `error` event instead would read as the end of the turn that runs on the lane.
+Each has a `.failed` event. An `error` event instead would read as the end of the turn that runs on the lane. Steering has a
+file of its own.
 """
 
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
+from hotloop.errors import ApiError, InvalidJson
 from hotloop.protocol.decoding import decode_as
 from hotloop.protocol.wire import json_bytes
 
-ControlKind = Literal["response.steer", "response.interrupt", "response.inject"]
-CONTROL_EVENTS: frozenset[str] = frozenset({"response.steer", "response.interrupt", "response.inject"})
 INTERRUPT_MODE = "discard_partial_items"  # the one mode there is
 
 
@@ -22,46 +22,48 @@ class Interrupt(msgspec.Struct, frozen=True):
     mode: str = INTERRUPT_MODE
 
 
-class _Control(msgspec.Struct, frozen=True):
-    response_id: str | None = None
-    previous_response_id: str | None = None
+class _Injection(msgspec.Struct, frozen=True):
+    response_id: Any = None
     input: Any = None
 
 
-_decoder = msgspec.json.Decoder(_Control)
 _interrupt_decoder = msgspec.json.Decoder(Interrupt)
+_injection_decoder = msgspec.json.Decoder(_Injection)
 
 
-def decode_interrupt(message: bytes) -> Interrupt:
-    """A `response.interrupt`; raises the ApiError that names a field."""
-    return decode_as(_interrupt_decoder, message)
+def decode_interrupt(message: bytes) -> Interrupt | bytes:
+    """A `response.interrupt`, or the event that says what is wrong with it. Raises InvalidJson."""
+    try:
+        return decode_as(_interrupt_decoder, message)
+    except InvalidJson:
+        raise
+    except ApiError as error:
+        return interrupt_failed("", error.code, error.message)
 
 
 def interrupt_failed(response_id: str, code: str, message: str) -> bytes:
     """The answer to an interrupt that reaches no response."""
-    return json_bytes(
-        {
-            "type": "response.interrupt.failed",
-            "sequence_number": 0,
-            "response_id": response_id,
-            "error": _error(code, message),
-        }
+    fields = b',"response_id":%b,"error":%b' % (json_bytes(response_id), _error(code, message))
+    return numbered_event(b"response.interrupt.failed", 0, None, fields)
+
+
+def decline_injection(message: bytes) -> bytes:
+    """The answer to `response.inject`: it belongs to multi-agent responses, which are not served. Raises InvalidJson."""
+    injection = decode_as(_injection_decoder, message)
+    target = injection.response_id if isinstance(injection.response_id, str) else ""
+    fields = b',"response_id":%b,"input":%b,"error":%b' % (
+        json_bytes(target),
+        json_bytes(injection.input),
+        _error("response_not_found", "This server does not inject into running responses."),
     )
+    return numbered_event(b"response.inject.failed", 0, None, fields)
 
 
-def decline(kind: str, message: bytes) -> bytes:
-    """The `.failed` event for a control event that is not served. Raises the ApiError that names a field."""
-    control = decode_as(_decoder, message)
-    event: dict[str, Any] = {"type": f"{kind}.failed", "sequence_number": 0}
-    if kind == "response.steer":
-        event["steer"] = {"previous_response_id": control.previous_response_id, "input": control.input}
-        event["error"] = _error("steering_not_supported", "This server does not steer running responses yet.")
-    else:
-        event["response_id"] = control.response_id
-        event["input"] = control.input
-        event["error"] = _error("response_not_found", "This server does not inject into running responses.")
-    return json_bytes(event)
+def numbered_event(kind: bytes, number: int, stream_id: str | None, fields: bytes) -> bytes:
+    """An event that no running response makes. `fields` begins with a comma."""
+    lane = b"" if stream_id is None else b',"stream_id":' + json_bytes(stream_id)
+    return b'{"type":"%b","sequence_number":%d%b%b}' % (kind, number, lane, fields)
 
 
-def _error(code: str, message: str) -> dict[str, str]:
-    return {"type": "invalid_request_error", "code": code, "message": message}
+def _error(code: str, message: str) -> bytes:
+    return json_bytes({"type": "invalid_request_error", "code": code, "message": message})

@@ -108,6 +108,7 @@ class ResponseCreate(msgspec.Struct, frozen=True, kw_only=True):
     include: list[str] | None = None
     store: bool | None = None
     truncation: Literal["auto", "disabled"] | None = None
+    context_management: Any = None
     metadata: Metadata | None = None
     prompt_cache_key: str | None = None
     prompt_cache_options: PromptCacheOptions | None = None

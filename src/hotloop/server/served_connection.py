@@ -14,20 +14,23 @@ from dataclasses import dataclass
 from functools import partial
 
 from hotloop.errors import ApiError, InvalidEvent, MissingParameter, ServerFault
-from hotloop.protocol.connection import (
+from hotloop.protocol.actions import (
     Action,
+    BindParent,
     CloseConnection,
-    Connection,
     EvictResponse,
     InterruptTurn,
     Lane,
-    Limits,
+    Say,
     SendError,
     SendEvent,
     StartTurn,
+    SteerTurn,
 )
-from hotloop.protocol.control import CONTROL_EVENTS, decline, decode_interrupt
-from hotloop.protocol.request import decode_socket_create, event_head, lane_of
+from hotloop.protocol.connection import Connection, Limits, TurnEnd
+from hotloop.protocol.control import decline_injection, decode_interrupt
+from hotloop.protocol.request import ResponseCreate, decode_socket_create, event_head, lane_of
+from hotloop.protocol.steering import decode_steer
 from hotloop.protocol.wire import error_event
 from hotloop.server.sinks import ConnectionSink, LaneSink
 from hotloop.session.chain_cache import ConnectionId
@@ -72,7 +75,6 @@ class ServedConnection:
         self._over = asyncio.Event()
         self._turns: set[asyncio.Task[None]] = set()
         self._running: dict[int, RunningTurn] = {}  # turns that have a response
-        self._finished: dict[str, asyncio.Event] = {}  # running responses, by id
 
     async def serve(self) -> None:
         """Until `stop`. Leaves no task and no cache entry behind."""
@@ -124,13 +126,9 @@ class ServedConnection:
         lane: Lane = None
         try:
             head = event_head(data)
-            if head.type in _IGNORED_EVENTS:
-                return
-            if head.type in CONTROL_EVENTS:
+            if head.type != "response.create":
                 self._control(head.type, data)
                 return
-            if head.type != "response.create":
-                raise InvalidEvent(f"Unknown client event type '{head.type[:100]}'.", param="type")
             lane = lane_of(head.stream_id)
             request = decode_socket_create(data)
             if not request.model:
@@ -138,27 +136,49 @@ class ServedConnection:
         except ApiError as error:
             self._sink.push([error_event(error, lane)])
             return
-        held = _Held(
-            bind_cached(self._runner.services.chains, self._principal, self._id, request.previous_response_id),
-            TurnRecord(transport="websocket", lane=lane, received=received, bytes_in=len(data)),
+        held = self._hold(request, lane, received, len(data))
+        self._perform(self._core.receive(request, lane, held, len(data)), held)
+
+    def _hold(self, request: ResponseCreate, lane: Lane, received: float, size: int) -> "_Held":
+        return _Held(
+            self._bind(request.previous_response_id),
+            TurnRecord(transport="websocket", lane=lane, received=received, bytes_in=size),
         )
-        self._perform(self._core.receive(request, lane, held), held)
+
+    def _bind(self, response_id: str | None) -> Parent | None:
+        return bind_cached(self._runner.services.chains, self._principal, self._id, response_id)
 
     def _control(self, kind: str, data: bytes) -> None:
-        if kind == "response.interrupt":
-            self._perform(self._core.interrupt(decode_interrupt(data)))
-        else:
-            self._sink.push([decline(kind, data)])
+        if kind in _IGNORED_EVENTS:
+            return
+        match kind:
+            case "response.steer":
+                self._perform(self._core.steer(decode_steer(data), self._runner.services.new_id("steer")))
+            case "response.interrupt":
+                interrupt = decode_interrupt(data)
+                if isinstance(interrupt, bytes):
+                    self._sink.push([interrupt])
+                else:
+                    self._perform(self._core.interrupt(interrupt))
+            case "response.inject":
+                self._sink.push([decline_injection(data)])
+            case _:
+                raise InvalidEvent(f"Unknown client event type '{kind[:100]}'.", param="type")
 
     def _perform(self, actions: Sequence[Action["_Held"]], received: "_Held | None" = None) -> None:
         for action in actions:
             match action:
                 case StartTurn():
-                    task = self._group.create_task(self._run_turn(action))
-                    self._turns.add(task)
-                    task.add_done_callback(partial(self._turn_done, action.parent))
+                    self._start(action)
+                case BindParent():
+                    for held in action.waiting:
+                        held.parent = held.parent or self._bind(action.response_id)
                 case InterruptTurn():
                     self._running[action.turn].interrupt()
+                case SteerTurn():
+                    self._running[action.turn].steer()
+                case Say():
+                    self._running[action.turn].say(action.kind, action.fields)
                 case SendEvent():
                     self._sink.push([action.event])
                 case SendError():
@@ -170,34 +190,29 @@ class ServedConnection:
                 case CloseConnection():
                     self._sink.finish(action.code)
 
-    def _turn_done(self, held: "_Held | None", task: asyncio.Task[None]) -> None:
+    def _start(self, start: StartTurn["_Held"]) -> None:
+        held = start.bound
+        if held is None:  # a steered response's successor: nobody sent it
+            held = self._hold(start.request, start.lane, monotonic(), len(bytes(start.request.input)))
+        task = self._group.create_task(self._run_turn(start, held))
+        self._turns.add(task)
+        task.add_done_callback(partial(self._turn_done, held))
+
+    def _turn_done(self, held: "_Held", task: asyncio.Task[None]) -> None:
         """Also for a turn that was cancelled before it began: its coroutine never ran."""
         self._turns.discard(task)
-        if held is not None:
-            held.release()
+        held.release()
 
-    async def _run_turn(self, start: StartTurn["_Held"]) -> None:
-        held = start.parent
-        assert held is not None
-        request = start.request
-        over = asyncio.Event()
-        response_id = ""
-
+    async def _run_turn(self, start: StartTurn["_Held"], held: "_Held") -> None:
         def on_created(turn: RunningTurn) -> None:
-            nonlocal response_id
-            response_id = turn.response_id
             self._running[start.turn] = turn
-            self._finished[response_id] = over
-            self._core.created(start.turn, response_id)
+            self._perform(self._core.created(start.turn, turn.response_id))
 
-        failed = False
+        end = TurnEnd()
         try:
-            parent_runs = self._finished.get(request.previous_response_id or "")
-            if held.parent is None and parent_runs is not None:
-                await parent_runs.wait()  # docs/design.md §1: a create that names a running response binds at its end
             turn = TurnRequest(
                 principal=self._principal,
-                request=request,
+                request=start.request,
                 record=held.record,
                 connection=self._id,
                 lane=start.lane,
@@ -206,14 +221,10 @@ class ServedConnection:
                 on_created=on_created,
             )
             outcome = await self._runner.run(turn, LaneSink(self._sink))
-            failed = outcome.error is not None
-            if outcome.error is not None and outcome.is_refused:
-                self._sink.push([error_event(outcome.error, start.lane)])
+            end = TurnEnd(outcome.error, outcome.ending)
         finally:
-            over.set()
-            self._finished.pop(response_id, None)
             self._running.pop(start.turn, None)
-            self._perform(self._core.turn_over(start.turn, failed=failed))
+            self._perform(self._core.turn_over(start.turn, end))
 
     def _stop_turns(self) -> None:
         for held in self._core.abandon():
@@ -225,7 +236,7 @@ class ServedConnection:
         self._perform(self._core.lifetime_over())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Held:
     """What a request carries while it waits: its parent, pinned, and its record."""
 

@@ -308,7 +308,7 @@ class _Turn:
         self._prepared = prepared
         self._record.rendered = monotonic()
         prepared.start(self._on_events, self._on_end)
-        if self._stopped is not None:
+        if self._stopped is not None or (self._is_steered and self._stop_if_steered()):
             prepared.abort()
         self._record.submitted = monotonic()
         return await self._ended

@@ -2,26 +2,43 @@ import json
 
 import pytest
 
-from hotloop.errors import InvalidType
-from hotloop.protocol.control import decline, decode_interrupt
+from hotloop.errors import InvalidJson
+from hotloop.protocol.control import Interrupt, decline_injection, decode_interrupt, numbered_event
 
 
-def test_a_steer_comes_back_with_its_input() -> None:
-    message = {"type": "response.steer", "previous_response_id": "resp_1", "input": "stop that"}
-    event = json.loads(decline("response.steer", json.dumps(message).encode()))
-    assert event["type"] == "response.steer.failed"
-    assert event["steer"] == {"previous_response_id": "resp_1", "input": "stop that"}
-    assert event["error"]["code"] == "steering_not_supported"
-
-
-def test_an_injection_names_the_response_it_could_not_reach() -> None:
-    event = json.loads(decline("response.inject", b'{"response_id": "resp_1", "input": []}'))
+@pytest.mark.parametrize("target", ["resp_1", 7, None])
+def test_an_injection_names_the_response_it_could_not_reach(target: object) -> None:
+    message = {"response_id": target, "input": [{"a": 1}]}
+    event = json.loads(decline_injection(json.dumps(message).encode()))
     assert event["type"] == "response.inject.failed"
-    assert event["response_id"] == "resp_1"
-    assert event["error"]["type"] == "invalid_request_error"
+    assert event["response_id"] == (target if isinstance(target, str) else "")
+    assert event["input"] == message["input"]
+    assert event["error"] == event["error"] | {"type": "invalid_request_error", "code": "response_not_found"}
 
 
-def test_a_field_of_the_wrong_type_is_named() -> None:
-    with pytest.raises(InvalidType) as raised:
-        decode_interrupt(b'{"response_id": 3}')
-    assert raised.value.param == "response_id"
+def test_an_interrupt_has_one_mode_by_default() -> None:
+    assert decode_interrupt(b'{"response_id":"resp_1","stream_id":"a"}') == Interrupt("resp_1", "discard_partial_items")
+
+
+@pytest.mark.parametrize(
+    ("message", "code"), [(b'{"response_id":3}', "invalid_type"), (b"{}", "missing_required_parameter")]
+)
+def test_a_bad_interrupt_is_told_by_its_own_event(message: bytes, code: str) -> None:
+    event = decode_interrupt(message)
+    assert isinstance(event, bytes)
+    found = json.loads(event)
+    assert (found["type"], found["error"]["code"]) == ("response.interrupt.failed", code)
+
+
+def test_what_is_no_json_is_an_error() -> None:
+    with pytest.raises(InvalidJson):
+        decode_interrupt(b"{")
+
+
+def test_an_event_on_a_named_lane_says_so() -> None:
+    assert json.loads(numbered_event(b"x", 3, "a", b',"y":1')) == {
+        "type": "x",
+        "sequence_number": 3,
+        "stream_id": "a",
+        "y": 1,
+    }
