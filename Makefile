@@ -63,10 +63,12 @@ bench: $(STAMP)
 	$(BIN)/hotloop bench floor
 	$(BIN)/hotloop bench turn
 	$(BIN)/hotloop bench render
+	$(BIN)/hotloop bench chain
 
 bench-check: $(STAMP)
 	$(BIN)/hotloop bench turn --quick --check
 	$(BIN)/hotloop bench render --quick --check
+	$(BIN)/hotloop bench chain --quick --check
 
 # The WebSocket conformance suite; it needs Python 2.7 out of Debian 11, so it stands apart.
 autobahn: $(STAMP)

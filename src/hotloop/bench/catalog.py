@@ -4,7 +4,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hotloop.bench import floor, render, turn
+from hotloop.bench import chain, floor, render, turn
 from hotloop.bench.goals import Goal
 from hotloop.bench.report import Findings
 
@@ -23,6 +23,7 @@ class Bench:
 
 BENCHES = (
     Bench("turn", turn.TITLE, turn.GOALS, lambda _: turn.measure(turn.FULL), lambda _: turn.measure(turn.QUICK)),
+    Bench("chain", chain.TITLE, chain.GOALS, lambda _: chain.measure(chain.FULL), lambda _: chain.measure(chain.QUICK)),
     Bench("floor", floor.TITLE, floor.GOALS, lambda _: floor.measure(floor.FULL), lambda _: floor.measure(floor.QUICK)),
     Bench(
         "render",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hotloop.bench import floor, render, turn
+from hotloop.bench import chain, floor, render, turn
 from hotloop.bench.answers import BenchError
 from hotloop.bench.catalog import Bench
 from hotloop.bench.goals import Goal
@@ -52,6 +52,14 @@ def test_rendering_is_measured_in_every_family_and_each_goal_is_that_of_the_wors
 def test_a_vocabulary_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="no such file"):
         render.load_tokenizer(tmp_path / "gone.gguf")
+
+
+def test_the_old_end_of_a_chain_is_measured_against_its_beginning_on_both_transports() -> None:
+    findings = chain.measure(chain.Plan(old=30, rounds=2, turns=2))
+    assert set(findings.figures) == {goal.name for goal in chain.GOALS}
+    rows = {row[:2]: float(row[2].replace(",", "")) for row in findings.table.rows}
+    assert rows["websocket", "30"] > 2 * rows["websocket", "10"] * 0.8
+    assert rows["http", "30"] == rows["websocket", "30"], "both transports see the same tokens"
 
 
 def arguments(bench: Bench, tmp_path: Path, *, check: bool) -> argparse.Namespace:
