@@ -144,6 +144,7 @@ class Client:
         for event in self.sink.events:
             if event["type"] == "response.created":
                 self.pipeline.chains.evict(ME, None, event["response"]["id"])
+        self.pipeline.services.prefixes.clear()
         assert len(self.pipeline.chains) == self.pipeline.chains.total_bytes == 0
         assert self.engine.open_handles == 0, "a KV handle, and so a pin, was left"
         assert all(run.is_over for run in self.engine.runs)

@@ -85,7 +85,8 @@ def uvicorn_config(
 def listen(host: str, port: int) -> socket.socket:
     """A bound socket, so that the port is known before anything is announced. Raises OSError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # Named TCP, so that asyncio's own loop switches Nagle's algorithm off too: it asks the socket for its protocol.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))

@@ -205,18 +205,6 @@ async def test_unknown_fields_null_fields_and_acknowledgements_are_tolerated() -
         )
 
 
-async def test_a_steer_is_declined_without_ending_the_turn_that_runs() -> None:
-    async with connected() as (_, socket):
-        await socket.send(input="long")
-        events = [await socket.receive()]
-        steer = {"type": "response.steer", "previous_response_id": events[0]["response"]["id"], "input": "stop"}
-        await socket.send_text(json.dumps(steer))
-        events += await socket.until_terminal()
-        declined = [event for event in events if event["type"] == "response.steer.failed"]
-        assert [event["error"]["code"] for event in declined] == ["steering_not_supported"]
-        check_response_events([event for event in events if event not in declined])
-
-
 async def test_a_failed_continuation_evicts_its_parent_but_a_malformed_message_does_not() -> None:
     async with connected() as (_, socket):
         parent = final_response(await socket.turn(input="hello", store=False))["id"]

@@ -1,0 +1,114 @@
+"""Turns that are cut, chains that are long, lanes that run side by side: on the embedded engine, with real tokens and KV."""
+
+import asyncio
+import json
+from typing import Any
+
+from tests.integration.test_llama import assert_only_new_tokens_were_decoded, engine_of, tiny
+from tests.support.event_order import check_response_events, split_responses
+from tests.support.live_server import LiveServer, Socket, final_response, open_socket, output_text
+
+TASK = "The tests fail. Please fix the bug."
+GENERATION_PROMPT = 3  # tokens: the head of an assistant message
+TURNS = 40
+
+
+async def begin(socket: Socket, **fields: Any) -> list[dict[str, Any]]:
+    """A turn up to its first piece of text."""
+    await socket.send(model="tiny", store=False, tool_choice="none", **fields)
+    events = [await socket.receive()]
+    while not events[-1]["type"].endswith(".delta"):
+        events.append(await socket.receive())
+    return events
+
+
+def fallbacks(server: LiveServer) -> dict[str, int]:
+    return server.app.services.records.fallbacks
+
+
+async def test_what_an_interrupt_took_back_is_neither_in_the_chain_nor_in_the_kv() -> None:
+    async with tiny() as server, open_socket(server) as socket:
+        events = await begin(socket, input=TASK, max_output_tokens=300)
+        target = events[0]["response"]["id"]
+        await socket.send_text(json.dumps({"type": "response.interrupt", "response_id": target}))
+        events += await socket.until_terminal()
+        cut = check_response_events(events)
+        assert cut["incomplete_details"] == {"reason": "interrupted"}
+        assert cut["output"] == []
+        continued = await socket.turn(
+            model="tiny", store=False, previous_response_id=target, input="Say so.", max_output_tokens=30
+        )
+        check_response_events(continued)
+        usage = final_response(continued)["usage"]
+        assert usage["input_tokens_details"]["cached_tokens"] == cut["usage"]["input_tokens"] - GENERATION_PROMPT
+        assert fallbacks(server) == {}
+    async with tiny() as server, open_socket(server) as socket:
+        whole = await socket.turn(
+            model="tiny",
+            store=False,
+            input=[{"role": "user", "content": TASK}, {"role": "user", "content": "Say so."}],
+            max_output_tokens=30,
+        )
+        assert output_text(whole) == output_text(continued), "the chain is not what its items say"
+
+
+async def test_a_successor_goes_on_from_the_kv_of_the_response_that_was_steered() -> None:
+    async with tiny() as server, open_socket(server) as socket:
+        events = await begin(socket, input=TASK, max_output_tokens=60)
+        target = events[0]["response"]["id"]
+        steer = {"type": "response.steer", "previous_response_id": target, "input": "Say so."}
+        await socket.send_text(json.dumps(steer))
+        events += await socket.until_terminal()
+        events += await socket.until_terminal()
+        first, second = (check_response_events(part) for part in split_responses(events))
+        assert second["previous_response_id"] == target
+        assert second["usage"]["input_tokens_details"]["cached_tokens"] == first["usage"]["total_tokens"] - 1
+        assert fallbacks(server) == {}
+        assert_only_new_tokens_were_decoded(server)
+
+
+async def test_a_chain_of_many_turns_decodes_every_token_once() -> None:
+    async with tiny() as server, open_socket(server) as socket:
+        before = engine_of(server).decoded_tokens
+        previous: str | None = None
+        usage: dict[str, Any] = {}
+        for number in range(TURNS):
+            events = await socket.turn(
+                model="tiny",
+                store=False,
+                previous_response_id=previous,
+                input=f"Number {number}.",
+                tool_choice="none",
+                max_output_tokens=6,
+            )
+            check_response_events(events)
+            previous, usage = final_response(events)["id"], final_response(events)["usage"]
+        assert_only_new_tokens_were_decoded(server)
+        assert fallbacks(server) == {}
+        assert engine_of(server).decoded_tokens - before < usage["total_tokens"] + TURNS, "history was decoded again"
+
+
+async def test_lanes_side_by_side_write_what_each_writes_alone() -> None:
+    tasks = [f"The {word} tests fail. Please fix the bug." for word in ("first", "second", "other", "last")]
+
+    async def write(server: LiveServer, lanes: list[int]) -> list[str]:
+        async with open_socket(server) as socket:
+            for lane in lanes:
+                await socket.send(
+                    model="tiny", store=False, stream_id=f"lane-{lane}", input=tasks[lane], max_output_tokens=40
+                )
+            events: list[dict[str, Any]] = []
+            for _ in lanes:
+                events += await socket.until_terminal()
+            texts: list[str] = []
+            for lane in lanes:
+                own = [event for event in events if event["stream_id"] == f"lane-{lane}"]
+                check_response_events(own, lane=f"lane-{lane}")
+                texts.append(output_text(own))
+            return texts
+
+    async with tiny() as server:
+        together = await asyncio.gather(write(server, [0, 1]), write(server, [2, 3]))
+        alone = [await write(server, [lane]) for lane in range(len(tasks))]
+    assert [text for texts in together for text in texts] == [text for (text,) in alone]
+    assert all(text for (text,) in alone)
