@@ -161,6 +161,40 @@ async def test_the_first_turn_sends_everything_and_parses_the_output() -> None:
     turn.prepared.discard()
 
 
+async def test_a_cut_turn_keeps_its_first_items_and_their_kv() -> None:
+    model = make(ToyEngine(lambda prompt: think("hm", say("a long answer"))))
+    turn = await run(model, START, user("hi"))
+    kept = turn.output()[:1]
+    state = turn.prepared.commit(kept, is_cut=True)
+    chain = Chain(state, turn.request.history.extended(turn.request.new_items).extended(kept))
+    following = await run(model, chain, user("more"))
+    last = toy(model).runs[-1]
+    assert written(last.prompt) == "<sys>Be brief.<end><user>hi<end><reply><think>hm<end><user>more<end><reply>"
+    assert written(last.new) == "<end><user>more<end><reply>", "what was kept is not decoded again"
+    assert list(following.prepared.fallbacks) == []
+    release(chain, commit(following))
+
+
+async def test_a_cut_turn_without_a_whole_item_keeps_its_input_only() -> None:
+    model = make(ToyEngine(lambda prompt: say("a long answer")))
+    turn = await run(model, START, user("hi"))
+    state = turn.prepared.commit([], is_cut=True)
+    chain = Chain(state, turn.request.history.extended(turn.request.new_items))
+    following = await run(model, chain, user("more"))
+    assert written(toy(model).runs[-1].prompt) == "<sys>Be brief.<end><user>hi<end><user>more<end><reply>"
+    release(chain, commit(following))
+
+
+async def test_a_cut_that_cannot_be_found_keeps_nothing_by_name() -> None:
+    model = make(ToyEngine(lambda prompt: say("an answer")))
+    turn = await run(model, START, user("hi"))
+    two = [*turn.output(), *turn.output()]  # more items than were ever sampled
+    assert turn.prepared.commit(two, is_cut=True) is None
+    assert list(turn.prepared.fallbacks) == ["cut_not_found"]
+    turn.prepared.discard()
+    assert toy(model).open_handles == 0
+
+
 async def test_the_second_turn_sends_only_what_is_new() -> None:
     model = make()
     first = await ran(model, START, user("hi"))

@@ -23,7 +23,7 @@ async def begin(socket: Socket, **fields: Any) -> list[dict[str, Any]]:
 
 
 def fallbacks(server: LiveServer) -> dict[str, int]:
-    return server.app.services.records.fallbacks
+    return server.app.services.records.counters.fallbacks
 
 
 async def test_what_an_interrupt_took_back_is_neither_in_the_chain_nor_in_the_kv() -> None:

@@ -42,6 +42,8 @@ def length_of_items(make_parser: Callable[[], Parser], sampled: "array[int]", co
     else:
         events += parser.finish(complete=True)
     wanted = _items(events)[:count]
+    if len(wanted) < count:
+        return None
     for length in range(end, max(end - _MARKER_TOKENS, 0) - 1, -1):
         if _said_by(make_parser(), sampled[:length]) == wanted:
             return length

@@ -57,7 +57,7 @@ async def test_a_chain_on_one_connection_loses_nothing(store: bool, turns: int) 
             responses.append(final_response(events))
         check_usage(responses)
         check_whole(seen(server), turns)
-        assert server.app.services.records.fallbacks == {}
+        assert server.app.services.records.counters.fallbacks == {}
 
 
 async def test_a_chain_over_http_loses_nothing_in_the_cache_or_in_the_store() -> None:
@@ -75,9 +75,9 @@ async def test_a_chain_over_http_loses_nothing_in_the_cache_or_in_the_store() ->
             responses.append(await turn(number, responses[-1]["id"] if responses else None))
         check_usage(responses)
         check_whole(seen(server), TURNS)
-        assert server.app.services.records.fallbacks == {}
+        assert server.app.services.records.counters.fallbacks == {}
         assert server.app.services.chains.evict(Principal(), None, responses[-1]["id"])
         last = await turn(TURNS, responses[-1]["id"])
-        assert server.app.services.records.fallbacks == {"state_not_kept": 1}
+        assert server.app.services.records.counters.fallbacks == {"state_not_kept": 1}
         assert last["usage"]["input_tokens"] > responses[-1]["usage"]["total_tokens"]
         check_whole(seen(server), TURNS + 1)

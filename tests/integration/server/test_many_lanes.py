@@ -88,7 +88,9 @@ async def test_64_lanes_over_4_connections_see_what_each_would_see_alone() -> No
             )
         )
         assert sum(map(len, together)) == CONNECTIONS * LANES
-        assert server.app.services.records.fallbacks.keys() <= {"reasoning_dropped"}, "a lane took another's KV"
+        assert server.app.services.records.counters.fallbacks.keys() <= {"reasoning_dropped"}, (
+            "a lane took another's KV"
+        )
     model = scripted_model(SCRIPT)
     assert isinstance(model.engine, ScriptedEngine)
     async with live_server(model) as server:

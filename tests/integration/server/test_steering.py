@@ -98,4 +98,4 @@ async def test_an_interrupt_frees_the_lane_at_once_and_the_chain_goes_on() -> No
         assert output_text(events) == "Short, then."
         cached = after["usage"]["input_tokens_details"]["cached_tokens"]
         assert cached == final["usage"]["input_tokens"] - GENERATION_PROMPT
-        assert server.app.services.records.fallbacks.keys() <= {"reasoning_dropped"}
+        assert server.app.services.records.counters.fallbacks.keys() <= {"reasoning_dropped"}
