@@ -77,6 +77,7 @@ async def test_a_chain_over_http_loses_nothing_in_the_cache_or_in_the_store() ->
         check_whole(seen(server), TURNS)
         assert server.app.services.records.counters.fallbacks == {}
         assert server.app.services.chains.evict(Principal(), None, responses[-1]["id"])
+        server.app.services.prefixes.clear()
         last = await turn(TURNS, responses[-1]["id"])
         assert server.app.services.records.counters.fallbacks == {"state_not_kept": 1}
         assert last["usage"]["input_tokens"] > responses[-1]["usage"]["total_tokens"]
