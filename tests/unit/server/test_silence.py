@@ -13,6 +13,7 @@ from tests.support.virtual_time import run_virtual
 
 from hotloop.protocol.connection import Limits
 from hotloop.server.auth import AccessPolicy
+from hotloop.server.background import BackgroundLimits, BackgroundTurns
 from hotloop.server.connections import OpenConnections
 from hotloop.server.door import Door
 from hotloop.server.http_turn import HttpTurns
@@ -34,6 +35,7 @@ def http_door(pipeline: Pipeline) -> CreateResponse:
     return CreateResponse(
         HttpTurns(pipeline.runner, connections, max_pending_bytes=2**20),
         Door(AccessPolicy(""), connections, max_body_bytes=1000),
+        BackgroundTurns(pipeline.runner, connections, BackgroundLimits()),
     )
 
 
