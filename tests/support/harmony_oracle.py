@@ -61,9 +61,7 @@ class _Oracle:
         self.messages: list[ChatMessage] = []
         self.places: list[tuple[str, str]] = []
         self._items = items
-        self._is_bare = not context.instructions and not any(
-            isinstance(tool, FunctionTool | CustomTool) for tool in context.tools
-        )
+        self._is_bare = not context.instructions
         self._keeps = context.keep_reasoning
         self._names: dict[str, str] = {}
         self._last = ""  # by our rule
@@ -97,7 +95,7 @@ class _Oracle:
         self.places.append((f"<|start|>user<|message|>{word}<|end|>", meant))
 
     def _developer(self, index: int, text: str) -> None:
-        if index == 0 and self._is_bare and text:
+        if index == 0 and self._is_bare and not isinstance(self._items[0], OpaqueItem):
             self.messages.append({"role": "developer", "content": text})
         else:
             self._instead(f"<|start|>developer<|message|># Instructions\n\n{text}\n\n<|end|>")

@@ -5,6 +5,7 @@ import json
 from array import array
 from collections.abc import Sequence
 from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -172,3 +173,27 @@ def _byte_alphabet() -> dict[str, int]:
 def hugging_face(path: str) -> Tokenizer:
     """A `tokenizer.json` under `.assets/tokenizers`."""
     return HuggingFaceVocabulary(asset(f"tokenizers/{path}"))
+
+
+MISTRAL_MARKS = (
+    "<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_RESULTS]",
+    "[/TOOL_RESULTS]", "[TOOL_CALLS]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[TOOL_CONTENT]", "[ARGS]", "[CALL_ID]",
+    "[THINK]", "[/THINK]",
+)  # fmt: skip
+
+
+def tekken_file() -> Path:
+    """The vocabulary of Mistral Nemo, as it comes with mistral-common."""
+    return Path(str(files("mistral_common").joinpath("data/tekken_240718.json")))
+
+
+@cache
+def tekken() -> Tokenizer:
+    """The vocabulary of Mistral's models. The newer special tokens have ids of our choice: only Nemo's file is to be had."""
+    data = json.loads(tekken_file().read_bytes())
+    reserved = int(data["config"]["default_num_special_tokens"])  # special tokens come first
+    size = int(data["config"]["default_vocab_size"]) - reserved
+    entries = [entry for entry in data["vocab"] if entry["rank"] < size]
+    ranks = {base64.b64decode(entry["token_bytes"]): int(entry["rank"]) for entry in entries}
+    specials = {mark: size + index for index, mark in enumerate(MISTRAL_MARKS)}
+    return TiktokenVocabulary(data["config"]["pattern"], ranks, specials)

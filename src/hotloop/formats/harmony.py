@@ -9,7 +9,8 @@ for that, the items since the last answer, is shared with the chain, not copied.
 Where it differs from the published template, on purpose:
 * No line with the current date: a chain has to read the same tomorrow. (The published encoder leaves it out too, unless told.)
 * A developer or system message behind the first place, which the template drops, is a developer message of its own; so is a
-  first one where there are instructions or tools besides it.
+  first one where there are instructions besides it. (Without them it is the instructions: `first_message_instructs` writes
+  the chain's start anew.)
 * A message of phase `commentary` goes to the commentary channel; the template has no such messages.
 * An output is under the name of the tool that was called with its id; the template takes the last call for it. Without a
   call the author is `functions` alone; the template raises.
@@ -25,6 +26,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
+from hotloop.formats.first_message import after_start, first_instructions
 from hotloop.formats.harmony_grammar import Markers, build_constraint
 from hotloop.formats.harmony_parser import HarmonyParser
 from hotloop.formats.harmony_text import (
@@ -79,6 +81,7 @@ class HarmonyState:
     )  # items behind the boundary; kept only where reasoning can be dropped
     has_analysis: bool = False  # some stands behind the boundary
     is_answered: bool = False  # and behind that a final answer
+    is_start: bool = False  # nothing has been given yet
 
 
 class Harmony:
@@ -118,12 +121,17 @@ class Harmony:
         writer = TokenWriter(self._tokenizer)
         write_preamble(writer, context)
         tokens = writer.tokens()
-        return Extension(0, tokens, HarmonyState(context, _Calls(), len(tokens), _Calls()), tuple(writer.checkpoints))
+        state = HarmonyState(context, _Calls(), len(tokens), _Calls(), is_start=True)
+        return Extension(0, tokens, state, tuple(writer.checkpoints))
 
     def extend(self, state: RenderState, length: int, new_items: Sequence[Item]) -> Extension | Fallback:
-        """See `Format.extend`; never a Fallback. Rewinds for `reasoning_dropped`."""
+        """See `Format.extend`; never a Fallback. Rewinds for `reasoning_dropped` and `first_message_instructs`."""
         assert isinstance(state, HarmonyState)
         refuse_unsupported(new_items)
+        instructions = first_instructions(new_items) if state.is_start else None
+        if instructions is not None and state.context.instructions is None:
+            start = self.begin(replace(state.context, instructions=instructions))
+            return after_start(start, self.extend(start.state, len(start.tokens), new_items[1:]))
         final = -1 if state.context.keep_reasoning else _last_final(new_items)
         if state.has_analysis and (final >= 0 or state.is_answered):
             items = (*state.since, *new_items)
@@ -149,6 +157,7 @@ class Harmony:
             since=answered.since.extended(since),
             has_analysis=not state.context.keep_reasoning and (answered.has_analysis or out.wrote_analysis),
             is_answered=False,
+            is_start=state.is_start and not items,
         )
         return Extension(keep, writer.tokens(), new_state, tuple(writer.checkpoints), reason)
 
@@ -185,12 +194,13 @@ class Harmony:
                 calls[item.call_id] = last = item.name
         now = _Calls(calls, last)
         if state.context.keep_reasoning:
-            return replace(state, calls=now)
+            return replace(state, calls=now, is_start=False)
         has_analysis = state.has_analysis or any(isinstance(item, Reasoning) for item in output)
         if is_final(output[-1]) and not has_analysis:
             return HarmonyState(state.context, now, end, now)
         return replace(
             state,
+            is_start=False,
             calls=now,
             since=state.since.extended(output),
             has_analysis=has_analysis,

@@ -7,9 +7,12 @@ from hotloop.formats.chat_format import ChatFormat
 from hotloop.formats.chatml import ChatML
 from hotloop.formats.deepseek import deepseek_r1, deepseek_v31, deepseek_v32
 from hotloop.formats.deepseek_v4 import deepseek_v4, deepseek_v4_flash
+from hotloop.formats.default_system import default_system
 from hotloop.formats.generic import GenericFormat
 from hotloop.formats.harmony import Harmony
 from hotloop.formats.kimi import kimi_k2, kimi_k2_first, kimi_k2_thinking, kimi_k2_thinking_once
+from hotloop.formats.mistral import Mistral
+from hotloop.formats.mistral_text import V3, V11, V13, V13_THINKING, Version
 from hotloop.seams.format import Format
 from hotloop.seams.tokenizer import Tokenizer
 
@@ -33,6 +36,11 @@ def _qwen3(tokenizer: Tokenizer) -> Format:
     return ChatFormat(tokenizer, ChatML("qwen3", thinks=True))
 
 
+def _mistral(version: Version) -> Callable[[Tokenizer], Format]:
+    return lambda tokenizer: Mistral(tokenizer, version)
+
+
+_MISTRAL = {version.name: version for version in (V3, V11, V13, V13_THINKING)}
 FAMILIES: dict[str, Callable[[Tokenizer], Format]] = {
     "chatml": _chatml,
     "qwen2.5": _qwen25,
@@ -47,6 +55,7 @@ FAMILIES: dict[str, Callable[[Tokenizer], Format]] = {
     "kimi-k2-first": kimi_k2_first,
     "kimi-k2-thinking": kimi_k2_thinking,
     "kimi-k2-thinking-once": kimi_k2_thinking_once,
+    **{name: _mistral(version) for name, version in _MISTRAL.items()},
 }
 
 
@@ -75,6 +84,8 @@ def format_for_template(
     UnknownFormat, or ValueError if template or vocabulary cannot be used.
     """
     chosen = family or family_of(template) or GENERIC
+    if chosen in _MISTRAL:
+        return Mistral(tokenizer, _MISTRAL[chosen], default_system(template))
     if chosen != GENERIC:
         return format_named(chosen, tokenizer)
     return GenericFormat(tokenizer, template, variables=variables, stop_tokens=stop_tokens, today=today)
@@ -92,6 +103,8 @@ def family_of(template: str) -> str | None:
         return _deepseek_of(template)
     if "<|tool_calls_section_begin|>" in template and "<|im_middle|>" in template:
         return _kimi_of(template)
+    if "[TOOL_CALLS]" in template and "[INST]" in template:
+        return _mistral_version(template)
     calls_as_json = '<tool_call>\\n{"name": ' in template.replace('\\"', '"')
     if not ("<|im_start|>" in template and calls_as_json and "<tool_response>" in template):
         return None
@@ -122,6 +135,16 @@ def _kimi_of(template: str) -> str | None:
     if "tool_call_counter" in template:
         return "kimi-k2"
     return "kimi-k2-first" if "loop.index0|string" in template else None
+
+
+def _mistral_version(template: str) -> str | None:
+    if "[SYSTEM_PROMPT]" not in template:
+        return V3.name if "[AVAILABLE_TOOLS][" in template and '"call_id": "' in template else None
+    if "[ARGS]" not in template:
+        return None  # v7, which lists its calls behind a system prompt
+    if "[CALL_ID]" in template:
+        return V11.name if "[TOOL_CONTENT]" in template else None
+    return V13_THINKING.name if "[/THINK]" in template else V13.name
 
 
 def _known() -> str:

@@ -4,7 +4,7 @@ import pytest
 from tests.contracts.deepseek_cases import DEEPSEEK_SPECIALS
 from tests.contracts.kimi_cases import KIMI_SPECIALS
 from tests.support.toy_tokenizer import QWEN_SPECIALS, ToyTokenizer
-from tests.support.vocabularies import HARMONY_IDS
+from tests.support.vocabularies import HARMONY_IDS, MISTRAL_MARKS
 
 from hotloop.formats import FAMILIES, UnknownFormat, family_of, format_for_template, format_named
 from hotloop.formats.registry import QWEN_SYSTEM
@@ -18,13 +18,8 @@ CALLS = '<|im_start|> <tool_response> \'<tool_call>\\n{"name": "\''
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_every_family_is_found_by_its_name(family: str) -> None:
-    assert (
-        format_named(
-            family,
-            ToyTokenizer(tuple(dict.fromkeys((*QWEN_SPECIALS, *HARMONY_IDS, *DEEPSEEK_SPECIALS, *KIMI_SPECIALS)))),
-        ).name
-        == family
-    )
+    specials = (*QWEN_SPECIALS, *HARMONY_IDS, *DEEPSEEK_SPECIALS, *KIMI_SPECIALS, *MISTRAL_MARKS)
+    assert format_named(family, ToyTokenizer(tuple(dict.fromkeys(specials)))).name == family
 
 
 @pytest.mark.parametrize(
