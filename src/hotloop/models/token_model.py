@@ -372,6 +372,8 @@ class PreparedTokenTurn:
 
     def _submit(self, keep: int) -> None:
         assert self._lease is not None
+        if self._request.generate and keep == self.prompt_tokens:
+            keep -= 1  # nothing is new, and a model decodes behind a token that it reads now
         new = self._rendered.view.tokens(keep) + self._generation
         self._run = self._lease.handle.generate(
             keep,

@@ -120,7 +120,7 @@ class KvHandle(Protocol):
         on_step: StepCallback,
         on_end: EndCallback,
     ) -> Run:
-        """Keep the first `keep` tokens held, prefill `new`, then decode.
+        """Keep the first `keep` tokens held, prefill `new`, then decode. `new` is empty only for a prefill.
 
         `on_step` comes once per engine step with the ids of that step, in order, stop token included; `on_end` exactly
         once, last. Neither is called before `generate` returns. A handle that holds fewer than `keep` tokens ends with
