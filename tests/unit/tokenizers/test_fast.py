@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.support.random_gguf import write_random_gguf
 
 from hotloop.engines.llama import GgufTokenizer
-from hotloop.tokenizers.byte_pairs import BytePairs
+from hotloop.tokenizers.byte_pairs import PIECE_CHARS, BytePairs
 from hotloop.tokenizers.fast import FastTokenizer, choose_for_gguf, corpus, first_difference
 from hotloop.tokenizers.gguf_vocabulary import NoVocabulary, read_vocabulary
 from hotloop.tokenizers.patterns import BY_GGUF_NAME, GPT2
@@ -38,6 +38,13 @@ def test_both_give_the_same_ids_on_marked_text(qwen: tuple[FastTokenizer, GgufTo
     quick, reference = qwen
     marks = ["<|im_start|>", "<|im_end|>", "<tool_call>", "</think>", "<", "|", ">", " ", "\n", "x", "12345"]
     text = "".join(data.draw(st.lists(st.sampled_from(marks), max_size=30)))
+    assert quick.encode(text) == reference.encode(text)
+
+
+def test_long_text_gives_the_same_ids(qwen: tuple[FastTokenizer, GgufTokenizer]) -> None:
+    quick, reference = qwen
+    text = "def f(x):\n    return x  # é 漢字\n\n\nA line.\r\n42\n <|im_end|>\n" * 3000
+    assert len(text) > 5 * PIECE_CHARS
     assert quick.encode(text) == reference.encode(text)
 
 

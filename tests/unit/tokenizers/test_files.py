@@ -10,7 +10,7 @@ from mistral_common.tokens.tokenizers.tekken import Tekkenizer
 from tests.contracts.tokenizers import ASSETS, HARMONY, tekken_path
 from tests.unit.tokenizers.test_fast import TEXTS
 
-from hotloop.tokenizers.byte_pairs import BytePairTokenizer, tekken_file, tiktoken_file
+from hotloop.tokenizers.byte_pairs import PIECE_CHARS, BytePairTokenizer, pieces_of, tekken_file, tiktoken_file
 from hotloop.tokenizers.fast import corpus
 from hotloop.tokenizers.patterns import O200K
 from hotloop.tokenizers.tokenizer_json import JsonTokenizer
@@ -57,6 +57,29 @@ def published(o200k: BytePairTokenizer) -> tiktoken.Encoding:
 def test_o200k_gives_the_published_ids(o200k: BytePairTokenizer, published: tiktoken.Encoding) -> None:
     for text in corpus([b" the", b"\xe2\x82", b"123"]):
         assert o200k.encode(text).tolist() == published.encode_ordinary(text)
+
+
+LINES = st.lists(
+    st.sampled_from(["\n", "\r\n", " ", "\t", "a", "Z1", "!", "/", "é", "1234", "{", "'s", "\u3000", "\x0b"]),
+    max_size=60,
+)
+
+
+@given(parts=LINES)
+def test_long_text_in_pieces_gives_the_ids_of_the_whole(
+    o200k: BytePairTokenizer, tekken: tuple[BytePairTokenizer, Tekkenizer], parts: list[str]
+) -> None:
+    text = "".join(parts)
+    pieces = list(pieces_of(text, 3))
+    assert "".join(pieces) == text
+    for tokenizer in (o200k, tekken[0]):
+        assert [token for piece in pieces for token in tokenizer.encode(piece)] == tokenizer.encode(text).tolist()
+
+
+def test_pieces_are_bounded_where_there_are_lines() -> None:
+    text = "a line of text\n" * 10_000
+    assert max(map(len, pieces_of(text, PIECE_CHARS))) <= PIECE_CHARS + 15
+    assert list(pieces_of(text, None)) == [text]
 
 
 @given(ids=st.lists(st.integers(0, 199_997), max_size=40))
