@@ -6,6 +6,7 @@ from dataclasses import replace
 from tests.contracts.format_case import BRIEF, FormatCase, real
 from tests.support.dialogues import Shape, is_stripped
 from tests.support.real_templates import TODAY, ChatMessage, Style, template_source, tool_object
+from tests.support.vocabularies import gguf
 
 from hotloop.formats.generic import GenericFormat
 from hotloop.protocol.items import Item
@@ -67,8 +68,9 @@ _GRANITE = ("<|start_of_role|>", "<|end_of_role|>", "<|end_of_text|>", "<tool_ca
 _CHAT = ("<|im_start|>", "<|im_end|>", "<tool_call>", "</tool_call>")
 
 
-def _is_stripped_thought(text: str) -> bool:
-    return is_stripped(text) and "</think>" not in text
+def _steers_no_thinking(text: str) -> bool:
+    """The template looks for think blocks in what the model said; spelled in content they are text to us."""
+    return is_stripped(text) and "think>" not in text
 
 
 def _fold_system(messages: list[ChatMessage]) -> list[ChatMessage]:
@@ -123,11 +125,13 @@ GENERIC_CASES = [
         ("<|eot_id|>", "<|eom_id|>", "<|start_header_id|>", "<|end_header_id|>"),
         Shape(custom=False),  # a tool called python is written as code
         keeps_stop_token=False,
+        vocabulary=lambda: gguf("llama-bpe"),
+        variables={"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>"},
     ),
     _generic(
         "Bielik-11B-v3.0-Instruct",
         (*_CHAT, "<think>", "</think>"),
-        Shape(reasoning=True, developer=False, said=is_stripped, thought=_is_stripped_thought),
+        Shape(reasoning=True, developer=False, said=_steers_no_thinking, thought=_steers_no_thinking),
         style=Style(),
         rewrites=True,  # an answer is written otherwise once something follows it
     ),

@@ -1,9 +1,12 @@
 """Which format a server takes for a model file, and what it says when there is none."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tests.support.live_server import final_response, live_server, open_socket, output_text
 from tests.support.random_gguf import TEMPLATE, write_random_gguf
 
 from hotloop.app import StartError, start_model
@@ -67,3 +70,38 @@ async def test_what_cannot_be_used_is_refused_with_the_reason(
     with pytest.raises(StartError, match=said) as refused:
         await start_model(settings(tmp_path, script, template, format))
     assert "model.gguf" in str(refused.value) and "\n" not in str(refused.value)
+
+
+HERMES = (
+    "{% if tools %}<|im_start|>system {% for t in tools %}{{ t | tojson }}{% endfor %}<|im_end|>{% endif %}"
+    "{% for m in messages %}<|im_start|>{{ m.role }} {{ m.content }}{% for c in m.tool_calls or [] %}"
+    '<tool_call>{"name": "{{ c.function.name }}", "arguments": {{ c.function.arguments | tojson }}}</tool_call>'
+    "{% endfor %}<|im_end|>{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant {% endif %}"
+)
+TOOLS: list[dict[str, Any]] = [{"type": "function", "name": "ls", "parameters": {"type": "object", "properties": {}}}]
+
+
+async def test_a_tool_loop_runs_on_a_template_that_no_family_has(tmp_path: Path) -> None:
+    script = tmp_path / "script.yaml"
+    script.write_text(
+        "scripts:\n  - match: files\n    turns:\n"
+        "      - call: {name: ls, arguments: {path: src}}\n      - text: Two files.\n"
+    )
+    model = await start_model(replace(settings(tmp_path, script, HERMES), name="test"))
+    async with live_server(model) as server, open_socket(server) as socket:
+        first = final_response(await socket.turn(input="Which files?", tools=TOOLS, store=False))
+        (call,) = first["output"]
+        assert (call["type"], call["name"], call["arguments"]) == ("function_call", "ls", '{"path": "src"}')
+        output = {"type": "function_call_output", "call_id": call["call_id"], "output": "a.py b.py"}
+        second = await socket.turn(input=[output], previous_response_id=first["id"], tools=TOOLS, store=False)
+        assert output_text(second) == "Two files."
+        usage = final_response(second)["usage"]
+        assert usage["input_tokens_details"]["cached_tokens"] >= first["usage"]["input_tokens"]
+
+
+async def test_tools_for_a_template_without_a_place_for_them_are_refused(tmp_path: Path, script: Path) -> None:
+    model = await start_model(replace(settings(tmp_path, script, TEMPLATE), name="test"))
+    async with live_server(model) as server, open_socket(server) as socket:
+        error = (await socket.turn(input="hi", tools=TOOLS, store=False))[-1]
+        assert error["response"]["error"]["code"] == "unsupported_value"
+        assert output_text(await socket.turn(input="hi", store=False)) == "hello"

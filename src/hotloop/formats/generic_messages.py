@@ -186,9 +186,11 @@ class MessageLog:
         return self._entries[self._count - 1] if self._count else None
 
     def _append(self, message: dict[str, Any]) -> None:
-        if len(self._entries) != self._count:
-            self._entries = self.entries
-        self._entries.append(message)
+        entries = self._entries
+        if len(entries) == self._count:
+            entries.append(message)
+        if entries[self._count] is not message:  # another chain, perhaps on another thread, went on from here first
+            self._entries = [*entries[: self._count], message]
         self._count += 1
 
     def _replace(self, message: dict[str, Any]) -> None:
