@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import tokenizers
+
 from hotloop.tokenizers.byte_symbols import token_bytes
 
 

@@ -1,6 +1,6 @@
 """Times every tokenizer on 1,000 and 100,000 tokens of the same mixed text; prints the table of docs/measurements.md.
 
-python tools/tokenizers/measure.py ASSETS_FOLDER
+python tools/measure_tokenizers.py ASSETS_FOLDER
 """
 
 import statistics
