@@ -10,7 +10,10 @@ from tests.contracts.deepseek_cases import DEEPSEEK_CASES
 from tests.contracts.format_case import BRIEF, FormatCase, real
 from tests.contracts.generic_cases import GENERIC_CASES
 from tests.contracts.kimi_cases import KIMI_CASES
+from tests.contracts.llama_cases import LLAMA_CASES
 from tests.contracts.mistral_cases import MISTRAL_CASES
+from tests.contracts.qwen_cases import QWEN_CASES
+from tests.contracts.tagged_cases import TAGGED_CASES
 from tests.support import harmony_oracle, qwen_oracle
 from tests.support.conversations import TOOLS
 from tests.support.dialogues import Shape
@@ -106,4 +109,14 @@ HARMONY_CASES = [
     _harmony("harmony-real", BRIEF, _HARMONY_SHAPE, vocabulary=o200k_harmony),
 ]
 
-CASES = [*CHATML_CASES, *HARMONY_CASES, *MISTRAL_CASES, *GENERIC_CASES, *DEEPSEEK_CASES, *KIMI_CASES]
+CASES = [
+    *CHATML_CASES,
+    *HARMONY_CASES,
+    *MISTRAL_CASES,
+    *GENERIC_CASES,
+    *DEEPSEEK_CASES,
+    *KIMI_CASES,
+    *TAGGED_CASES,
+    *LLAMA_CASES,
+    *QWEN_CASES,
+]

@@ -24,6 +24,7 @@ from hotloop.protocol.items import (
     Message,
     OutputText,
     Reasoning,
+    ReasoningText,
     text_of,
 )
 from hotloop.seams.engine import TokenLogprob
@@ -295,6 +296,8 @@ def test_output_cut_in_the_middle_is_closed_by_the_format(case: FormatCase) -> N
     asked: list[Item] = [Message(role="user", content="go")]
     chain.give(asked)
     said: list[Item] = [Message(role="assistant", content=[OutputText(text="half a")])]
+    if case.shape.always_reasons:
+        said.insert(0, Reasoning(content=[ReasoningText(text="hm")]))
     cut = [token for token in chain.format.encode_items(case.context, said) if token not in chain.format.stop_tokens]
     extension = chain.format.commit(chain.state, len(chain.tokens), cut, said)
     text = chain.tokenizer.decode(chain.tokens[: extension.keep] + extension.tokens)

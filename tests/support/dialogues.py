@@ -36,6 +36,10 @@ def as_it_is(text: str) -> str:
     return text
 
 
+def as_drawn(_tool: str, arguments: str) -> str:
+    return arguments
+
+
 def plain_call_id(index: int, _name: str) -> str:
     return f"call_{index}"
 
@@ -64,6 +68,8 @@ class Shape:
         question_after_outputs: the user may speak before the model has read the outputs of tools.
         escaped_arguments: arguments may be spelled in any way JSON allows, else only as the template's `tojson` writes them.
         nested_arguments: the arguments may hold objects and lists.
+        always_reasons: there is no response without reasoning.
+        arguments: applied to a tool's name and the arguments drawn for it: what the model's parser can have read.
         said, thought: a text the model's parser can have read.
         clean: applied to what is drawn for a text the model said or thought.
         question: a text of the user the template renders as it is.
@@ -84,6 +90,8 @@ class Shape:
     question_after_outputs: bool = True
     escaped_arguments: bool = False
     nested_arguments: bool = True
+    always_reasons: bool = False
+    arguments: Callable[[str, str], str] = as_drawn
     said: Callable[[str], bool] = starts_visibly
     thought: Callable[[str], bool] = any_text
     clean: Callable[[str], str] = as_it_is
@@ -114,9 +122,11 @@ def _drawn(shape: Shape, marks: tuple[str, ...]) -> _Drawn:
         lambda text: bool(text.strip()) and shape.thought(text)
     )
     arguments = _arguments(shape, texts)
-    calls: st.SearchStrategy[Item] = st.builds(
-        FunctionCall, call_id=st.just("c"), name=st.sampled_from(["shell", "bare"]), arguments=arguments
-    )
+
+    def call(name: str, drawn: str) -> FunctionCall:
+        return FunctionCall(call_id="c", name=name, arguments=shape.arguments(name, drawn))
+
+    calls: st.SearchStrategy[Item] = st.builds(call, st.sampled_from(["shell", "bare"]), arguments)
     custom: st.SearchStrategy[Item] = texts.map(lambda text: CustomToolCall(call_id="c", name="python", input=text))
     return _Drawn(shape, texts.filter(shape.question), said, thoughts, calls, custom)
 
@@ -157,7 +167,7 @@ def responses(draw: st.DrawFn, shape: Shape, marks: tuple[str, ...], *, custom: 
         calls = draw(st.lists(one, max_size=2 if shape.parallel else 1))
     says = not calls or (shape.text_with_calls and draw(st.booleans()))
     items: list[Item] = []
-    if shape.reasoning and (says or shape.bare_call_reasoning) and draw(st.booleans()):
+    if shape.always_reasons or (shape.reasoning and (says or shape.bare_call_reasoning) and draw(st.booleans())):
         items.append(Reasoning(content=[ReasoningText(text=draw(drawn.thoughts))]))
     if says:
         items.append(Message(role="assistant", content=[OutputText(text=draw(drawn.said))], phase=shape.phase))

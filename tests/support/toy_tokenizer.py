@@ -21,6 +21,27 @@ QWEN_SPECIALS = (
     "</tool_response>",
 )
 
+GLM_SPECIALS = (
+    "<|endoftext|>",
+    "[gMASK]",
+    "<sop>",
+    "<|system|>",
+    "<|user|>",
+    "<|assistant|>",
+    "<|observation|>",
+    "/nothink",
+    "<think>",
+    "</think>",
+    "<tool_call>",
+    "</tool_call>",
+    "<arg_key>",
+    "</arg_key>",
+    "<arg_value>",
+    "</arg_value>",
+    "<tool_response>",
+    "</tool_response>",
+)
+
 _WORDS_TEXT = """
 the of and to in is you that it for with on as are be this have from or one had by not what all were when your can said
 there use an each which she do how their if will up other about out many then them these so some her would make like him

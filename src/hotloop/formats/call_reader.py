@@ -27,10 +27,11 @@ class CallReader:
     but not read: from the broken character on, or from `<` on when `<` stands where the call may end.
     """
 
-    __slots__ = ("_arguments", "_depth", "_escape", "_key", "_read", "_text", "_value_of", "has_arguments", "is_broken",
-                 "is_over", "name", "rest")  # fmt: skip
+    __slots__ = ("_argument_keys", "_arguments", "_depth", "_escape", "_key", "_read", "_text", "_value_of",
+                 "has_arguments", "is_broken", "is_over", "name", "rest")  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, argument_keys: tuple[str, ...] = ("arguments",)) -> None:
+        self._argument_keys = argument_keys
         self.name: str | None = None
         self.is_broken = False
         self.is_over = False  # the outer object is closed
@@ -131,7 +132,8 @@ class CallReader:
             return at + 1
         if character in ",}]":
             return self._broken(at)
-        if self._key == "arguments":
+        if self._key in self._argument_keys:
+            self._value_of = "arguments"
             if self.has_arguments:
                 self._value_of = ""  # a second one is skipped
             self.has_arguments = True
@@ -251,6 +253,7 @@ class _JsonCalls:
     """Implements `call_syntax.CallSyntax` for calls that are one JSON object."""
 
     marks: tuple[str, ...] = ()
+    is_loose = False
 
     def reader(self, types: ArgumentTypes, marks: frozenset[str]) -> CallReader:
         """See `CallSyntax`."""

@@ -65,6 +65,11 @@ class CallSyntax(Protocol):
         """Markers inside a call that a vocabulary may have as control tokens."""
         ...
 
+    @property
+    def is_loose(self) -> bool:
+        """Almost any text behind the opening marker makes a call."""
+        ...
+
     def reader(self, types: ArgumentTypes, marks: frozenset[str]) -> ArgumentsReader:
         """A reader for one call; `marks` are those that the vocabulary does have."""
         ...

@@ -18,7 +18,7 @@ from functools import partial
 
 from hotloop.formats.argument_types import ArgumentTypes
 from hotloop.formats.call_syntax import CALL, CALL_END
-from hotloop.formats.chatml_parser import ChatMLParser, Reading
+from hotloop.formats.chatml_parser import Begin, ChatMLParser, Reading
 from hotloop.formats.dialect import (
     THINK,
     THINK_END,
@@ -166,10 +166,10 @@ class ChatFormat:
 
     def parser(self, context: PromptContext) -> ChatMLParser:
         """A parser for one response. Calls of tools that were not offered come back as function calls."""
-        is_thinking = self._dialect.opens_think and not self._is_off(context)
-        return ChatMLParser(
-            self._reading, ArgumentTypes(context.tools), custom_names(context.tools), is_thinking=is_thinking
-        )
+        begin: Begin = "block" if self._dialect.thinks else "text"
+        if self._dialect.opens_think or self._is_off(context):
+            begin = "text" if self._is_off(context) else "thought"
+        return ChatMLParser(self._reading, ArgumentTypes(context.tools), custom_names(context.tools), begin=begin)
 
     def constraint(self, context: PromptContext, rules: CallRules) -> Constraint | None:
         """See the dialect's grammar."""

@@ -11,6 +11,7 @@ included: nothing is lost.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 from hotloop.formats.argument_types import ArgumentTypes
 from hotloop.formats.call_syntax import CALL, CALL_END, CallSyntax
@@ -20,6 +21,8 @@ from hotloop.formats.pending_call import PendingCall
 from hotloop.formats.text_decoder import PieceTable, TextDecoder
 from hotloop.seams.engine import TokenLogprob
 from hotloop.seams.format import ParsedEvent
+
+Begin = Literal["block", "thought", "text"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,23 +53,25 @@ class ChatMLParser:
         reading: how the family is read.
         types: of the arguments of the tools offered.
         custom: names of the tools that take free text.
-        is_thinking: the generation prompt has opened the think block.
+        begin: where the generation prompt has left off: in front of a think block, inside of it, or behind it.
     """
 
-    def __init__(self, reading: Reading, types: ArgumentTypes, custom: frozenset[str], *, is_thinking: bool) -> None:
+    def __init__(self, reading: Reading, types: ArgumentTypes, custom: frozenset[str], *, begin: Begin) -> None:
         self._decoder = TextDecoder(reading.table)
         self._stops = reading.stops
         self._calls = reading.calls
         self._call_marks = frozenset(reading.marks)
+        # A spelled marker begins no call where almost any text behind it would make one.
+        self._opening = "" if reading.calls.is_loose and CALL in reading.marks else CALL
         self._types = types
         self._custom = custom
         self._strips = reading.strips
         self._blank = None if reading.strips else "\n"  # what is stripped around reasoning
         self._stream = ItemStream()
         self._on_mark = self._marks(reading)
-        self._read: _Mode = ChatMLParser._read_start if reading.thinks else ChatMLParser._read_text
-        if is_thinking:
-            self._read = ChatMLParser._read_think
+        modes = {"block": ChatMLParser._read_start, "thought": ChatMLParser._read_think}
+        self._read: _Mode = modes.get(begin, ChatMLParser._read_text)
+        self._may_think = True  # a think block may still begin
         self._held = ""  # read, but perhaps part of a marker or of the white space around one
         self._lead = ""  # white space in front of a message's first visible character
         self._tail = ""  # white space behind the last visible character, where it is stripped
@@ -124,8 +129,14 @@ class ChatMLParser:
         return {reading.marks[mark]: action for mark, action in actions.items() if mark in reading.marks}
 
     def _mark_think(self) -> None:
-        if self._read is ChatMLParser._read_start and not self._held.strip():
-            self._held = ""
+        if (
+            self._may_think
+            and self._stream.kind is None
+            and self._call is None
+            and not (self._lead + self._held).strip()
+        ):
+            self._held = self._lead = ""
+            self._may_think = False
             self._read = ChatMLParser._read_think
         else:
             self._read(self, THINK)
@@ -206,12 +217,12 @@ class ChatMLParser:
             self._say(text)
             return
         text = self._take_held() + text
-        begin = text.find(CALL)
+        begin = text.find(self._opening) if self._opening else -1
         if begin >= 0:
             self._begin_call(text[:begin])
             self._read_on(text[begin + len(CALL) :])
             return
-        sure = len(text) - _partial(text, CALL)
+        sure = len(text) - _partial(text, self._opening)
         if text.endswith("\n", 0, sure):
             sure -= 1
         self._held = text[sure:]
@@ -295,6 +306,7 @@ class ChatMLParser:
         self._stream.add(text)
 
     def _end_thought(self, text: str) -> None:
+        self._may_think = False
         self._say_thought(text.rstrip(self._blank))
         self._stream.close()
         self._stream.logprobs.clear()
@@ -311,6 +323,7 @@ class ChatMLParser:
         self._read = ChatMLParser._read_call
 
     def _report(self, call: PendingCall) -> None:
+        self._may_think = False
         name = call.reader.name
         if name is None:
             return

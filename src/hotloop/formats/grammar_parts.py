@@ -182,6 +182,22 @@ def _check_pattern(source: str, param: str) -> None:
             raise SchemaTooComplex(f"A pattern of the JSON schema cannot be used: {error}.", param=param) from error
 
 
+def string_text(schema: "dict[str, Any]", param: str) -> str:
+    """A text that a JSON schema of a string rules, without quotation marks: `pattern`, found anywhere, or length."""
+    pattern = schema.get("pattern")
+    least, most = schema.get("minLength", 0), schema.get("maxLength")
+    if isinstance(pattern, str):
+        front = "" if pattern.startswith("^") else "(?s:.*)"
+        behind = "" if pattern.endswith("$") and not pattern.endswith("\\$") else "(?s:.*)"
+        try:
+            return f"/{front}(?:{write_pattern(parse_pattern(pattern), 'raw')}){behind}/"
+        except PatternError as error:
+            raise _refusal(error, param) from error
+    if isinstance(least, int) and (least or isinstance(most, int)):
+        return f"/(?s:.{{{least},{most if isinstance(most, int) else ''}}})/"
+    return ANY_TEXT
+
+
 def raw_input(allowed: AllowedTool) -> str:
     """A custom tool's text as it is, for families that end it with a control token."""
     return _input(allowed, "raw")

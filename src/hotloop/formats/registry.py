@@ -2,38 +2,50 @@
 
 from collections.abc import Callable, Mapping
 from datetime import date
+from functools import partial
 
 from hotloop.formats.chat_format import ChatFormat
 from hotloop.formats.chatml import ChatML
 from hotloop.formats.deepseek import deepseek_r1, deepseek_v31, deepseek_v32
 from hotloop.formats.deepseek_v4 import deepseek_v4, deepseek_v4_flash
 from hotloop.formats.default_system import default_system
+from hotloop.formats.dialect import Dialect
 from hotloop.formats.generic import GenericFormat
+from hotloop.formats.glm import GLM_46, GLM_47
 from hotloop.formats.harmony import Harmony
 from hotloop.formats.kimi import kimi_k2, kimi_k2_first, kimi_k2_thinking, kimi_k2_thinking_once
+from hotloop.formats.llama3 import Llama3
 from hotloop.formats.mistral import Mistral
 from hotloop.formats.mistral_text import V3, V11, V13, V13_THINKING, Version
+from hotloop.formats.qwen_xml import CODER_SYSTEM, QWEN3_CODER, QWEN35
 from hotloop.seams.format import Format
 from hotloop.seams.tokenizer import Tokenizer
 
 GENERIC = "generic"  # any chat template; needs the template itself
 QWEN_SYSTEM = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
+MIMO_SYSTEM = "You are MiMo, an AI assistant developed by Xiaomi."
 
 
 class UnknownFormat(ValueError):
     """There is no format of this name. The message names those known."""
 
 
-def _chatml(tokenizer: Tokenizer) -> Format:
-    return ChatFormat(tokenizer, ChatML())
+def _chat(dialect: Dialect, tokenizer: Tokenizer) -> Format:
+    return ChatFormat(tokenizer, dialect)
 
 
-def _qwen25(tokenizer: Tokenizer) -> Format:
-    return ChatFormat(tokenizer, ChatML("qwen2.5", default_system=QWEN_SYSTEM))
-
-
-def _qwen3(tokenizer: Tokenizer) -> Format:
-    return ChatFormat(tokenizer, ChatML("qwen3", thinks=True))
+_DIALECTS: tuple[Dialect, ...] = (
+    ChatML(),
+    ChatML("qwen2.5", default_system=QWEN_SYSTEM),
+    ChatML("mimo", default_system=MIMO_SYSTEM),
+    ChatML("qwen3", thinks=True),
+    ChatML("qwen3-thinking", thinks=True, opens_think=True),
+    ChatML("qwq", thinks=True, opens_think=True, separates_tools=True, off_block=("\n", "")),
+    QWEN3_CODER,
+    QWEN35,
+    GLM_46,
+    GLM_47,
+)
 
 
 def _mistral(version: Version) -> Callable[[Tokenizer], Format]:
@@ -42,10 +54,9 @@ def _mistral(version: Version) -> Callable[[Tokenizer], Format]:
 
 _MISTRAL = {version.name: version for version in (V3, V11, V13, V13_THINKING)}
 FAMILIES: dict[str, Callable[[Tokenizer], Format]] = {
-    "chatml": _chatml,
-    "qwen2.5": _qwen25,
-    "qwen3": _qwen3,
+    **{dialect.name: partial(_chat, dialect) for dialect in _DIALECTS},
     "harmony": Harmony,
+    "llama3": Llama3,
     "deepseek-r1": deepseek_r1,
     "deepseek-v3.1": deepseek_v31,
     "deepseek-v3.2": deepseek_v32,
@@ -92,27 +103,39 @@ def format_for_template(
 
 
 def family_of(template: str) -> str | None:
-    """The family a template belongs to, by the markers it writes; None if it is none of ours.
-
-    Look-alikes that render otherwise are told apart: calls in XML (Qwen3-Coder, Qwen3.5), a think block that is always
-    open (QwQ, the Thinking-2507 models), ChatML without Qwen's tool calls.
-    """
-    if all(mark in template for mark in ("<|start|>", "<|channel|>analysis<|message|>", "# Valid channels:")):
-        return "harmony"
+    """The family a template belongs to, by what it writes; None if it is none of ours. Look-alikes are told apart."""
     if "<｜User｜>" in template:
         return _deepseek_of(template)
     if "<|tool_calls_section_begin|>" in template and "<|im_middle|>" in template:
         return _kimi_of(template)
     if "[TOOL_CALLS]" in template and "[INST]" in template:
         return _mistral_version(template)
-    calls_as_json = '<tool_call>\\n{"name": ' in template.replace('\\"', '"')
-    if not ("<|im_start|>" in template and calls_as_json and "<tool_response>" in template):
-        return None
-    if "<function=" in template:
-        return None
-    if "think>" in template:
-        return "qwen3" if "enable_thinking" in template and "reasoning_content" in template else None
-    return "qwen2.5" if QWEN_SYSTEM in template else "chatml"
+    template = template.replace('\\"', '"')
+    found = next((family for family, marks in _MARKS if all(mark in template for mark in marks)), None)
+    if found is None and all(mark in template for mark in _QWEN_CALLS):
+        return None if "think>" in template or "<function=" in template else "chatml"
+    return found
+
+
+# What no other template writes, the first that fits. Quotation marks are not escaped.
+_QWEN_CALLS = ("<|im_start|>", '<tool_call>\\n{"name": ', "<tool_response>")
+_MARKS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("harmony", ("<|start|>", "<|channel|>analysis<|message|>", "# Valid channels:")),
+    ("qwen3-coder", ("<|im_start|>", "<function=", CODER_SYSTEM)),
+    ("qwen3.5", ("<|im_start|>", "<function=", "No user query found in messages.")),
+    ("qwen3", (*_QWEN_CALLS, "</think>", "enable_thinking is false", "reasoning_content")),
+    ("qwen3-thinking", (*_QWEN_CALLS, "</think>", "<|im_start|>assistant\\n<think>\\n", "reasoning_content")),
+    ("qwq", (*_QWEN_CALLS, "content.split('</think>')[-1]", "<|im_start|>assistant\\n<think>\\n")),
+    ("qwen2.5", (*_QWEN_CALLS, QWEN_SYSTEM)),
+    ("mimo", (*_QWEN_CALLS, MIMO_SYSTEM)),
+    (
+        "llama3",
+        ("<|start_header_id|>", "Cutting Knowledge Date", "tools_in_user_message", "<|python_tag|>", "builtin_tools"),
+    ),
+    ("llama3", ("<|start_header_id|>", "Cutting Knowledge Date", "tools_in_user_message", "strftime_now")),
+    ("glm-4.6", ("[gMASK]<sop>", "<arg_key>", "<|observation|>", "/nothink")),
+    ("glm-4.7", ("[gMASK]<sop>", "<arg_key>", "<|observation|>", "clear_thinking")),
+)
 
 
 def _deepseek_of(template: str) -> str | None:
