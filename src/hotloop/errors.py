@@ -35,6 +35,7 @@ ApiError
     └── EngineTimeout                 504                         engine_timeout
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -228,6 +229,10 @@ class MethodNotAllowed(InvalidRequest):
     """The path exists, the method does not."""
 
     status, code = 405, "method_not_allowed"
+
+    def __init__(self, message: str, *, allowed: Sequence[str]) -> None:
+        super().__init__(message)
+        self.allowed = allowed  # sent as the `allow` header
 
 
 class ConversationLocked(InvalidRequest):

@@ -18,6 +18,8 @@ def error_response(error: ApiError) -> Response:
     response = json_response(error_body(error), error.status)
     if error.retry_after_s is not None:
         response.headers["retry-after"] = f"{error.retry_after_s:g}"
+    if isinstance(error, MethodNotAllowed):
+        response.headers["allow"] = ", ".join(error.allowed)
     return response
 
 
@@ -33,9 +35,9 @@ def on_http_error(request: Request, error: Exception) -> Response:
     if error.status_code == 404:
         return error_response(NotFound(f"No such path: {request.url.path}."))
     if error.status_code == 405:
-        response = error_response(MethodNotAllowed(f"{request.method} is not possible on {request.url.path}."))
-        response.headers.update(error.headers or {})
-        return response
+        allowed = (error.headers or {}).get("Allow", "")
+        message = f"{request.method} is not possible on {request.url.path}."
+        return error_response(MethodNotAllowed(message, allowed=allowed.split(", ")))
     return error_response(InvalidRequest(str(error.detail)))
 
 

@@ -1,6 +1,7 @@
 """The HTTP door over a real socket: JSON, SSE, retrieve, refusals."""
 
 import asyncio
+import gzip
 import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -9,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+import zstandard
 from tests.integration.server.test_websocket import REFUSED
 from tests.support.event_order import check_response_events
 from tests.support.live_server import LiveServer, live_server
@@ -182,3 +184,37 @@ async def test_without_a_key_only_loopback_names_are_answered_to() -> None:
         assert (await client.get("/models", headers={"Host": "evil.example"})).status_code == 403
         assert (await client.get("/models", headers={"Origin": "https://evil.example"})).status_code == 403
         assert (await client.get("/models", headers={"Origin": "http://localhost:3000"})).status_code == 200
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+async def test_a_compressed_request_is_read_and_a_bomb_is_refused(encoding: str) -> None:
+    compress = gzip.compress if encoding == "gzip" else zstandard.ZstdCompressor().compress
+    headers = {"Content-Encoding": encoding, "Content-Type": "application/json"}
+    async with served(max_message_bytes=100_000) as (_, client):
+        body = json.dumps({"model": "test", "input": "hello"}).encode()
+        answer = await client.post("/responses", content=compress(body), headers=headers)
+        assert answer.status_code == 200
+        bomb = compress(b" " * 50_000_000)
+        assert len(bomb) < 100_000
+        for path in ("/responses", "/responses/input_tokens", "/chat/completions", "/conversations"):
+            refused = await client.post(path, content=bomb, headers=headers)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (413, "payload_too_large")
+        unknown = await client.post("/responses", content=body, headers={**headers, "Content-Encoding": "br"})
+        assert (unknown.status_code, unknown.json()["error"]["code"]) == (415, "unsupported_content_encoding")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "/responses", "POST"),
+        ("GET", "/chat/completions", "POST"),
+        ("PATCH", "/responses/resp_x", "GET"),
+        ("GET", "/responses/resp_x/cancel", "POST"),
+        ("POST", "/models", "GET"),
+    ],
+)
+async def test_a_wrong_method_is_told_the_right_one(method: str, path: str, allowed: str) -> None:
+    async with served() as (_, client):
+        answer = await client.request(method, path)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (405, "method_not_allowed")
+        assert allowed in answer.headers["allow"]

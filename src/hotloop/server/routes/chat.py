@@ -27,7 +27,7 @@ class ChatCompletions:
         """One request."""
         try:
             if scope["method"] != "POST":
-                raise MethodNotAllowed("Use POST.")
+                raise MethodNotAllowed("Use POST.", allowed=["POST"])
             turn, shape = await self._read(scope, receive)
         except ApiError as error:
             await error_response(error)(scope, receive, send)

@@ -29,7 +29,7 @@ class CreateResponse:
         """One request."""
         try:
             if scope["method"] != "POST":
-                raise MethodNotAllowed("Use POST, or a WebSocket upgrade.")
+                raise MethodNotAllowed("Use POST, or a WebSocket upgrade.", allowed=["POST"])
             turn = await self._read(scope, receive)
             if turn.request.background:
                 answer = await self._begin(turn)
