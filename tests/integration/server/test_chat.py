@@ -1,5 +1,6 @@
 """Chat completions over HTTP, through the openai-python client."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -8,7 +9,7 @@ import httpx
 import openai
 import pytest
 from openai import AsyncOpenAI
-from tests.support.live_server import LiveServer, live_server
+from tests.support.live_server import PATIENCE_S, LiveServer, live_server
 from tests.support.scripted_model import LOOK_UP, scripted_model
 
 from hotloop.config import ServerSettings
@@ -184,3 +185,13 @@ async def test_nothing_of_it_is_stored() -> None:
     async with served() as (server, client):
         await ask(client, user("hello"), store=True)
         assert len(server.app.services.chains) == 0
+
+
+async def test_a_client_that_leaves_stops_its_turn() -> None:
+    async with served() as (server, client):
+        stream = await ask(client, user("forever"), stream=True)
+        await anext(aiter(stream))
+        await stream.close()
+        async with asyncio.timeout(PATIENCE_S):
+            await server.app.connections.wait_empty()
+        assert [record.outcome for record in server.app.services.records.latest()] == ["cancelled"]
