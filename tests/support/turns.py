@@ -20,8 +20,9 @@ from hotloop.session.prefix_index import IndexLimits, PrefixIndex
 from hotloop.session.principal import Principal
 from hotloop.storage.memory import MemoryStore
 from hotloop.turns.record import RecordRing, TurnRecord
-from hotloop.turns.runner import TurnOutcome, TurnRequest, TurnRunner
+from hotloop.turns.runner import TurnRunner
 from hotloop.turns.services import TurnServices
+from hotloop.turns.turn_request import TurnOutcome, TurnRequest
 
 ME = Principal()
 

@@ -305,10 +305,7 @@ class Connection(Generic[Bound]):
         return is_continuation and self._lane_of(parent_id, run.lane) == run.lane
 
     def _lane_of(self, response_id: str, default: Lane) -> Lane:
-        turn = self._turn_of.get(response_id)
-        if turn is not None:
-            return self._turns[turn].lane
-        ended = self._ended.get(response_id)
+        ended = self._ended.get(response_id)  # a response that runs has no continuation yet
         return default if ended is None else ended.lane
 
     def _refused(self, run: _Running, error: ApiError) -> list[Action[Bound]]:

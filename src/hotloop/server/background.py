@@ -16,7 +16,8 @@ from hotloop.errors import RateLimited
 from hotloop.server.connections import OpenConnections
 from hotloop.server.replay import ReplayLog
 from hotloop.session.principal import Principal, Tenant
-from hotloop.turns.runner import RunningTurn, TurnOutcome, TurnRequest, TurnRunner
+from hotloop.turns.runner import TurnRunner
+from hotloop.turns.turn_request import RunningTurn, TurnOutcome, TurnRequest
 
 logger = logging.getLogger(__name__)
 

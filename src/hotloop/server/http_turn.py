@@ -13,7 +13,8 @@ from hotloop.server.answers import error_response, json_response
 from hotloop.server.body import AsgiReceive, AsgiScope
 from hotloop.server.connections import OpenConnections
 from hotloop.server.sinks import AsgiSend, DiscardSink, SseSink
-from hotloop.turns.runner import TurnOutcome, TurnRequest, TurnRunner
+from hotloop.turns.runner import TurnRunner
+from hotloop.turns.turn_request import TurnOutcome, TurnRequest
 
 FLUSH_TIMEOUT_S = 120.0  # for what a slow reader has not taken when its turn is over: 16 MiB at 1 Mbit/s
 SHUTDOWN_FLUSH_S = 1.0  # for the last event of a stream that the server gives up

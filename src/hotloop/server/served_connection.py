@@ -37,7 +37,8 @@ from hotloop.session.chain_cache import ConnectionId
 from hotloop.session.principal import Principal
 from hotloop.turns.bind import Parent, bind_cached
 from hotloop.turns.record import TurnRecord, monotonic
-from hotloop.turns.runner import RunningTurn, TurnRequest, TurnRunner
+from hotloop.turns.runner import TurnRunner
+from hotloop.turns.turn_request import RunningTurn, TurnRequest
 
 logger = logging.getLogger(__name__)
 

@@ -10,15 +10,13 @@ next turn needs is committed before the terminal event is written. From `created
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 from hotloop.errors import ApiError, ContentBlocked, EngineTimeout, EngineUnavailable, ServerFault, StorageUnavailable
 from hotloop.protocol.echo import request_echo
 from hotloop.protocol.item_view import with_ids
 from hotloop.protocol.items import Item
-from hotloop.protocol.request import ResponseCreate
-from hotloop.protocol.response import IncompleteReason, ResponseEnding, ResponseStream, ResponseUsage, TextLogprob
+from hotloop.protocol.response import IncompleteReason, ResponseStream, ResponseUsage, TextLogprob
 from hotloop.protocol.steering import may_stop_after
 from hotloop.seams.engine import EndReason, TokenLogprob
 from hotloop.seams.format import ItemClosed, ItemDelta, ItemOpened, ParsedEvent
@@ -27,16 +25,15 @@ from hotloop.seams.model import ModelEnd, PreparedTurn
 from hotloop.seams.sink import Sink
 from hotloop.seams.store import Addition, StoredResponse
 from hotloop.session.chain import calls_in
-from hotloop.session.chain_cache import ConnectionId
-from hotloop.session.principal import Principal
 from hotloop.turns.admission import AdmittedTurn, admit
-from hotloop.turns.bind import Parent, bind
+from hotloop.turns.bind import bind
 from hotloop.turns.commit import remember, state_behind
 from hotloop.turns.gate import Gate
 from hotloop.turns.history import read_input
 from hotloop.turns.keep_alive import KeepAlive
-from hotloop.turns.record import TurnRecord, monotonic, wall_clock
+from hotloop.turns.record import monotonic, wall_clock
 from hotloop.turns.services import TurnServices
+from hotloop.turns.turn_request import TurnOutcome, TurnRequest
 
 logger = logging.getLogger(__name__)
 
@@ -44,65 +41,6 @@ STORE_TIMEOUT_S = 30.0  # a store that hangs must not hang the lane
 
 _NO_USAGE = ResponseUsage(0, 0, 0, 0)
 _StopReason = IncompleteReason | Literal["cancelled"]
-
-
-class RunningTurn(Protocol):
-    """What can be asked of a turn between `response.created` and its terminal event. Later it has no effect."""
-
-    @property
-    def response_id(self) -> str:
-        """Id of its response."""
-        ...
-
-    def interrupt(self) -> None:
-        """Stop now: acknowledged, the open item is taken back, `response.incomplete` follows (docs/protocol.md §9.2)."""
-        ...
-
-    def steer(self) -> None:
-        """Stop at the next safe output boundary, with `response.incomplete` (docs/protocol.md §9.1)."""
-        ...
-
-    def cancel(self) -> None:
-        """Stop now. The outcome's response has status `cancelled`, is stored like any other and is no parent."""
-        ...
-
-    def say(self, kind: bytes, fields: bytes) -> None:
-        """Send an event beside the output, numbered in the response's sequence. `fields` begins with a comma."""
-        ...
-
-
-@dataclass(slots=True)
-class TurnRequest:
-    """One turn as a door hands it over.
-
-    `parent` is what was bound when the request was received, if anything; `connection` is None over HTTP. `on_created` is
-    told at admission, before the first event. `capacity`, if given, is told the response object as
-    `queued` once it can be read, and awaited before the work starts.
-    """
-
-    principal: Principal
-    request: ResponseCreate
-    record: TurnRecord
-    connection: ConnectionId | None = None
-    lane: str | None = None
-    parent: Parent | None = None
-    wants_timing: bool = False
-    on_created: Callable[[RunningTurn], None] | None = None
-    capacity: Callable[[bytes], Awaitable[object]] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TurnOutcome:
-    """How a turn ended. `error` without `body` is a refusal before `response.created`."""
-
-    body: bytes = b""  # the terminal response object
-    error: ApiError | None = None
-    ending: ResponseEnding | None = None  # None: refused, cancelled, or nobody was left to tell
-
-    @property
-    def is_refused(self) -> bool:
-        """No event was pushed."""
-        return not self.body
 
 
 class TurnRunner:

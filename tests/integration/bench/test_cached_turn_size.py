@@ -20,8 +20,9 @@ from hotloop.storage.memory import MemoryStore
 from hotloop.tiny import model_path
 from hotloop.turns.bind import bind_cached
 from hotloop.turns.record import RecordRing, TurnRecord
-from hotloop.turns.runner import RunningTurn, TurnRequest, TurnRunner
+from hotloop.turns.runner import TurnRunner
 from hotloop.turns.services import TurnServices
+from hotloop.turns.turn_request import RunningTurn, TurnRequest
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from tests.support.turns import ME, Pipeline, RecordingSink, body
 
 from hotloop.seams.engine import EndReason
 from hotloop.storage.memory import MemoryStore
-from hotloop.turns.runner import RunningTurn, TurnOutcome
+from hotloop.turns.turn_request import RunningTurn, TurnOutcome
 
 CALL_THEN_TEXT = [TOOL, *map(ord, "run"), ARGS, *map(ord, "{}"), TEXT, *map(ord, "and more"), END]
 

@@ -11,7 +11,7 @@ from tests.support.toy_format import say, think
 from tests.support.turns import ME, Pipeline, RecordingSink, body
 from tests.support.virtual_time import run_virtual
 
-from hotloop.turns.runner import RunningTurn, TurnOutcome
+from hotloop.turns.turn_request import RunningTurn, TurnOutcome
 
 TICKS = 24  # of the loop, more than the turn below lives
 ACTS: dict[str, Callable[[RunningTurn], None]] = {

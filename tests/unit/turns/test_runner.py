@@ -12,7 +12,7 @@ from hotloop.seams.engine import EndReason
 from hotloop.seams.store import Addition, StoredResponse
 from hotloop.session.principal import Principal, Tenant
 from hotloop.storage.memory import MemoryStore
-from hotloop.turns.runner import TurnOutcome
+from hotloop.turns.turn_request import TurnOutcome
 
 TOOL = {"type": "function", "name": "run", "parameters": {"type": "object"}}
 

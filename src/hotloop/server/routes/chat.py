@@ -13,7 +13,7 @@ from hotloop.server.door import Door, check_utf8
 from hotloop.server.http_turn import HttpTurns
 from hotloop.server.sinks import AsgiSend, SseSink
 from hotloop.turns.record import TurnRecord, monotonic
-from hotloop.turns.runner import TurnRequest
+from hotloop.turns.turn_request import TurnRequest
 
 
 class ChatCompletions:

@@ -14,7 +14,7 @@ from hotloop.server.http_turn import HttpTurns
 from hotloop.server.replay_stream import ReplayStream
 from hotloop.server.sinks import AsgiSend, SseSink
 from hotloop.turns.record import TurnRecord, monotonic
-from hotloop.turns.runner import TurnRequest
+from hotloop.turns.turn_request import TurnRequest
 
 
 class CreateResponse:

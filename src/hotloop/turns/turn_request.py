@@ -1,0 +1,72 @@
+"""What a door and a turn say to each other: the request, what can be asked of it while it runs, the outcome."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from hotloop.errors import ApiError
+from hotloop.protocol.request import ResponseCreate
+from hotloop.protocol.response import ResponseEnding
+from hotloop.session.chain_cache import ConnectionId
+from hotloop.session.principal import Principal
+from hotloop.turns.bind import Parent
+from hotloop.turns.record import TurnRecord
+
+
+class RunningTurn(Protocol):
+    """What can be asked of a turn between `response.created` and its terminal event. Later it has no effect."""
+
+    @property
+    def response_id(self) -> str:
+        """Id of its response."""
+        ...
+
+    def interrupt(self) -> None:
+        """Stop now: acknowledged, the open item is taken back, `response.incomplete` follows (docs/protocol.md §9.2)."""
+        ...
+
+    def steer(self) -> None:
+        """Stop at the next safe output boundary, with `response.incomplete` (docs/protocol.md §9.1)."""
+        ...
+
+    def cancel(self) -> None:
+        """Stop now. The outcome's response has status `cancelled`, is stored like any other and is no parent."""
+        ...
+
+    def say(self, kind: bytes, fields: bytes) -> None:
+        """Send an event beside the output, numbered in the response's sequence. `fields` begins with a comma."""
+        ...
+
+
+@dataclass(slots=True)
+class TurnRequest:
+    """One turn as a door hands it over.
+
+    `parent` is what was bound when the request was received, if anything; `connection` is None over HTTP. `on_created` is
+    told at admission, before the first event. `capacity`, if given, is told the response object as
+    `queued` once it can be read, and awaited before the work starts.
+    """
+
+    principal: Principal
+    request: ResponseCreate
+    record: TurnRecord
+    connection: ConnectionId | None = None
+    lane: str | None = None
+    parent: Parent | None = None
+    wants_timing: bool = False
+    on_created: Callable[[RunningTurn], None] | None = None
+    capacity: Callable[[bytes], Awaitable[object]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TurnOutcome:
+    """How a turn ended. `error` without `body` is a refusal before `response.created`."""
+
+    body: bytes = b""  # the terminal response object
+    error: ApiError | None = None
+    ending: ResponseEnding | None = None  # None: refused, cancelled, or nobody was left to tell
+
+    @property
+    def is_refused(self) -> bool:
+        """No event was pushed."""
+        return not self.body
