@@ -8,11 +8,11 @@ from tests.support.real_templates import template_source
 from tests.support.toy_tokenizer import ToyTokenizer
 
 from hotloop.errors import InvalidRequest, UnsupportedValue
-from hotloop.formats import GenericFormat
+from hotloop.formats import GenericFormat, family_of
 from hotloop.formats.chat_template import ChatTemplate, TemplateRefusal
 from hotloop.protocol.items import FunctionCall, Item, Message, OpaqueItem, OutputText, Reasoning, ReasoningText
 from hotloop.protocol.tools import FunctionTool
-from hotloop.seams.format import Extension
+from hotloop.seams.format import Extension, ItemOpened
 from hotloop.seams.prompt import CallRules, PromptContext
 
 PLAIN = (
@@ -236,3 +236,42 @@ def test_most_real_templates_can_be_used() -> None:
                 learn(template)
         else:
             assert learn(template).generation is not None
+
+
+OPENS_THINKING = FORGETFUL.replace("<|im_start|>assistant\n{% endif %}", "<|im_start|>assistant\n<think>\n{% endif %}")
+
+
+def test_a_prompt_that_opens_a_think_block_is_read_from_inside_it() -> None:
+    format = GenericFormat(ToyTokenizer(), OPENS_THINKING)
+    context = PromptContext()
+    for items in ([Reasoning(content=[ReasoningText(text="hm")]), said("yes")], [said("yes")]):
+        ids = format.encode_items(context, items)
+        parser = format.parser(context)
+        events = [*parser.feed(ids, None), *parser.finish(complete=True)]
+        kinds = [event.kind for event in events if isinstance(event, ItemOpened)]
+        assert kinds == (["reasoning", "message"] if len(items) == 2 else ["message"])
+
+
+def test_the_templates_form_is_kept_where_it_does_not_begin_with_the_prompt() -> None:
+    chain = Writer(OPENS_THINKING)
+    chain.give(user("hi"))
+    assert chain.answer("\n</think>\n\nyes", said("yes")).endswith("<|im_start|>assistant\nyes<|im_end|>\n")
+    assert chain.reasons[-1] is None
+
+
+def test_forced_calls_and_json_stand_behind_an_open_think_block() -> None:
+    tokenizer = ToyTokenizer()
+    format = GenericFormat(tokenizer, OPENS_THINKING)
+    constraint = format.constraint(PromptContext(), CallRules(text_schema=b'{"type": "object"}'))
+    assert constraint is not None
+    grammars = Grammars(tokenizer)
+    assert grammars.accepts(constraint, grammars.ids('hm\n</think>\n\n{"a": 1}'))
+    assert not grammars.accepts(constraint, grammars.ids("hm\n</think>\n\nno"))
+
+
+def test_the_templates_of_the_contract_suite_belong_to_no_family() -> None:
+    from tests.contracts.generic_cases import GENERIC_CASES
+
+    names = [case.name.removeprefix("generic-") for case in GENERIC_CASES]
+    assert len(names) >= 8
+    assert [name for name in names if family_of(template_source(name)) is not None] == []
