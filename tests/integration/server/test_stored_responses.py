@@ -181,39 +181,43 @@ def without_own(value: Any) -> Any:
 
 
 async def test_both_transports_give_the_same_events_and_objects_with_every_key() -> None:
-    async with served() as (server, client), open_socket(server) as socket:
+    # Each on a server of its own: a second request would find the first one's tokens and count them as cached.
+    async with served() as (server, _), open_socket(server) as socket:
         on_socket = await socket.turn(**ASKED)
+    async with served() as (_, client):
         raw: Any = client.responses.with_raw_response
         plain = json.loads((await raw.create(model="test", **ASKED)).text)
+    async with served() as (_, client):
+        raw = client.responses.with_raw_response
         text: bytes = await (await raw.create(model="test", stream=True, **ASKED)).http_response.aread()
-        blocks = text.decode().split("\n\n")
-        on_http = [json.loads(block.split("\ndata: ")[1]) for block in blocks if block.startswith("event: ")]
-        check_response_events(on_socket)
-        check_response_events(on_http)
-        assert without_own(on_http) == without_own(on_socket)
-        assert without_own(plain) == without_own(final_response(on_socket))
-        for event in on_socket:
-            if "response" in event:
-                assert set(event["response"]) == KEYS
-        final = final_response(on_socket)
-        assert final["tools"][1] == {
-            "type": "function",
-            "name": "bare",
-            "description": None,
-            "parameters": None,
-            "strict": None,
-        }
-        assert final["text"]["format"] == {
-            "type": "json_schema",
-            "name": "n",
-            "description": None,
-            "schema": {"type": "object"},
-            "strict": False,
-        }
-        assert final["reasoning"] == {"effort": "low", "summary": None}
-        assert isinstance(final["service_tier"], str)
-        assert set(final["usage"]["input_tokens_details"]) == {"cached_tokens", "cache_write_tokens"}
-        assert set(final["usage"]["output_tokens_details"]) == {"reasoning_tokens"}
+    blocks = text.decode().split("\n\n")
+    on_http = [json.loads(block.split("\ndata: ")[1]) for block in blocks if block.startswith("event: ")]
+    check_response_events(on_socket)
+    check_response_events(on_http)
+    assert without_own(on_http) == without_own(on_socket)
+    assert without_own(plain) == without_own(final_response(on_socket))
+    for event in on_socket:
+        if "response" in event:
+            assert set(event["response"]) == KEYS
+    final = final_response(on_socket)
+    assert final["tools"][1] == {
+        "type": "function",
+        "name": "bare",
+        "description": None,
+        "parameters": None,
+        "strict": None,
+    }
+    assert final["text"]["format"] == {
+        "type": "json_schema",
+        "name": "n",
+        "description": None,
+        "schema": {"type": "object"},
+        "strict": False,
+    }
+    assert final["reasoning"] == {"effort": "low", "summary": None}
+    assert isinstance(final["service_tier"], str)
+    assert set(final["usage"]["input_tokens_details"]) == {"cached_tokens", "cache_write_tokens"}
+    assert set(final["usage"]["output_tokens_details"]) == {"reasoning_tokens"}
 
 
 async def test_the_names_of_raw_reasoning_events_are_a_setting() -> None:
