@@ -9,9 +9,12 @@ from hypothesis import strategies as st
 from tests.support.event_order import check_response_events
 
 from hotloop.errors import EngineTimeout
+from hotloop.protocol.echo import ContextEcho, request_echo
 from hotloop.protocol.items import CustomToolCall, FunctionCall, Message, Reasoning, text_of
+from hotloop.protocol.request import decode_create
 from hotloop.protocol.response import ItemKind, ResponseStream, ResponseUsage, TextLogprob
 
+ECHO = request_echo(decode_create(b'{"model":"m"}'), "m", ContextEcho())
 KINDS: list[ItemKind] = ["message", "reasoning", "function_call", "custom_tool_call"]
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 LOGPROB = st.builds(
@@ -41,7 +44,7 @@ def test_any_response_is_whole_in_order_and_adds_up(
     stream = ResponseStream(
         response_id="resp_1",
         created_at=5,
-        echo=b'"m":1',
+        echo=ECHO,
         new_id=lambda prefix: f"{prefix}_{next(numbers)}",
         stream_id=lane,
     )

@@ -1,22 +1,29 @@
-"""Checks that the events of one response are what docs/protocol.md §3 promises, whatever was written."""
+"""Checks that the events of one response, or of a whole connection, are what docs/protocol.md §3 promises.
 
-from collections.abc import Sequence
+Each event is also held against the Open Responses contract (tests/support/open_responses.py).
+"""
+
+from collections.abc import Iterable, Sequence
 from typing import Any
+
+from tests.support.open_responses import check_error, check_event
 
 Event = dict[str, Any]
 
 TERMINAL = ("response.completed", "response.failed", "response.incomplete")
-_DELTA_OF = {
-    "message": "response.output_text",
-    "reasoning": "response.reasoning_text",
-    "function_call": "response.function_call_arguments",
-    "custom_tool_call": "response.custom_tool_call_input",
+_DELTAS_OF = {
+    "message": ("response.output_text",),
+    "reasoning": ("response.reasoning_text", "response.reasoning"),  # OpenAI's name, Open Responses'
+    "function_call": ("response.function_call_arguments",),
+    "custom_tool_call": ("response.custom_tool_call_input",),
 }
 _TEXT_FIELD = {"message": "text", "reasoning": "text", "function_call": "arguments", "custom_tool_call": "input"}
 
 
 # Answers to what a client asks of a response while it runs; steering's may also follow the terminal event.
 STEERING = ("response.steer.accepted", "response.steer.pending", "response.steer.failed")
+# Answers to what a client asked of a response that does not run: no response's own.
+STANDALONE = ("response.steer.failed", "response.interrupt.failed", "response.inject.failed")
 
 
 def check_response_events(events: Sequence[Event], *, lane: str | None = None) -> Event:
@@ -24,38 +31,94 @@ def check_response_events(events: Sequence[Event], *, lane: str | None = None) -
 
     Acknowledgements of steers and interrupts belong to it, and `response.in_progress` may come again at any time.
     """
-    assert events, "no events at all"
-    assert events[0]["type"] == "response.created", f"starts with {events[0]['type']}"
-    assert [event["sequence_number"] for event in events] == list(range(len(events))), "sequence numbers have a gap"
-    for event in events:
-        _check_lane(event, lane)
+    items = _check_up_to_end(events, lane)
     ends = [index for index, event in enumerate(events) if event["type"] in TERMINAL]
     assert len(ends) == 1, f"terminal events at {ends} of {len(events)}"
     (end,) = ends
     after = [event["type"] for event in events[end + 1 :]]
     assert all(kind in STEERING for kind in after), f"after the terminal event: {after}"
-    items = _Items()
-    response_id = events[0]["response"]["id"]
-    for event in events[:end]:
-        kind = event["type"]
-        if kind in ("response.created", "response.in_progress", "response.queued"):
-            _check_snapshot(event["response"], response_id)
-        elif not kind.startswith("hotloop:") and kind not in STEERING:
-            items.take(event)
-    _check_steers([event for event in events if event["type"] in STEERING], response_id)
     final: Event = events[end]["response"]
-    _check_final(final, events[end]["type"], response_id, items)
+    _check_final(final, events[end]["type"], events[0]["response"]["id"], items)
     return final
 
 
+def check_unfinished_events(events: Sequence[Event], *, lane: str | None = None) -> None:
+    """Assert that `events` are how a response begins that nobody saw the end of."""
+    _check_up_to_end(events, lane)
+    assert all(event["type"] not in TERMINAL for event in events)
+
+
+def check_resumed_events(events: Sequence[Event]) -> None:
+    """Assert that `events` are the rest of a response: taken up after some event, to its end."""
+    first = events[0]["sequence_number"] if events else 0
+    assert [event["sequence_number"] for event in events] == list(range(first, first + len(events)))
+    for event in events:
+        _check_lane(event, None)
+        check_event(event)
+    assert all(event["type"] not in TERMINAL for event in events[:-1]), "a terminal event that is not the last"
+
+
+def check_connection(events: Iterable[Event]) -> None:
+    """Assert that everything one connection was sent is whole responses, errors and answers, lane by lane.
+
+    The last response of a lane may be unfinished: connections end at any time.
+    """
+    lanes: dict[str | None, list[Event]] = {}
+    for event in events:
+        if event["type"] == "error":
+            assert "sequence_number" not in event, "an error of a request counts among a response's events"
+            check_error(event)
+        else:
+            lanes.setdefault(event.get("stream_id"), []).append(event)
+    for lane, of_lane in lanes.items():
+        *whole, last = split_responses(of_lane) or [[]]
+        for response in whole:
+            check_response_events(response, lane=lane)
+        if any(event["type"] in TERMINAL for event in last):
+            check_response_events(last, lane=lane)
+        elif last:
+            check_unfinished_events(last, lane=lane)
+
+
+def _check_up_to_end(events: Sequence[Event], lane: str | None) -> "_Items":
+    """All that holds whether or not the end was seen; returns the items up to the terminal event."""
+    assert events, "no events at all"
+    assert events[0]["type"] == "response.created", f"starts with {events[0]['type']}"
+    assert [event["sequence_number"] for event in events] == list(range(len(events))), "sequence numbers have a gap"
+    items = _Items()
+    response_id = events[0]["response"]["id"]
+    is_over = False
+    for event in events:
+        _check_lane(event, lane)
+        check_event(event)
+        kind = event["type"]
+        is_over = is_over or kind in TERMINAL
+        if is_over or kind in STEERING or kind.startswith("hotloop:"):
+            continue
+        if kind in ("response.created", "response.in_progress", "response.queued"):
+            _check_snapshot(event["response"], response_id)
+        else:
+            items.take(event)
+    _check_steers([event for event in events if event["type"] in STEERING], response_id)
+    return items
+
+
 def split_responses(events: Sequence[Event]) -> list[list[Event]]:
-    """The events of a lane, response by response; a late acknowledgement goes to the response it names."""
+    """The events of a lane, response by response; a late acknowledgement goes to the response it names.
+
+    Answers that name no response of the lane are left out, checked.
+    """
     responses: list[list[Event]] = []
     by_id: dict[str, list[Event]] = {}
     for event in events:
         if event["type"] == "response.created":
             responses.append([])
             by_id[event["response"]["id"]] = responses[-1]
+        if (
+            event["type"] in STANDALONE and event["sequence_number"] == 0
+        ):  # a response's own are numbered among its events
+            check_event(event)
+            continue
         target = event.get("steer", {}).get("previous_response_id")
         (by_id[target] if target is not None else responses[-1]).append(event)
     return responses
@@ -181,8 +244,8 @@ class _Items:
 
     def _text(self, kind: str, event: Event) -> None:
         assert self.open is not None
-        stem = _DELTA_OF[self.open["type"]]
-        assert kind in (f"{stem}.delta", f"{stem}.done"), f"{kind} in a {self.open['type']}"
+        stem, _, step = kind.rpartition(".")
+        assert stem in _DELTAS_OF[self.open["type"]] and step in ("delta", "done"), f"{kind} in a {self.open['type']}"
         assert self._full is None, f"{kind} after the text was done"
         assert not self._has_parts or (self._part_added and event["content_index"] == 0)
         if kind.endswith(".delta"):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import uvicorn
+from tests.support.recorded_traffic import RecordedTraffic
 from websockets.asyncio.client import ClientConnection, connect
 
 from hotloop.app import App, build_app
@@ -41,13 +42,18 @@ class _Server(uvicorn.Server):
 
 @asynccontextmanager
 async def live_server(model: TokenModel, settings: ServerSettings | None = None) -> AsyncGenerator[LiveServer]:
-    """Serve `model` on a free port until the block ends; the model is closed with the server."""
+    """Serve `model` on a free port until the block ends; the model is closed with the server.
+
+    All that was said meanwhile, by whatever client, is then checked.
+    """
     settings = replace(settings or ServerSettings(port=0), websocket=WEBSOCKET)
     listener = listen("127.0.0.1", 0)
     app = build_app(model, settings)
     port = listener.getsockname()[1]
+    traffic = RecordedTraffic()
+    traffic.listen_in(app.websocket)
     config = uvicorn_config(
-        app.asgi,
+        traffic.asgi(app.asgi),
         websocket=app.websocket,
         host="127.0.0.1",
         port=port,
@@ -63,6 +69,7 @@ async def live_server(model: TokenModel, settings: ServerSettings | None = None)
         server.should_exit = True
         await asyncio.wait_for(serving, PATIENCE_S)
         listener.close()
+    traffic.check()
 
 
 class Socket:

@@ -7,9 +7,12 @@ import pytest
 from tests.support.event_order import check_response_events
 
 from hotloop.errors import EngineUnavailable, RateLimited, SchemaTooComplex
+from hotloop.protocol.echo import ContextEcho, request_echo
 from hotloop.protocol.items import CustomToolCall, FunctionCall, Message, OutputText, Reasoning, ReasoningText
+from hotloop.protocol.request import decode_create
 from hotloop.protocol.response import ItemKind, ResponseStream, ResponseUsage, TextLogprob
 
+ECHO = request_echo(decode_create(b'{"model":"m"}'), "m", ContextEcho())
 USAGE = ResponseUsage(10, 4, 3, 1)
 KINDS: tuple[ItemKind, ...] = ("message", "reasoning", "function_call", "custom_tool_call")
 
@@ -19,7 +22,7 @@ def stream(lane: str | None = None) -> ResponseStream:
     return ResponseStream(
         response_id="resp_1",
         created_at=1000,
-        echo=b'"model":"m"',
+        echo=ECHO,
         new_id=lambda prefix: f"{prefix}_{next(numbers)}",
         stream_id=lane,
     )
@@ -262,7 +265,7 @@ def test_raw_reasoning_can_stream_under_the_names_of_open_responses() -> None:
     response = ResponseStream(
         response_id="r",
         created_at=1,
-        echo=b'"model":"m"',
+        echo=ECHO,
         new_id=lambda prefix: prefix,
         reasoning_events="open_responses",
     )

@@ -1,0 +1,219 @@
+"""What the Open Responses contract (tests/conformance/open_responses) says of our requests, objects and events.
+
+hotloop follows OpenAI where the two differ (docs/protocol.md §15). Everything that the contract does not know is listed
+here, each with its reason, checked against fields of our own and taken out before the rest is held against the contract.
+Nothing else is let through.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+from jsonschema import Draft202012Validator
+from referencing import Registry
+from referencing.jsonschema import DRAFT202012
+
+Json = dict[str, Any]
+
+CONTRACT = Path(__file__).parents[1] / "conformance" / "open_responses" / "openapi.json"
+_URI = "urn:open-responses"
+
+# Events of OpenAI's that the contract's union lacks, with the fields docs/protocol.md §3.3 gives them. Every event has
+# `sequence_number` as well.
+OPENAI_ONLY_EVENTS: dict[str, frozenset[str]] = {
+    # Raw reasoning under OpenAI's names; with `reasoning_events = open_responses` the contract's own are used (§3.2).
+    "response.reasoning_text.delta": frozenset({"item_id", "output_index", "content_index", "delta"}),
+    "response.reasoning_text.done": frozenset({"item_id", "output_index", "content_index", "text"}),
+    # Custom tools: only OpenAI has them (§4.3).
+    "response.custom_tool_call_input.delta": frozenset({"item_id", "output_index", "delta"}),
+    "response.custom_tool_call_input.done": frozenset({"item_id", "output_index", "input"}),
+    # Steering and interrupts are WebSocket-only and OpenAI's (§9).
+    "response.steer.accepted": frozenset({"steer"}),
+    "response.steer.pending": frozenset({"steer", "reason", "required_input"}),
+    "response.steer.failed": frozenset({"steer", "error"}),
+    "response.interrupt.accepted": frozenset({"response_id"}),
+    "response.interrupt.failed": frozenset({"response_id", "error"}),
+    "response.inject.failed": frozenset({"response_id", "input", "error"}),
+    "response.output_item.interrupted": frozenset({"response_id", "item_id", "output_index"}),
+    # Compaction while new summary text is sampled (§3.2).
+    "response.compaction.compacting": frozenset({"item_id", "output_index"}),
+}
+# The specification allows extensions whose type begins with an implementor's name (§3.3).
+EXTENSION = "hotloop:"
+
+# Items that are OpenAI's alone, with the fields §4.3 gives them in output.
+OPENAI_ONLY_ITEMS: dict[str, frozenset[str]] = {
+    "custom_tool_call": frozenset({"id", "status", "call_id", "name", "input"}),
+}
+OPENAI_ONLY_EFFORTS = ("minimal", "max")  # §15: accepted and echoed as given
+
+_DELTAS_DIFFER_ONLY_IN_TEXT = ".delta"
+
+
+@cache
+def _document() -> Json:
+    found: Json = json.loads(CONTRACT.read_text())
+    return found
+
+
+@cache
+def validator(schema: str) -> Any:
+    """The contract's schema of this name, as a jsonschema validator (whose types are partly unknown)."""
+    registry = cast(Any, Registry)().with_resource(_URI, DRAFT202012.create_resource(_document()))
+    assert schema in _document()["components"]["schemas"], f"the contract has no {schema}"
+    return Draft202012Validator({"$ref": f"{_URI}#/components/schemas/{schema}"}, registry=registry)
+
+
+def check_schema(schema: str, value: object) -> None:
+    """Assert that `value` is what the contract calls `schema`."""
+    for error in validator(schema).iter_errors(value):
+        raise AssertionError(f"not a {schema}: {_telling(error)}")
+
+
+def _telling(error: Any) -> str:
+    """What is wrong where, in the branch of a union that the value's `type` asks for."""
+    while error.context:
+        other = {inner.schema_path[0] for inner in error.context if list(inner.path)[-1:] == ["type"]}
+        fitting = [inner for inner in error.context if inner.schema_path[0] not in other]
+        error = max(fitting or error.context, key=lambda inner: len(inner.absolute_path))
+    return f"{error.json_path}: {error.message[:500]}"
+
+
+@cache
+def event_schemas() -> dict[str, str]:
+    """The contract's name of every event type of its streaming union."""
+    post = _document()["paths"]["/responses"]["post"]["responses"]["200"]["content"]["text/event-stream"]
+    names = [entry["$ref"].rpartition("/")[2] for entry in post["schema"]["oneOf"]]
+    schemas = _document()["components"]["schemas"]
+    return {schemas[name]["properties"]["type"]["enum"][0]: name for name in names}
+
+
+_seen_deltas: set[tuple[object, ...]] = set()
+
+
+def check_event(event: Json) -> None:
+    """Assert that an event of a response is the contract's, or one of the listed ones that only OpenAI has."""
+    kind = event["type"]
+    if kind.startswith(EXTENSION) or kind in OPENAI_ONLY_EVENTS:
+        assert isinstance(event["sequence_number"], int)
+        missing = OPENAI_ONLY_EVENTS.get(kind, frozenset()) - set(event)
+        assert not missing, f"{kind} lacks {sorted(missing)}"
+        return
+    schema = event_schemas().get(kind)
+    assert schema is not None, f"an event type that nobody knows: {kind}"
+    if kind.endswith(_DELTAS_DIFFER_ONLY_IN_TEXT) and not event.get("logprobs"):
+        # Their schemas ask for the fields' types only, so that one event stands for all of its shape.
+        shape = (kind, *((name, type(value).__name__) for name, value in event.items()))
+        if shape in _seen_deltas:
+            return
+        _seen_deltas.add(shape)
+    check_schema(schema, _contract_event(event))
+
+
+def _contract_event(event: Json) -> Json:
+    """The event without what only OpenAI has."""
+    if "response" in event:
+        return {**event, "response": _contract_response(event["response"])}
+    if "item" in event and _is_openai_only(event["item"]):
+        return {**event, "item": None}
+    return event
+
+
+def check_response(response: Json) -> None:
+    """Assert that a response object is complete to the letter."""
+    check_schema("ResponseResource", _contract_response(response))
+
+
+def check_error(event: Json) -> None:
+    """Assert that an `error` event of a WebSocket is the contract's."""
+    check_schema("WebSocketErrorEvent", event)
+    assert isinstance(event["error"]["type"], str)
+
+
+def check_error_body(body: Json) -> None:
+    """Assert that the body of an HTTP error is an error payload."""
+    check_schema("ErrorPayload", body["error"])
+    assert isinstance(body["error"]["code"], str), "an error without a code"
+
+
+def _is_openai_only(item: Mapping[str, Any]) -> bool:
+    fields = OPENAI_ONLY_ITEMS.get(item["type"])
+    if fields is None:
+        return False
+    assert fields <= set(item), f"{item['type']} lacks {sorted(fields - set(item))}"
+    return True
+
+
+def _contract_response(response: Json) -> Json:
+    """The response without what only OpenAI has: custom and hosted tools, custom tool calls, two efforts, a schema."""
+    known = dict(response)
+    known["tools"] = [tool for tool in response["tools"] if tool["type"] == "function"]
+    known["output"] = [item for item in response["output"] if not _is_openai_only(item)]
+    known["tool_choice"] = _contract_choice(response["tool_choice"])
+    form = response["text"]["format"]
+    if form["type"] == "json_schema":
+        assert isinstance(form["schema"], dict), "the schema is not echoed"
+        known["text"] = {**response["text"], "format": {**form, "schema": None}}  # all that the contract's type allows
+    reasoning = response["reasoning"]
+    if reasoning is not None and reasoning["effort"] in OPENAI_ONLY_EFFORTS:
+        known["reasoning"] = {**reasoning, "effort": None}
+    return known
+
+
+def _contract_choice(choice: str | Json) -> str | Json:
+    """`tool_choice` without custom and hosted tools."""
+    if isinstance(choice, str) or choice["type"] == "function":
+        return choice
+    if choice["type"] == "allowed_tools":
+        return {**choice, "tools": [tool for tool in choice["tools"] if tool["type"] == "function"]}
+    return "auto"
+
+
+# --- requests ---
+
+# Top-level fields with values that OpenAI's clients send and the contract forbids or bounds otherwise.
+_NOT_OVER_WEBSOCKET = ("stream", "stream_options", "background")  # §15: real clients send `stream`
+_LOWER_BOUNDS = {"max_output_tokens": 16}  # hotloop has no reason to refuse fewer (docs/compatibility.md)
+_REQUEST_ITEMS = frozenset(
+    {"message", "function_call", "function_call_output", "reasoning", "item_reference", "compaction"}
+)
+
+
+def check_request(request: Json, *, websocket: bool) -> None:
+    """Assert that a request is the contract's once what only OpenAI has is taken out."""
+    known = {name: value for name, value in request.items() if value is not None}  # OpenAI: null is absent
+    for name, least in _LOWER_BOUNDS.items():
+        if isinstance(known.get(name), int) and known[name] < least:
+            del known[name]
+    if isinstance(known.get("input"), list):
+        known["input"] = _contract_items(known["input"])
+    if "tools" in known:
+        known["tools"] = [_without_nulls(tool) for tool in known["tools"] if tool["type"] == "function"]
+    if "tool_choice" in known:
+        known["tool_choice"] = _contract_choice(known["tool_choice"])
+    reasoning = known.get("reasoning")
+    if reasoning is not None and reasoning.get("effort") in OPENAI_ONLY_EFFORTS:
+        known["reasoning"] = {**reasoning, "effort": None}
+    if websocket:
+        known = {name: value for name, value in known.items() if name not in _NOT_OVER_WEBSOCKET}
+        check_schema("WebSocketResponseCreateEvent", known)
+    else:
+        check_schema("CreateResponseBody", known)
+
+
+def _contract_items(items: Sequence[Json]) -> list[Json]:
+    found: list[Json] = []
+    for item in items:
+        # OpenAI's short form: a message may leave its type out.
+        typed = {"type": "message", **item} if "role" in item else item
+        kind = typed.get("type", "item_reference")
+        if kind in _REQUEST_ITEMS:
+            # Raw reasoning comes back as it went out; the contract's item for input knows its summary only.
+            found.append(_without_nulls(typed, *(("content",) if kind == "reasoning" else ())))
+    return found
+
+
+def _without_nulls(value: Json, *left_out: str) -> Json:
+    return {name: entry for name, entry in value.items() if entry is not None and name not in left_out}
