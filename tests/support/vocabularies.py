@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import tiktoken
+import tokenizers
 from tests.support.real_templates import asset
 from tests.support.toy_tokenizer import ToyTokenizer
 
-import tokenizers
 from hotloop.engines.llama import GgufTokenizer
 from hotloop.seams.tokenizer import Tokenizer
 
