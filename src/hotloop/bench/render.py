@@ -18,7 +18,10 @@ from hotloop.bench.report import Findings, Table
 from hotloop.bench.rounds import Figure, figure_of, interleave, ratio_of
 from hotloop.engines.llama import GgufTokenizer, LlamaError
 from hotloop.formats.registry import FAMILIES, GENERIC, format_for_template
+from hotloop.seams.tokenizer import Tokenizer
 from hotloop.tiny import model_path
+from hotloop.tokenizers.fast import choose_for_gguf
+from hotloop.tokenizers.tokenizer_json import JsonTokenizer
 
 TITLE = "hotloop bench render: what rendering and tokenizing a turn costs against the length of its history"
 GOALS = (
@@ -57,14 +60,13 @@ def add_options(parser: ArgumentParser) -> None:
         "--tokenizer",
         type=Path,
         metavar="FILE",
-        help="GGUF file with the vocabulary; the demonstration model's if not given",
+        help="GGUF or tokenizer.json with the vocabulary; the demonstration model's if not given",
     )
 
 
 def measure(plan: Plan, tokenizer_path: Path | None = None) -> Findings:
     """Run the plan. Raises BenchError."""
-    tokenizer = load_tokenizer(tokenizer_path)
-    template = tokenizer.chat_template
+    tokenizer, template = load_tokenizer(tokenizer_path)
     formats: dict[str, MakeFormat] = dict(FAMILIES)
     if plan.generic and template:
         formats[GENERIC] = lambda vocabulary: format_for_template(template, vocabulary, family=GENERIC)
@@ -96,11 +98,18 @@ def measure(plan: Plan, tokenizer_path: Path | None = None) -> Findings:
     return _findings(plan, samples, lengths, weights)
 
 
-def load_tokenizer(path: Path | None) -> GgufTokenizer:
-    """The vocabulary of a GGUF file; None: the demonstration model's. Raises BenchError."""
+def load_tokenizer(path: Path | None) -> tuple[Tokenizer, str | None]:
+    """The vocabulary of a GGUF file or tokenizer.json, as a server encodes with it, and the chat template beside it.
+
+    None: the demonstration model's. Raises BenchError.
+    """
+    path = path or model_path()
     try:
-        return GgufTokenizer(str(path or model_path()))
-    except LlamaError as error:
+        if path.suffix == ".json":
+            return JsonTokenizer(path), None
+        reference = GgufTokenizer(str(path))
+        return choose_for_gguf(path, reference).tokenizer, reference.chat_template
+    except (LlamaError, ValueError) as error:
         raise BenchError(str(error)) from error
 
 

@@ -100,6 +100,7 @@ class Chain:
         self._body = encoded(post(_NAME, [*sent, new]))
         self._request = decode_create(self._body)
         *self._base, self._new = decode_input(self._request.input)
+        self._history = ItemLog(self._base)
         self._context = self._admitted_context()
         self._state = self._rendered_base()
         self._enter()
@@ -111,7 +112,7 @@ class Chain:
 
     def extend(self) -> PreparedTurn:
         """The turn, continued."""
-        return _at_once(self._model.prepare(self._model_request(ItemLog(self._base), [self._new], self._state)))
+        return _at_once(self._model.prepare(self._model_request(self._history, [self._new], self._state)))
 
     def rerender(self) -> PreparedTurn:
         """The turn, rendered from the start."""
@@ -162,7 +163,7 @@ class Chain:
         given = _at_once(read_input(self._services, Principal(), self._request.input))
         tenant = Principal().tenant
         place = extend_history(history_start(tenant), given.digests[:-1])[-1]
-        point = HistoryPoint(ItemLog(self._base), open_calls_in(self._base), self._state.share(), 0)
+        point = HistoryPoint(self._history, open_calls_in(self._base), self._state.share(), 0)
         self._services.prefixes.enter(tenant, self._context.digest, place, point, behind=None, warm=False)
 
 
