@@ -65,12 +65,13 @@ async def read_input(services: TurnServices, principal: Principal, raw: msgspec.
 
     Waits only for the store, and only if there is an `item_reference`.
     """
-    known = services.item_digests
+    known, tenant = services.item_digests, principal.tenant
     raws = split_input(raw)
     digests: list[bytes] = []
     parsed: dict[int, Item] = {}
-    for index, key in enumerate(known.keys(principal.tenant, raws)):
-        digest = known.find(key)
+    for index, raw_item in enumerate(raws):
+        text = bytes(raw_item)
+        digest = known.find(tenant, text)
         if digest is None:
             item = decode_item(raws[index], _param(index))
             if isinstance(item, ItemReference):
@@ -78,7 +79,7 @@ async def read_input(services: TurnServices, principal: Principal, raw: msgspec.
                 digest = item_digest(item)
             else:
                 digest = item_digest(item)
-                known.put(key, digest)
+                known.put(tenant, text, digest)
             parsed[index] = item
         digests.append(digest)
     return ReadInput(raws, digests, parsed)
