@@ -48,7 +48,7 @@ check: $(STAMP)
 	$(BIN)/basedpyright --level error
 
 test: check $(ASSETS_STAMP)
-	$(BIN)/python -m pytest -m "not long" --cov --cov-report=term:skip-covered --cov-fail-under=95
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not long" --cov --cov-report=term:skip-covered --cov-fail-under=95
 
 test-long: $(STAMP) $(ASSETS_STAMP) $(ASSETS_LONG_STAMP)
 	$(BIN)/python -m pytest -m long
