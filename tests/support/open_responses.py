@@ -112,6 +112,16 @@ def check_event(event: Json) -> None:
     check_schema(schema, _contract_event(event))
 
 
+def check_event_strictly(event: Json) -> None:
+    """As the Open Responses runner does: the contract's own events and error envelope, nothing of OpenAI's."""
+    if event["type"] == "error":
+        check_error(event)
+        return
+    schema = event_schemas().get(event["type"])
+    assert schema is not None, f"not an event of Open Responses: {event['type']}"
+    check_schema(schema, event)
+
+
 def _contract_event(event: Json) -> Json:
     """The event without what only OpenAI has."""
     if "response" in event:
