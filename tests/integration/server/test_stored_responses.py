@@ -174,9 +174,10 @@ _OWN = ("id", "call_id", "item_id", "created_at", "completed_at", "cached_tokens
 def without_own(value: Any) -> Any:
     """The same without what differs from one run to the next: ids, times, what the engine had in its KV."""
     if isinstance(value, dict):
+        entries: dict[str, Any] = value
         return {
-            name: None if name in _OWN and entry is not None else without_own(entry) for name, entry in value.items()
-        }  # pyright: ignore[reportUnknownVariableType]
+            name: None if name in _OWN and entry is not None else without_own(entry) for name, entry in entries.items()
+        }
     if isinstance(value, list):
         return [without_own(entry) for entry in value]  # pyright: ignore[reportUnknownVariableType]
     return value
