@@ -174,7 +174,7 @@ _OWN = ("id", "call_id", "item_id", "created_at", "completed_at", "cached_tokens
 def without_own(value: Any) -> Any:
     """The same without what differs from one run to the next: ids, times, what the engine had in its KV."""
     if isinstance(value, dict):
-        entries: dict[str, Any] = value
+        entries: dict[str, Any] = value  # pyright: ignore[reportUnknownVariableType]
         return {
             name: None if name in _OWN and entry is not None else without_own(entry) for name, entry in entries.items()
         }
