@@ -37,6 +37,11 @@ _ALPHABETS = (
 )  # fmt: skip
 
 
+# What a template writes between the contents: a few short texts, the same in every turn.
+_SHORT_CHARS = 24
+_SHORT_TEXTS = 1024
+
+
 class Reference(Tokenizer, Protocol):
     """The exact tokenizer of a file."""
 
@@ -60,10 +65,21 @@ class FastTokenizer:
     def __init__(self, reference: Reference, pairs: BytePairs) -> None:
         self._reference = reference
         self._pairs = pairs
+        self._short: dict[str, array[int]] = {}
         self.vocabulary_size = reference.vocabulary_size
 
     def encode(self, text: str) -> "array[int]":
         """See `Tokenizer.encode`."""
+        if len(text) > _SHORT_CHARS:
+            return self._encode(text)
+        known = self._short.get(text)
+        if known is None:
+            known = self._encode(text)
+            if len(self._short) < _SHORT_TEXTS:
+                self._short[text] = known
+        return known[:]
+
+    def _encode(self, text: str) -> "array[int]":
         parts = self._reference.parts(text)
         out = self._pairs.encode(parts[0])
         for part in parts[1:]:

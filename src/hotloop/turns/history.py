@@ -97,7 +97,9 @@ def continue_history(
     places = extend_history(start, given.digests)
     # A parent whose tokens cannot be continued here may be remembered in this context all the same.
     is_usable = parent is None or (parent.model_state is not None and parent.context == context)
-    found = prefixes.find(tenant, context, places if is_usable else [start, *places])
+    # One that can be continued is not looked for: it has the KV, a point behind the same input has none.
+    ahead = places if parent is None else () if is_usable else [start, *places]
+    found = prefixes.find(tenant, context, ahead)
     known = 0 if found is None else found.length - (not is_usable)
     new_items = given.items(known)
     origin = parent or Parent(ItemLog(), {}, None)

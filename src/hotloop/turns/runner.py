@@ -48,7 +48,7 @@ class TurnRunner:
 
     def __init__(self, services: TurnServices) -> None:
         self.services = services
-        self._keep_alive = KeepAlive(services.silence_s)
+        self._keep_alive = KeepAlive(services.silence_s, services.turn_timeout_s)
 
     async def run(self, turn: TurnRequest, sink: Sink) -> TurnOutcome:
         """Run one turn, pushing its events to `sink`. Cancelling it stops the engine and leaves nothing behind."""
@@ -98,7 +98,9 @@ class _Turn:
         self._record = turn.record
         self._gate = Gate(services.classifier)
         self._prepared: PreparedTurn | None = None
-        self._ended: asyncio.Future[ModelEnd] = asyncio.get_running_loop().create_future()
+        self._ended: asyncio.Future[TurnOutcome | ModelEnd] = asyncio.get_running_loop().create_future()
+        self._task = asyncio.current_task()
+        self._is_late = False
         self._stopped: _StopReason | None = None  # output is ignored from then on
         self._has_ignored = False  # and there was some
         self._is_steered = False
@@ -123,7 +125,8 @@ class _Turn:
         self._announce()
         try:
             outcome = await self._run()
-            if outcome.error is not None and not isinstance(outcome.error, StorageUnavailable):
+            has_failed = outcome.error is not None and not isinstance(outcome.error, StorageUnavailable)
+            if has_failed or self._stopped == "cancelled":
                 await self._keep_for_show()
             return outcome
         except asyncio.CancelledError:
@@ -141,14 +144,16 @@ class _Turn:
             if self._turn.capacity is not None:
                 await self._wait_for(self._turn.capacity)
                 if self._stopped == "cancelled":
-                    return await self._cancelled(_NO_USAGE, None)
+                    return self._cancelled(_NO_USAGE, None)
             self._keep_alive.watch(self)
-            async with asyncio.timeout(self._services.turn_timeout_s):
-                end = await self._generate()
-            return await self._finish(end)
+            ended = await self._generate()
+            self._keep_alive.forget(self)
+            return ended if isinstance(ended, TurnOutcome) else await self._store_and_finish(ended)
         except ApiError as error:
             return self._fail(error, None)
-        except TimeoutError:
+        except asyncio.CancelledError:
+            if not self._is_late or self._task is None or self._task.uncancel():
+                raise  # somebody else wants it to end
             return self._fail(EngineTimeout("The turn took longer than this server allows."), None)
         except Exception:
             logger.exception("turn %s failed", self.response_id)
@@ -175,6 +180,12 @@ class _Turn:
             self._abort()
         elif self._stream.is_running:
             self._sink.push([self._stream.in_progress()])
+
+    def time_out(self) -> None:
+        """The turn has had its time: stop waiting for the model."""
+        if not self._ended.done() and self._task is not None:
+            self._is_late = True
+            self._task.cancel()
 
     def interrupt(self) -> None:
         """See `RunningTurn`. Taken back is the open item; late, it is ignored quietly (docs/protocol.md §9.2)."""
@@ -238,8 +249,11 @@ class _Turn:
             )
         )
 
-    async def _generate(self) -> ModelEnd:
-        """Prepare, submit, and wait for the engine's end while events flow by plain calls."""
+    async def _generate(self) -> TurnOutcome | ModelEnd:
+        """Prepare, submit, and wait for the engine's end while events flow by plain calls.
+
+        A turn that leaves nothing in the store is over when the engine is: its outcome is made by the engine's own call.
+        """
         admitted = self._admitted
         self._gate.check_input(admitted.new_items)
         prepared = await admitted.model.prepare(admitted.model_request(self._turn.principal.tenant))
@@ -280,8 +294,15 @@ class _Turn:
 
     def _on_end(self, end: ModelEnd) -> None:
         self._record.last_token = monotonic()
-        if not self._ended.done():
+        if self._ended.done():
+            return
+        if self._admitted.request.stores or self._admitted.request.conversation_id is not None:
             self._ended.set_result(end)
+            return
+        try:
+            self._ended.set_result(self._end_early(end) or self._finish(end, *self._last_events(end)))
+        except Exception as error:  # of ours: the engine, which serves others, must not see it
+            self._ended.set_exception(error)
 
     def _wire_logprobs(self, logprobs: Sequence[TokenLogprob]) -> Sequence[TextLogprob]:
         if not logprobs:
@@ -292,8 +313,8 @@ class _Turn:
             for entry in logprobs
         ]
 
-    async def _finish(self, end: ModelEnd) -> TurnOutcome:
-        """Store, commit what the next turn needs, then write the terminal event."""
+    def _end_early(self, end: ModelEnd) -> TurnOutcome | None:
+        """The outcome of a turn that has no whole answer: it failed, was cancelled, or nobody is left to tell."""
         usage = _wire_usage(end)
         self._record.usage = end.usage
         self._note_work()
@@ -306,36 +327,53 @@ class _Turn:
             self._note_end("cancelled", end)
             return TurnOutcome(body=b"{}")
         if self._stopped == "cancelled":
-            return await self._cancelled(usage, end)
+            return self._cancelled(usage, end)
         if self._stopped == "content_filter" and not self._stream.has_output:
             return self._fail(ContentBlocked("The output is not allowed by this server's policy."), usage, end)
+        return None
+
+    def _last_events(self, end: ModelEnd) -> tuple[IncompleteReason | None, list[bytes], list[bytes]]:
+        """Why the response is incomplete, what closes its open item, and its last events up to the terminal one."""
         reason = self._cut_reason(end)
         closing = self._stream.close_item(complete=reason is None) if self._stream.has_open_item else []
-        self._sink.push(closing)
         self._record.committed = monotonic()
         timing = self._timing()
         if reason is None:
-            terminal = self._stream.completed(usage, int(wall_clock()))
+            terminal = self._stream.completed(_wire_usage(end), int(wall_clock()))
         else:
-            terminal = self._stream.incomplete(reason, usage)
+            terminal = self._stream.incomplete(reason, _wire_usage(end))
+        return reason, closing, [*timing, terminal]
+
+    async def _store_and_finish(self, end: ModelEnd) -> TurnOutcome:
+        """Store, then finish. What closes the last item is sent before the wait."""
+        outcome = self._end_early(end)
+        if outcome is not None:
+            return outcome
+        reason, closing, last = self._last_events(end)
+        self._sink.push(closing)
         try:
             await _in_time(self._store())
         except ApiError as error:
-            self._stream.retract(len(timing) + 1)
-            return self._fail(error, usage, end)
+            self._stream.retract(len(last))
+            return self._fail(error, _wire_usage(end), end)
+        return self._finish(end, reason, [], last)
+
+    def _finish(
+        self, end: ModelEnd, reason: IncompleteReason | None, closing: list[bytes], last: list[bytes]
+    ) -> TurnOutcome:
+        """Commit what the next turn needs, then write the terminal event."""
         self._commit(reason)
-        self._sink.push([*timing, terminal, *self._stream.settled()])
+        self._sink.push([*closing, *last, *self._stream.settled()])
         self._record.outcome = "completed" if reason is None else f"incomplete:{reason}"
         self._note_end("completed" if reason is None else "incomplete", end)
         return TurnOutcome(body=self._stream.final, ending=self._stream.ending())
 
-    async def _cancelled(self, usage: ResponseUsage, end: ModelEnd | None) -> TurnOutcome:
+    def _cancelled(self, usage: ResponseUsage, end: ModelEnd | None) -> TurnOutcome:
         """A cancelled response: an object, not a terminal event, for the protocol has none."""
         self._sink.push(self._stream.close_item(complete=False) if self._stream.has_open_item else [])
         self._stream.cancelled(usage)
         self._record.outcome = "cancelled"
         self._note_end("cancelled", end)
-        await self._keep_for_show()
         return TurnOutcome(body=self._stream.final)
 
     def _fail(self, error: ApiError, usage: ResponseUsage | None, end: ModelEnd | None = None) -> TurnOutcome:

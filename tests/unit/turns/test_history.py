@@ -72,6 +72,15 @@ async def test_a_chain_built_with_previous_response_id_is_known_when_it_is_resen
     assert record_of(pipeline).recognised_items == 4
 
 
+async def test_a_parent_is_continued_with_its_kv_also_where_the_same_was_asked_before() -> None:
+    pipeline = Pipeline()
+    for connection in (1, 2):
+        first = body(await pipeline.run(connection=connection, input=[USER], store=False))
+        await pipeline.run(connection=connection, input=[MORE], store=False, previous_response_id=first["id"])
+        assert record_of(pipeline).fallbacks == ()
+        assert written(pipeline.engine.runs[-1].new) == "<end><user>more<end><reply>"
+
+
 async def test_an_unchanged_item_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     pipeline = Pipeline()
     known = await ask(pipeline, [USER])

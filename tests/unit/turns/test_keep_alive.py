@@ -67,15 +67,18 @@ def test_a_silent_turn_whose_client_is_gone_stops_the_engine() -> None:
     run_virtual(main())
 
 
-def test_no_timer_runs_while_no_turn_does() -> None:
+def test_a_turn_that_is_over_is_left_alone() -> None:
     class Quiet:
         bytes_out = 0
 
         def speak(self) -> None:
             raise AssertionError("not watched")
 
+        def time_out(self) -> None:
+            raise AssertionError("not watched")
+
     async def main() -> None:
-        keep_alive = KeepAlive(SILENCE_S)
+        keep_alive = KeepAlive(SILENCE_S, 3600.0)
         turn = Quiet()
         keep_alive.watch(turn)
         keep_alive.forget(turn)

@@ -506,3 +506,25 @@ async def test_the_door_is_told_the_id_before_the_first_event() -> None:
     turn.on_created = lambda running: told.append((running.response_id, len(sink.sent)))
     outcome = await pipeline.runner.run(turn, sink)
     assert told == [(body(outcome)["id"], 0)]
+
+
+async def test_a_turn_that_is_not_stored_is_over_in_the_engines_own_call() -> None:
+    pipeline, sink = Pipeline(ToyEngine(lambda prompt: say("ok"), step=100)), RecordingSink()
+    pipeline.engine.pause()
+    running = asyncio.create_task(pipeline.run(sink, input="hi", store=False))
+    for _ in range(10):  # ticks, more than it takes to submit
+        await asyncio.sleep(0)
+    pipeline.engine.advance(3)
+    assert sink.types[-1] == "completed", "no tick of the loop lies between the engine's end and the terminal event"
+    assert body(await running)["status"] == "completed"
+
+
+async def test_a_fault_at_the_end_does_not_reach_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*given: object, **more: object) -> None:
+        raise RuntimeError("a bug")
+
+    pipeline, sink = Pipeline(), RecordingSink()
+    monkeypatch.setattr("hotloop.turns.runner._Turn._last_events", broken)
+    outcome = await pipeline.run(sink, input="hi", store=False)
+    assert (sink.types[-1], outcome.error is not None) == ("failed", True)
+    assert all(run.is_over for run in pipeline.engine.runs)
