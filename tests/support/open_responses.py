@@ -49,7 +49,12 @@ OPENAI_ONLY_ITEMS: dict[str, frozenset[str]] = {
 }
 OPENAI_ONLY_EFFORTS = ("minimal", "max")  # §15: accepted and echoed as given
 
-_DELTAS_DIFFER_ONLY_IN_TEXT = ".delta"
+# Fields of which the contract asks no more than a type: events that differ in these alone are checked once.
+_NAMES = (
+    "id item_id call_id response_id previous_response_id created_at completed_at sequence_number output_index delta text"
+    " arguments input token bytes logprob input_tokens output_tokens total_tokens cached_tokens reasoning_tokens"
+)
+_OF_ANY_VALUE = frozenset(_NAMES.split())
 
 
 @cache
@@ -90,7 +95,7 @@ def event_schemas() -> dict[str, str]:
     return {schemas[name]["properties"]["type"]["enum"][0]: name for name in names}
 
 
-_seen_deltas: set[tuple[object, ...]] = set()
+_checked: set[object] = set()
 
 
 def check_event(event: Json) -> None:
@@ -103,13 +108,22 @@ def check_event(event: Json) -> None:
         return
     schema = event_schemas().get(kind)
     assert schema is not None, f"an event type that nobody knows: {kind}"
-    if kind.endswith(_DELTAS_DIFFER_ONLY_IN_TEXT) and not event.get("logprobs"):
-        # Their schemas ask for the fields' types only, so that one event stands for all of its shape.
-        shape = (kind, *((name, type(value).__name__) for name, value in event.items()))
-        if shape in _seen_deltas:
-            return
-        _seen_deltas.add(shape)
-    check_schema(schema, _contract_event(event))
+    shape = _shape(event)
+    if shape not in _checked:
+        check_schema(schema, _contract_event(event))
+        _checked.add(shape)
+
+
+def _shape(value: Any, name: str = "") -> object:
+    """What the contract sees of a value."""
+    if isinstance(value, dict):
+        entries: Json = value  # pyright: ignore[reportUnknownVariableType]
+        return tuple((key, _shape(entry, key)) for key, entry in entries.items())
+    if isinstance(value, list):
+        elements: list[Any] = value  # pyright: ignore[reportUnknownVariableType]
+        return ("list", *(_shape(element, name) for element in elements))
+    kind = type(value).__name__
+    return kind if name in _OF_ANY_VALUE else (kind, value)
 
 
 def check_event_strictly(event: Json) -> None:
