@@ -273,7 +273,7 @@ class ResponseStream:
     def failed(self, error: ApiError, usage: ResponseUsage | None) -> bytes:
         """The terminal event of a turn that failed after admission."""
         self._status, self._reason = "failed", None
-        failure: dict[str, Any] = {"code": error.code, "message": error.message}
+        failure: dict[str, Any] = {"type": error.type, "code": error.code, "message": error.message}
         if error.param is not None:
             failure["param"] = error.param
         if error.retry_after_s is not None:

@@ -167,11 +167,16 @@ def test_logprobs_go_with_their_delta_and_add_up_in_the_part() -> None:
     ]
 
 
-def test_a_failure_shows_code_message_param_and_when_to_retry() -> None:
+def test_a_failure_shows_type_code_message_param_and_when_to_retry() -> None:
     response, sent = begun()
     sent.append(response.failed(EngineUnavailable("Gone.", retry_after_s=1.5), None))
     final = check_response_events(decoded(*sent))
-    assert final["error"] == {"code": "engine_unavailable", "message": "Gone.", "headers": {"retry-after": "1.5"}}
+    assert final["error"] == {
+        "type": "server_error",
+        "code": "engine_unavailable",
+        "message": "Gone.",
+        "headers": {"retry-after": "1.5"},
+    }
     assert final["usage"] is None
     response, sent = begun()
     sent.append(response.failed(SchemaTooComplex("No.", param="tools"), USAGE))
