@@ -136,16 +136,18 @@ def _format_of(path: str, file: "GgufTokenizer", tokenizer: Tokenizer, family: s
 
 def build_app(model: TokenModel, settings: ServerSettings) -> App:
     """The application around a started model; its shutdown closes the model."""
+    remembers = settings.caches == "on"
     services = TurnServices(
         models={model.name: model},
         store=MemoryStore(),
         ledger=MemoryLedger(),
         classifier=PatternPolicy(),
         chains=ChainCache(),
-        contexts=ContextCache(),
+        contexts=ContextCache() if remembers else ContextCache(0),
         records=RecordRing(),
         turn_timeout_s=settings.turn_timeout_s,
         reasoning_events=settings.reasoning_events,
+        remembers=remembers,
     )
     connections = OpenConnections()
 

@@ -31,6 +31,7 @@ class ServerSettings:
     max_message_bytes: int = 64 * MIB  # of one WebSocket message or HTTP body
     max_pending_bytes: int = 16 * MIB  # unsent output of one connection before it is closed
     slow_reader_s: float = 60.0  # a client that reads nothing for this long is disconnected
+    caches: str = "on"  # off: every turn is rendered in full, to measure what remembering saves
     websocket: str = "raw"  # raw: hotloop's own frames; asgi: through the ASGI server's
     drain_timeout_s: float = 30.0  # running turns may finish this long after SIGTERM
     connection_lifetime_s: float = 3600.0
@@ -71,6 +72,7 @@ _ENVIRONMENT: dict[str, tuple[str, str]] = {
     "HOTLOOP_MAX_MESSAGE_BYTES": ("server", "max_message_bytes"),
     "HOTLOOP_MAX_PENDING_BYTES": ("server", "max_pending_bytes"),
     "HOTLOOP_SLOW_READER_S": ("server", "slow_reader_s"),
+    "HOTLOOP_CACHES": ("server", "caches"),
     "HOTLOOP_WEBSOCKET": ("server", "websocket"),
     "HOTLOOP_DRAIN_TIMEOUT_S": ("server", "drain_timeout_s"),
     "HOTLOOP_CONNECTION_LIFETIME_S": ("server", "connection_lifetime_s"),
@@ -139,6 +141,8 @@ def _check(settings: Settings) -> None:
         raise ConfigError(f"unknown log_level {server.log_level!r}; known are {', '.join(LOG_LEVELS)}")
     if server.websocket not in ("raw", "asgi"):
         raise ConfigError(f"unknown websocket {server.websocket!r}; known are raw, asgi")
+    if server.caches not in ("on", "off"):
+        raise ConfigError(f"unknown caches {server.caches!r}; known are on, off")
     if server.reasoning_events not in get_args(ReasoningEvents):
         names = ", ".join(get_args(ReasoningEvents))
         raise ConfigError(f"unknown reasoning_events {server.reasoning_events!r}; known are {names}")

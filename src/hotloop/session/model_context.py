@@ -41,7 +41,10 @@ class ContextKey:
 
 
 class ContextCache:
-    """The least recently used goes first, whatever it is; bounded in bytes. The newest stays even if it alone is over."""
+    """The least recently used goes first, whatever it is; bounded in bytes. The newest stays even if it alone is over.
+
+    Of 0 bytes it keeps nothing.
+    """
 
     def __init__(self, max_bytes: int = 64 * 2**20) -> None:
         self._max_bytes = max_bytes
@@ -62,6 +65,8 @@ class ContextCache:
             return cast(_V, found[0])  # a key says of what kind its value is
         self.misses += 1
         value = make()
+        if not self._max_bytes:
+            return value
         size = size_of(value) + ENTRY_OVERHEAD_BYTES
         self._values[key] = (value, size)
         self.total_bytes += size

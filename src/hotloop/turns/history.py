@@ -71,17 +71,18 @@ async def read_input(services: TurnServices, principal: Principal, raw: msgspec.
     parsed: dict[int, Item] = {}
     for index, raw_item in enumerate(raws):
         text = bytes(raw_item)
-        digest = known.find(tenant, text)
+        digest = known.find(tenant, text) if services.remembers else None
         if digest is None:
             item = decode_item(raws[index], _param(index))
             if isinstance(item, ItemReference):
                 item = await resolve_reference(services.store, principal, item, _param(index))
                 digest = item_digest(item)
-            else:
+            elif services.remembers:
                 digest = item_digest(item)
                 known.put(tenant, text, digest)
             parsed[index] = item
-        digests.append(digest)
+        if digest is not None:
+            digests.append(digest)
     return ReadInput(raws, digests, parsed)
 
 

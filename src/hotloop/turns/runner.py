@@ -398,9 +398,10 @@ class _Turn:
         assert self._prepared is not None
         admitted, turn, services = self._admitted, self._turn, self._services
         output = self._stream.output
-        # A blocked text is in the sampled ids: the next turn renders what was released, in full.
         is_cut = reason in ("interrupted", "steered")
-        model_state = None if reason == "content_filter" else self._prepared.commit(output, is_cut=is_cut)
+        # A blocked text is in the sampled ids: the next turn renders what was released, in full.
+        is_kept = reason != "content_filter" and services.remembers
+        model_state = self._prepared.commit(output, is_cut=is_cut) if is_kept else None
         state = state_behind(
             admitted,
             self._identified(),

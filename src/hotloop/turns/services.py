@@ -57,6 +57,7 @@ class TurnServices:
     aliases: Mapping[str, str] = field(default_factory=dict[str, str])  # other names for a model
     conversations: ConversationLocks = field(default_factory=ConversationLocks)
     reasoning_events: ReasoningEvents = "openai"
+    remembers: bool = True  # False: no rendered state is kept and no history recognised; for measuring
 
     def model(self, name: str | None) -> Model:
         """The model served under `name`; raises MissingParameter or ModelNotFound."""

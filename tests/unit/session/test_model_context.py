@@ -82,3 +82,9 @@ def test_one_value_larger_than_the_bound_is_still_kept() -> None:
     cache = ContextCache(max_bytes=1)
     cache.get(KEY, lambda: 1, lambda _: 100)
     assert cache.get(KEY, lambda: 2, lambda _: 100) == 1
+
+
+def test_a_memory_of_no_bytes_keeps_nothing() -> None:
+    cache = ContextCache(0)
+    assert [cache.get(KEY, lambda: "m", len) for _ in range(2)] == ["m", "m"]
+    assert (cache.misses, len(cache), cache.total_bytes) == (2, 0, 0)

@@ -6,8 +6,10 @@ the first token, steps, limits, log-probabilities, failures. The grammar of a tu
 made up without one, follows the turn's rules by construction.
 """
 
+import time
 from array import array
 from collections import OrderedDict
+from collections.abc import Callable
 
 from hotloop.engines.scripted.kv import KvPool, common_prefix
 from hotloop.engines.scripted.play import Director, Performance, Place, Scene, place_of
@@ -39,6 +41,7 @@ class ScriptedEngine:
         tokenizer: of the same vocabulary; only its size is used.
         context_tokens: most tokens of one chain.
         kept_tokens: tokens of closed chains kept for prefix reuse.
+        clock: seconds; a modelled speed is kept by it.
     """
 
     def __init__(
@@ -49,8 +52,10 @@ class ScriptedEngine:
         *,
         context_tokens: int = 1_048_576,
         kept_tokens: int = 4_194_304,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.script = script
+        self.clock = clock
         self.pool = KvPool(kept_tokens)
         self.runs: set[ScriptedRun] = set()
         self.handles: set[ScriptedHandle] = set()

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from hotloop.session.principal import Tenant
 
 _ITEM_BYTES = array("I").itemsize
+_LOOK_BYTES = 1024 * _ITEM_BYTES
 
 
 class KvPool:
@@ -40,7 +41,7 @@ class KvPool:
         wanted = ids.tobytes()
         best, best_key = 0, None
         for key in self._chains:
-            if key[0] == tenant:
+            if key[0] == tenant and len(key[1]) > best * _ITEM_BYTES:
                 shared = common_prefix(key[1], wanted)
                 if shared > best:
                     best, best_key = shared, key
@@ -63,6 +64,10 @@ class KvPool:
 
 def common_prefix(left: bytes, right: bytes) -> int:
     """Tokens that two chains, given as bytes of their arrays, share from the start."""
+    if right.startswith(left):
+        return len(left) // _ITEM_BYTES
+    if left[:_LOOK_BYTES] != right[:_LOOK_BYTES]:  # other conversations cost nothing
+        left, right = left[:_LOOK_BYTES], right[:_LOOK_BYTES]
     low, high = 0, min(len(left), len(right)) // _ITEM_BYTES
     while low < high:  # by halves: comparing bytes costs next to nothing
         middle = (low + high + 1) // 2

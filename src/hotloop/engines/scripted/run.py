@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hotloop.engines.scripted.play import Performance
+from hotloop.engines.scripted.script import Speed
 from hotloop.seams.engine import EndCallback, EndReason, Sampling, StepCallback, TokenLogprob, Usage
 
 if TYPE_CHECKING:
     from hotloop.engines.scripted.engine import ScriptedEngine, ScriptedHandle
 
+# Tokens of a modelled speed come in steps at least this far apart: four times the resolution of uvloop's timers.
+STEP_S = 0.004
+_EARLY_S = 0.0005  # a timer may fire by half its resolution too early: what is due by then counts as due
 _FAILURES = {"unavailable": EndReason.UNAVAILABLE, "timeout": EndReason.TIMEOUT}
 
 
@@ -21,6 +25,42 @@ class _Stamps:
 
     submitted: float
     first_token: float = 0.0
+
+
+class _Schedule:
+    """When a modelled engine has which token, in absolute times: a busy server makes it late, never slower.
+
+    The first token is there when the prefill ends, each further one 1/decode seconds behind the one before it.
+    """
+
+    def __init__(self, speed: Speed | None, submitted: float) -> None:
+        self.speed = speed
+        self.prefill_s = 0.0
+        self._submitted = submitted
+        self._first = submitted
+
+    def prefill(self, new_tokens: int, delay_s: float) -> float:
+        """Seconds that the prefill of so many uncached tokens takes, behind a delay."""
+        if self.speed is not None:
+            self.prefill_s = new_tokens / self.speed.prefill
+            self._first = self._submitted + delay_s + self.prefill_s
+        return self.prefill_s
+
+    def decode_s(self, tokens: int) -> float:
+        """Seconds from the first token to the last of so many."""
+        assert self.speed is not None
+        return max(0, tokens - 1) / self.speed.decode
+
+    def due(self, now: float) -> int:
+        """Tokens that are there now."""
+        assert self.speed is not None
+        return 1 + max(0, int((now + _EARLY_S - self._first) * self.speed.decode))
+
+    def pause(self, sent: int, last: int, now: float) -> float:
+        """Seconds until the next step: to the token after `sent`, or to the last that a whole step brings."""
+        assert self.speed is not None
+        step = max(1, int(STEP_S * self.speed.decode))
+        return self._first + (min(sent + step, last) - 1) / self.speed.decode - now
 
 
 class ScriptedRun:
@@ -50,6 +90,7 @@ class ScriptedRun:
         self._last = EndReason.STOP  # how the output ends when all of it is out
         self._fail_at: int | None = None
         self._sent = 0
+        self._schedule = _Schedule(self._engine.script.speed, self._engine.clock())
         self._prompt = 0
         self._cached = 0
         engine.runs.add(self)
@@ -68,7 +109,9 @@ class ScriptedRun:
         self._output, self._last = self._cut(output)
         if self._sampling.max_tokens and self._engine.fails_now(performance) and performance.fail is not None:
             self._fail_at = min(performance.fail.after_tokens, len(self._output))
-        self._after(performance.delay_s if self._sampling.max_tokens else 0.0, self._prefill)
+        delay_s = performance.delay_s if self._sampling.max_tokens else 0.0
+        delay_s += self._schedule.prefill(self._prompt - self._cached, delay_s)
+        self._after(delay_s, self._prefill)
 
     def abort(self) -> None:
         """See `Run.abort`."""
@@ -117,7 +160,7 @@ class ScriptedRun:
             self._step()
 
     def _step(self) -> None:
-        stop = min(self._sent + self._performance.pace.tokens, len(self._output))
+        stop = min(self._sent + self._step_tokens(), len(self._output))
         if self._fail_at is not None:
             stop = min(stop, self._fail_at)
         ids = self._output[self._sent : stop]
@@ -129,9 +172,19 @@ class ScriptedRun:
         if stop == self._fail_at:
             self._after(0.0, self._fail)
         elif stop < len(self._output):
-            self._after(self._performance.pace.seconds, self._step)
+            self._after(self._step_pause(), self._step)
         else:
             self.end(self._last)
+
+    def _step_tokens(self) -> int:
+        if self._schedule.speed is None:
+            return self._performance.pace.tokens
+        return max(1, self._schedule.due(self._engine.clock()) - self._sent)
+
+    def _step_pause(self) -> float:
+        if self._schedule.speed is None:
+            return self._performance.pace.seconds
+        return self._schedule.pause(self._sent, len(self._output), self._engine.clock())
 
     def _take_in(self, ids: "array[int]") -> None:
         # Like a real engine: the KV of a sampled token is computed when the next one is decoded.
@@ -157,13 +210,16 @@ class ScriptedRun:
     def _usage(self) -> Usage:
         now = self._loop.time()
         first = self._stamps.first_token or now
+        prefill_s, decode_s = first - self._stamps.submitted, now - first
+        if self._schedule.speed is not None:  # the model's time, not what a busy loop made of it
+            prefill_s, decode_s = self._schedule.prefill_s, self._schedule.decode_s(self._sent)
         return Usage(
             prompt_tokens=self._prompt,
             cached_tokens=self._cached,
             output_tokens=self._sent,
             held_tokens=self._handle.held,
-            prefill_s=first - self._stamps.submitted,
-            decode_s=now - first,
+            prefill_s=prefill_s,
+            decode_s=decode_s,
         )
 
 

@@ -27,6 +27,13 @@ class Pace(_Strict, frozen=True):
     seconds: Seconds = 0.0
 
 
+class Speed(_Strict, frozen=True):
+    """A modelled engine: tokens a second that are decoded, and prompt tokens a second that are prefilled."""
+
+    decode: Annotated[float, Meta(gt=0)]
+    prefill: Annotated[float, Meta(gt=0)]
+
+
 class Fail(_Strict, frozen=True):
     """The turn fails after `after_tokens` tokens. `times`: only the first so many times it is played."""
 
@@ -82,6 +89,7 @@ class Script(_Strict, frozen=True):
 
     scripts: list[Conversation] = []
     pace: Pace = Pace()
+    speed: Speed | None = None  # instead of every pace
     otherwise: str = "I have no script for this."
 
 
