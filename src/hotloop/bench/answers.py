@@ -26,6 +26,15 @@ class Answer:
     prompt_tokens: int
     cached_tokens: int
     output_tokens: int
+    output: tuple[bytes, ...] = ()  # the output items as JSON
+    timing: "Timing | None" = None  # the server's own, if it was asked for and gives it
+
+
+class Timing(msgspec.Struct, frozen=True):
+    """What a `hotloop:timing` event says. Stamps are seconds since the request was received."""
+
+    stamps: dict[str, float]
+    engine_s: float
 
 
 class _Details(msgspec.Struct):
@@ -41,6 +50,7 @@ class _Usage(msgspec.Struct):
 class _Response(msgspec.Struct):
     id: str
     usage: _Usage
+    output: list[msgspec.Raw] = []
 
 
 class _Terminal(msgspec.Struct):
@@ -48,6 +58,7 @@ class _Terminal(msgspec.Struct):
 
 
 _terminal_decoder = msgspec.json.Decoder(_Terminal)
+_timing_decoder = msgspec.json.Decoder(Timing)
 
 
 class AnswerReader:
@@ -57,6 +68,7 @@ class AnswerReader:
         self._first_event = 0.0
         self._first_delta = 0.0
         self._deltas = 0
+        self._timing: Timing | None = None
         self._started = time.perf_counter()
 
     def add(self, event: bytes, arrived: float) -> Answer | None:
@@ -66,6 +78,8 @@ class AnswerReader:
         if kind.endswith(b".delta"):
             self._first_delta = self._first_delta or arrived
             self._deltas += 1
+        elif kind == b"hotloop:timing":
+            self._timing = _timing_decoder.decode(event)
         elif kind in _FAILURES:
             raise BenchError(f"a turn failed: {event[:500].decode(errors='replace')}")
         elif kind in _ENDS:
@@ -83,4 +97,6 @@ class AnswerReader:
             prompt_tokens=response.usage.input_tokens,
             cached_tokens=response.usage.input_tokens_details.cached_tokens,
             output_tokens=response.usage.output_tokens,
+            output=tuple(map(bytes, response.output)),
+            timing=self._timing,
         )

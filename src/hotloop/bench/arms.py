@@ -1,27 +1,29 @@
 """What one arm does in one round: a few turns, with the server's CPU time read before and after them.
 
-WebSocket   a base is preloaded and then continued, 1 KB at a time, a few turns to a stretch; two turns of a few tokens
-            go before every stretch and are not measured. When the chain has outgrown its length, a new base is made on a
-            new connection. Bases are so much shorter than the wanted history that the mean measured prompt has its length.
-HTTP        the whole conversation in every request, streamed as SSE, on one keep-alive connection. Its first item is
-            another one each time, so that the server recognises nothing and renders it all.
+A base is preloaded and then continued, 1 KB at a time, a few turns to a stretch; two turns of a few tokens go before every
+stretch and are not measured (none where every turn is rendered in full). When the conversation has outgrown its length, a new
+base is made on a new connection. Bases are so much shorter than the wanted history that the mean measured prompt has its
+length.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
+from typing import Literal
 
 from hotloop.bench.answers import Answer, BenchError
 from hotloop.bench.clients import Connection, HttpClient, WebSocketClient
 from hotloop.bench.cpu import settled_cpu_seconds
 from hotloop.bench.frames import masked_frame
 from hotloop.bench.servers import API_KEY, RunningServer
-from hotloop.bench.workload import LONG_TOOL, Json, create, encoded, history, post, question, user_message
+from hotloop.bench.workload import LONG_TOOL, Json, create, create_bytes, encoded, history, question
 
 TOLERANCE = 0.10  # of the prompt tokens an arm is named for
+Transport = Literal["websocket", "http"]
+Mode = Literal["previous", "resend"]
 _DRIFT = 0.14  # how far a chain may grow while it counts as of one length, from 7 % below to 7 % above
 _LEAST_TURNS = 3  # of a stretch, and measured on one base, however short
-_COUNTER = "conversation 00000000"
 _PROBE_CHARS = (8_000, 24_000)
 _PROBE_TURNS = 5
 
@@ -71,26 +73,45 @@ def sample_of(cpu_s: float, answers: Sequence[Answer]) -> Sample:
 
 def round_trips(pid: int, connection: Connection, request: bytes, answer_bytes: int, count: int) -> Sample:
     """A floor's round: `count` requests, each answered with `answer_bytes`."""
+    times: list[float] = []
     before = settled_cpu_seconds(pid)
     for _ in range(count):
+        started = time.perf_counter()
         connection.socket.sendall(request)
         connection.receive_exactly(answer_bytes)
-    return Sample((settled_cpu_seconds(pid) - before) / count)
+        times.append(time.perf_counter() - started)
+    return Sample((settled_cpu_seconds(pid) - before) / count, completed_s=median(times))
 
 
 class Conversation:
-    """A chain on a WebSocket connection of its own, kept at about one length.
+    """A growing conversation on a connection of its own, kept at about one length.
 
     Args:
         server: where it talks to.
         answer: the kind of answer every measured turn asks for.
+        transport: what carries it.
+        mode: `previous` sends what is new and names the response before, `resend` sends all of it every time.
+        warm_ups: turns of a few tokens that go before every measured stretch.
     """
 
-    def __init__(self, server: RunningServer, answer: str) -> None:
+    def __init__(
+        self,
+        server: RunningServer,
+        answer: str,
+        *,
+        transport: Transport = "websocket",
+        mode: Mode = "previous",
+        warm_ups: int = 2,
+    ) -> None:
         self._server = server
         self._answer = answer
-        self._client: WebSocketClient | None = None
+        self._connect = WebSocketClient if transport == "websocket" else HttpClient
+        self._transport = transport
+        self._mode = mode
+        self._warm_ups = warm_ups
+        self._client: WebSocketClient | HttpClient | None = None
         self._latest = ""
+        self._sent: list[bytes] = []  # with the answers between them, if all is sent again
         self._base_chars = 0
         self._turns_per_base = 0
         self._turns_left = 0
@@ -99,35 +120,39 @@ class Conversation:
     def begin(self, chars: int) -> Answer:
         """Preload a base with `chars` characters of tool output on a fresh connection."""
         self.close()
-        self._client = WebSocketClient(self._server.host, self._server.port, api_key=API_KEY)
-        return self._send([*history(chars), question("short", 0, 0)], None)
+        self._client = self._connect(self._server.host, self._server.port, api_key=API_KEY)
+        self._latest = ""
+        self._sent = []
+        return self._send([*history(chars), question("short", 0, 0)])
 
     def warm_up(self) -> Answer:
         """A turn of a few tokens."""
-        return self._send([question("short", 0, 0)], self._latest)
+        return self._send([question("short", 0, 0)])
 
     def ask(self) -> Answer:
-        """One more turn: about 1 KB of request."""
+        """One more turn: about 1 KB of new input."""
         self._asked += 1
-        return self._send([question(self._answer, self._asked)], self._latest)
+        return self._send([question(self._answer, self._asked)])
 
     def keep_at(self, tokens: int, scale: Scale, turns_in_all: int) -> None:
         """From now on the mean measured prompt has `tokens`, over `turns_in_all` turns."""
         self._turns_per_base = max(_LEAST_TURNS, min(turns_in_all, int(_DRIFT * tokens / scale.turn)))
-        self._base_chars = scale.chars(tokens - scale.warm_up - scale.turn * (self._turns_per_base + 1) / 2)
+        grown = scale.warm_up * self._warm_ups / 2 + scale.turn * (self._turns_per_base + 1) / 2
+        self._base_chars = scale.chars(tokens - grown)
         self._turns_left = 0
 
     def sample(self, turns: int) -> Sample:
-        """One round of `turns` measured turns. Two unmeasured ones go before every stretch, so that all start alike warm."""
+        """One round of `turns` measured turns. Unmeasured ones go before every stretch, so that all start alike warm."""
         cpu_s = 0.0
         answers: list[Answer] = []
         while len(answers) < turns:
-            if self._turns_left:
-                self.warm_up()
-            else:
+            warm_ups = self._warm_ups
+            if not self._turns_left:
                 self.begin(self._base_chars)
                 self._turns_left = self._turns_per_base
-            self.warm_up()
+                warm_ups -= 1
+            for _ in range(warm_ups):
+                self.warm_up()
             count = min(_LEAST_TURNS, self._turns_left, turns - len(answers))
             before = settled_cpu_seconds(self._server.pid)
             answers += [self.ask() for _ in range(count)]
@@ -140,9 +165,22 @@ class Conversation:
         if self._client is not None:
             self._client.close()
 
-    def _send(self, items: Sequence[Json], previous: str | None) -> Answer:
+    def _send(self, items: Sequence[Json]) -> Answer:
         assert self._client is not None, "begin first"
-        answer = self._client.turn(masked_frame(encoded(create(self._server.model, items, previous=previous))))
+        new = [encoded(item) for item in items]
+        is_resent = self._mode == "resend"
+        answer = self._client.ask(
+            create_bytes(
+                self._server.model,
+                [*self._sent, *new] if is_resent else new,
+                transport=self._transport,
+                previous="" if is_resent else self._latest,
+                # Over HTTP only a stored response can be named.
+                store=self._transport == "http" and not is_resent,
+            )
+        )
+        if is_resent:
+            self._sent += [*new, *answer.output]
         self._latest = answer.response_id
         return answer
 
@@ -165,27 +203,6 @@ class Chain:
     def _ask(self, answer: str, previous: str | None) -> Answer:
         body = create(self._server.model, [question(answer, 0, 0)], previous=previous, tool=LONG_TOOL)
         return self._client.turn(masked_frame(encoded(body)))
-
-
-class Resender:
-    """An HTTP connection that sends the whole conversation every time."""
-
-    def __init__(self, client: HttpClient, server: RunningServer, answer: str, chars: int) -> None:
-        self._client = client
-        self._pid = server.pid
-        self._sent = 0
-        items = [user_message(_COUNTER), *history(chars), question(answer, 1)]
-        self._request = client.request(encoded(post(server.model, items)))
-
-    def sample(self, turns: int) -> Sample:
-        """One round of `turns` requests."""
-        before = settled_cpu_seconds(self._pid)
-        answers = [self._client.turn(self._next_request()) for _ in range(turns)]
-        return sample_of(settled_cpu_seconds(self._pid) - before, answers)
-
-    def _next_request(self) -> bytes:
-        self._sent += 1
-        return self._request.replace(_COUNTER.encode(), b"conversation %08d" % self._sent, 1)
 
 
 def measure_scale(conversation: Conversation) -> Scale:

@@ -12,12 +12,17 @@ Outcome = Literal["ok", "short", "skipped"]
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """A ratio and its limit. Not `judged`: it is shown beside the limit that the finished hot path has to reach."""
+    """A ratio and its limit.
+
+    Not `judged`: it is shown beside the limit that the finished hot path has to reach. Not `in_quick`: a short run, or a
+    machine that does other work too, says too little about it; it is shown there and judged in the full run.
+    """
 
     name: str
     limit: float
     at_most: bool = True
     judged: bool = True
+    in_quick: bool = True
 
     def is_missed_by(self, figure: Figure) -> bool:
         """The median is beyond the limit by more than the spread."""
@@ -27,7 +32,7 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One goal, judged. `figure` is None if it was skipped."""
+    """One goal, judged. `figure` is None if it was not measured."""
 
     goal: Goal
     figure: Figure | None
@@ -40,7 +45,9 @@ class Verdict:
         return f"goal {self.goal.name} value {value} limit {self.goal.limit:g} {self.outcome} {self.reason}".rstrip()
 
 
-def judge(goals: Sequence[Goal], figures: Mapping[str, Figure], skipped: Mapping[str, str]) -> list[Verdict]:
+def judge(
+    goals: Sequence[Goal], figures: Mapping[str, Figure], skipped: Mapping[str, str], *, is_quick: bool = False
+) -> list[Verdict]:
     """A verdict for every judged goal that was measured or skipped with a reason. A goal that is neither gets none."""
     verdicts: list[Verdict] = []
     for goal in goals:
@@ -49,7 +56,10 @@ def judge(goals: Sequence[Goal], figures: Mapping[str, Figure], skipped: Mapping
         if goal.name in figures:
             figure = figures[goal.name]
             outcome: Outcome = "short" if goal.is_missed_by(figure) else "ok"
-            verdicts.append(Verdict(goal, figure, outcome, f"spread {figure.spread:.2g}"))
+            reason = f"spread {figure.spread:.2g}"
+            if is_quick and not goal.in_quick:
+                outcome, reason = "skipped", "judged in the full run"
+            verdicts.append(Verdict(goal, figure, outcome, reason))
         elif goal.name in skipped:
             verdicts.append(Verdict(goal, None, "skipped", skipped[goal.name]))
     return verdicts

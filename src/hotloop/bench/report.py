@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hotloop.bench.chart import Chart
 from hotloop.bench.goals import Goal, Verdict, shown_lines
 from hotloop.bench.machine import Surroundings
 from hotloop.bench.rounds import Figure
@@ -43,6 +44,7 @@ class Findings:
     notes: list[str]
     samples: dict[str, Any] = field(default_factory=dict)  # per arm and round, for the JSON file
     skipped: dict[str, str] = field(default_factory=dict)  # goals that could not be measured, and why
+    charts: Sequence[Chart] = ()  # for `--plot`
 
 
 def as_text(

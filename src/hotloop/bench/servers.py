@@ -7,10 +7,11 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from hotloop.bench.answers import BenchError
 from hotloop.bench.cpu import pinned
@@ -35,10 +36,13 @@ class RunningServer:
 
 
 @contextmanager
-def hotloop_server(script: Path, core: int | None, command: Sequence[str] = SERVE) -> Generator[RunningServer]:
-    """`hotloop serve` with the scripted engine, defaults otherwise, and an API key."""
-    arguments = [*command, "--engine", "scripted", "--script", str(script), "--port", "0"]
-    with _running(arguments, core, _HOTLOOP_READY) as (process, ready):
+def hotloop_server(
+    script: Path | None, core: int | None, command: Sequence[str] = SERVE, *, caches: str = "on"
+) -> Generator[RunningServer]:
+    """`hotloop serve` with the scripted engine (None: the real demonstration model) and an API key, defaults otherwise."""
+    engine = () if script is None else ("--engine", "scripted", "--script", str(script))
+    arguments = [*command, *engine, "--port", "0"]
+    with _running(arguments, core, _HOTLOOP_READY, {"HOTLOOP_CACHES": caches}) as (process, ready):
         yield RunningServer(process.pid, ready["host"], int(ready["port"]), ready["model"])
 
 
@@ -57,12 +61,15 @@ def server_environment() -> dict[str, str]:
 
 @contextmanager
 def _running(
-    arguments: Sequence[str], core: int | None, ready: re.Pattern[str]
+    arguments: Sequence[str],
+    core: int | None,
+    ready: re.Pattern[str],
+    settings: Mapping[str, str] = MappingProxyType({}),
 ) -> Generator[tuple["subprocess.Popen[str]", re.Match[str]]]:
     with tempfile.TemporaryFile("w+") as log:
         with pinned(core):
             process = subprocess.Popen(
-                arguments, stdout=subprocess.PIPE, stderr=log, text=True, env=server_environment()
+                arguments, stdout=subprocess.PIPE, stderr=log, text=True, env={**server_environment(), **settings}
             )
         try:
             found = _wait_ready(process, ready)

@@ -139,6 +139,24 @@ def post(model: str, items: Sequence[Json]) -> Json:
     return {**_body(model, items, TOOL), "stream": True}
 
 
+def create_bytes(
+    model: str,
+    items: Sequence[bytes],
+    *,
+    transport: str,
+    previous: str = "",
+    store: bool = False,
+    tool: Json = TOOL,
+    more: Json | None = None,
+) -> bytes:
+    """A turn of items that are JSON already, as a client sends it that has not to write its history anew every time."""
+    kind: Json = {"type": "response.create"} if transport == "websocket" else {"stream": True}
+    head = {**kind, "model": model, "store": store, "tools": [tool], **(more or {})}
+    if previous:
+        head["previous_response_id"] = previous
+    return encoded(head)[:-1] + b',"input":[' + b",".join(items) + b"]}"
+
+
 def _body(model: str, items: Sequence[Json], tool: Json) -> Json:
     return {"model": model, "store": False, "tools": [tool], "input": list(items)}
 

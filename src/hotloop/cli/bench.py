@@ -9,6 +9,7 @@ from hotloop.bench.answers import BenchError
 from hotloop.bench.catalog import BENCHES, Bench
 from hotloop.bench.goals import failures, judge
 from hotloop.bench.machine import Surroundings, command_line
+from hotloop.bench.plot import check_plot, draw
 from hotloop.bench.report import as_text, write_json
 
 
@@ -21,6 +22,9 @@ def add_parser(commands: Any) -> None:
         one.add_argument("--quick", action="store_true", help="under a minute")
         one.add_argument("--check", action="store_true", help="exit 1 if a goal is short or was not measured")
         one.add_argument("--json", type=Path, metavar="FILE", help="write the result with every round's sample")
+        one.add_argument(
+            "--plot", type=Path, metavar="FILE", help="draw the result (.svg or .png; needs hotloop[bench])"
+        )
         bench.add_options(one)
         one.set_defaults(run=run, chosen=bench)
 
@@ -30,13 +34,17 @@ def run(arguments: argparse.Namespace) -> int:
     bench: Bench = arguments.chosen
     surroundings = Surroundings(command_line())
     try:
+        if arguments.plot:
+            check_plot(arguments.plot)
         findings = (bench.quick if arguments.quick else bench.full)(arguments)
     except BenchError as error:
         print(f"hotloop: {error}", file=sys.stderr)
         return 2
     surroundings.ended()
-    verdicts = judge(bench.goals, findings.figures, findings.skipped)
+    verdicts = judge(bench.goals, findings.figures, findings.skipped, is_quick=arguments.quick)
     print(as_text(bench.title, surroundings, findings, bench.goals, verdicts))
+    if arguments.plot:
+        draw(arguments.plot, findings.charts, " · ".join([surroundings.command, surroundings.cpu, surroundings.date]))
     if arguments.json:
         write_json(arguments.json, surroundings, findings, verdicts)
     failed = failures(bench.goals, verdicts) if arguments.check else []

@@ -19,15 +19,18 @@ TINY_TURNS = turn.Plan(histories=(1_000, 4_000), answers=("short",), rounds=2, t
 TINY_FLOOR = floor.Plan(rounds=2, turns=3, long_turns=1, round_trips=5, streams=1, frames=32)
 
 
-def test_turns_are_measured_at_the_lengths_asked_for_on_both_transports() -> None:
+def test_turns_are_measured_at_the_lengths_asked_for_in_every_way() -> None:
     findings = turn.measure(TINY_TURNS)
     assert set(findings.figures) >= {"flat_4k", "first_delta_4k", "vs_resend_1k", "vs_resend_4k"}
     assert [row[:3] for row in findings.table.rows] == [
         ("raw", "-", "-"),
-        ("http", "1,000", "short"),
-        ("http", "4,000", "short"),
-        ("websocket", "1,000", "short"),
-        ("websocket", "4,000", "short"),
+        *(
+            (f"{transport} {mode} caches {caches}", history, "short")
+            for transport in ("http", "websocket")
+            for mode in ("previous", "resend")
+            for caches in ("off", "on")
+            for history in ("1,000", "4,000")
+        ),
     ]
     assert all(figure.median > 0 for figure in findings.figures.values())
     assert "Scripted engine" in "".join(findings.notes)
@@ -63,7 +66,7 @@ def test_the_old_end_of_a_chain_is_measured_against_its_beginning_on_both_transp
 
 
 def arguments(bench: Bench, tmp_path: Path, *, check: bool) -> argparse.Namespace:
-    return argparse.Namespace(chosen=bench, quick=True, check=check, json=tmp_path / "result.json")
+    return argparse.Namespace(chosen=bench, quick=True, check=check, json=tmp_path / "result.json", plot=None)
 
 
 def tiny_bench(limit: float) -> Bench:

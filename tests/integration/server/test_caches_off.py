@@ -19,7 +19,8 @@ def question(number: int) -> dict[str, Any]:
 async def chained(caches: str) -> tuple[list[Any], list[Any]]:
     async with live_server(scripted_model(SCRIPT), ServerSettings(port=0, caches=caches)) as server:
         async with open_socket(server) as socket:
-            previous, seen = None, []
+            previous: str | None = None
+            seen: list[Any] = []
             for number in range(3):
                 fields: dict[str, Any] = {"store": False, "input": [question(number)]}
                 response = final_response(

@@ -64,3 +64,13 @@ def test_a_figure_of_later_work_is_shown_and_never_judged() -> None:
     figures = {"later": Figure(12.0, 1.0, 9)}
     assert judge([goal], figures, {}) == []
     assert shown_lines([goal], figures) == ["shown later value 12.0 later limit 150 spread 1"]
+
+
+def test_what_a_quick_run_cannot_tell_is_shown_there_and_judged_in_the_full_run() -> None:
+    goal = Goal("far", 2, in_quick=False)
+    figures = {"far": Figure(3, 0.1, 5)}
+    (quick,) = judge([goal], figures, {}, is_quick=True)
+    assert quick.line() == "goal far value 3.00 limit 2 skipped judged in the full run"
+    (full,) = judge([goal], figures, {})
+    assert full.outcome == "short"
+    assert failures([goal], [quick]) == []
