@@ -1,7 +1,6 @@
 """Background responses over HTTP, through the openai-python client: queued, polled, streamed, resumed, cancelled."""
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,6 +12,7 @@ from openai import AsyncOpenAI
 from openai.types.responses import Response
 from tests.support.event_order import check_response_events
 from tests.support.live_server import PATIENCE_S, LiveServer, live_server
+from tests.support.recorded_traffic import sse_events
 from tests.support.scripted_model import scripted_model
 
 from hotloop.config import ServerSettings
@@ -39,9 +39,7 @@ async def streamed(server: LiveServer, path: str) -> list[dict[str, Any]]:
         answer = await client.get(path)
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"].startswith("text/event-stream")
-    *blocks, done, rest = answer.text.split("\n\n")
-    assert (done, rest) == ("data: [DONE]", "")
-    return [json.loads(block.split("\ndata: ")[1]) for block in blocks if block.startswith("event: ")]
+    return sse_events(answer.text)
 
 
 def runs(server: LiveServer) -> Any:

@@ -14,6 +14,7 @@ import zstandard
 from tests.integration.server.test_websocket import REFUSED
 from tests.support.event_order import check_response_events
 from tests.support.live_server import LiveServer, live_server
+from tests.support.recorded_traffic import sse_events
 from tests.support.scripted_model import LOOK_UP, scripted_model
 
 from hotloop.config import ServerSettings
@@ -32,20 +33,6 @@ async def create(client: httpx.AsyncClient, **fields: Any) -> httpx.Response:
     return await client.post("/responses", json={"model": "test", **fields})
 
 
-def events_of(body: str) -> list[dict[str, Any]]:
-    """Events of an SSE body; checks the framing."""
-    *blocks, last, empty = body.split("\n\n")
-    assert empty == ""
-    assert last == "data: [DONE]"
-    events: list[dict[str, Any]] = []
-    for block in blocks:
-        first, second = block.split("\n")
-        event = json.loads(second.removeprefix("data: "))
-        assert first == f"event: {event['type']}"
-        events.append(event)
-    return events
-
-
 def text_of(response: dict[str, Any]) -> str:
     return "".join(part["text"] for item in response["output"] if item["type"] == "message" for part in item["content"])
 
@@ -61,7 +48,7 @@ async def test_a_stream_has_the_same_events_as_a_socket_and_ends_with_done() -> 
     async with served() as (_, client):
         answer = await create(client, input="think", stream=True)
         assert answer.headers["content-type"].startswith("text/event-stream")
-        events = events_of(answer.text)
+        events = sse_events(answer.text)
         check_response_events(events)
         assert events[-1]["type"] == "response.completed"
         assert "stream_id" not in events[0]
@@ -125,7 +112,7 @@ async def test_a_refused_request_gets_its_status_and_code(
 async def test_an_engine_failure_is_a_5xx_without_a_stream_and_response_failed_with_one(word: str, status: int) -> None:
     async with served() as (_, client):
         assert (await create(client, input=word)).status_code == status
-        events = events_of((await create(client, input=word, stream=True)).text)
+        events = sse_events((await create(client, input=word, stream=True)).text)
         check_response_events(events)
         assert events[-1]["type"] == "response.failed"
 
