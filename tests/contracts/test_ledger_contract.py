@@ -1,9 +1,9 @@
 """What every `seams.ledger.UsageLedger` promises: append-only, idempotent by event id."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from hotloop.ledger.memory import LedgerRow, MemoryLedger
 from hotloop.seams.ledger import AttemptEnded, AttemptStarted

@@ -40,17 +40,14 @@ def run(arguments: argparse.Namespace) -> int:
     import uvloop
 
     from hotloop.app import StartError, run_server
+    from hotloop.cli.log_output import log_to_stderr
     from hotloop.config import ConfigError, load_settings
 
     try:
         settings = load_settings(os.environ, _flags(arguments))
     except ConfigError as error:
         return _refuse(error)
-    logging.basicConfig(
-        level=settings.server.log_level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
+    log_to_stderr(settings.server.log_level)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
 
     def announce(name: str, url: str) -> None:

@@ -13,8 +13,9 @@ In every family here:
 
 from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
+
+import msgspec
 
 from hotloop.formats.argument_types import ArgumentTypes
 from hotloop.formats.call_syntax import CALL, CALL_END
@@ -42,8 +43,7 @@ from hotloop.seams.tokenizer import Tokenizer
 from hotloop.session.item_log import ItemLog
 
 
-@dataclass(frozen=True, slots=True)
-class ChatState:
+class ChatState(msgspec.Struct, frozen=True):
     """What is remembered of a chain."""
 
     context: PromptContext

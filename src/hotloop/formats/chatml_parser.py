@@ -9,7 +9,7 @@ included: nothing is lost.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
@@ -44,6 +44,10 @@ class Reading:
     thinks: bool
     strips: bool
     calls: CallSyntax
+    # what each marker's id does, made by the first parser
+    actions: "dict[int, Callable[[ChatMLParser], None]]" = field(
+        default_factory=dict[int, "Callable[[ChatMLParser], None]"], init=False, compare=False, repr=False
+    )
 
 
 class ChatMLParser:
@@ -68,7 +72,9 @@ class ChatMLParser:
         self._strips = reading.strips
         self._blank = None if reading.strips else "\n"  # what is stripped around reasoning
         self._stream = ItemStream()
-        self._on_mark = self._marks(reading)
+        if not reading.actions:
+            reading.actions.update(self._marks(reading))
+        self._on_mark = reading.actions
         modes = {"block": ChatMLParser._read_start, "thought": ChatMLParser._read_think}
         self._read: _Mode = modes.get(begin, ChatMLParser._read_text)
         self._may_think = True  # a think block may still begin

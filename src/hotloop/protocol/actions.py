@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+import msgspec
+
 from hotloop.errors import ApiError
 from hotloop.protocol.request import ResponseCreate
 
@@ -10,8 +12,7 @@ Lane = str | None  # None: the default lane
 Bound = TypeVar("Bound")  # the parent's state, as the server holds it; holding it is the pin
 
 
-@dataclass(frozen=True, slots=True)
-class StartTurn(Generic[Bound]):
+class StartTurn(msgspec.Struct, Generic[Bound], frozen=True):
     """Run the request now.
 
     `bound` is what came with the request when it was received; None for a turn that no client asked for.

@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Generic
 
+import msgspec
+
 from hotloop.errors import ApiError, ConnectionLimitReached, Overloaded, RateLimited, StreamLimitReached
 from hotloop.protocol.actions import (
     Action,
@@ -66,8 +68,7 @@ class Limits:
     held_bytes: int = 256 * 2**20  # of requests that wait and steers that are pending
 
 
-@dataclass(frozen=True, slots=True)
-class TurnEnd:
+class TurnEnd(msgspec.Struct, frozen=True):
     """How a turn ended. `error` without `ending` is a refusal before `created`; neither: nobody is left to tell."""
 
     error: ApiError | None = None

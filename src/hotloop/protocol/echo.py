@@ -3,7 +3,7 @@
 `instructions` and `tools` can be long and rarely change: their bytes come from the model context, spliced in.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -11,6 +11,7 @@ import msgspec
 from hotloop.protocol.request import ResponseCreate, TextJsonObject, TextJsonSchema
 from hotloop.protocol.wire import json_bytes
 
+_MOST_PLAIN = 16  # kinds of request per context whose echo is kept
 _TEXT_DEFAULT = b'{"format":{"type":"text"}}'
 _REASONING_DEFAULT = b'{"effort":null,"summary":null}'
 
@@ -21,15 +22,56 @@ class ContextEcho:
 
     instructions: bytes = b"null"
     tools: bytes = b"[]"
+    plain: "dict[tuple[object, ...], tuple[bytes, bytes]]" = field(default_factory=dict, compare=False, repr=False)
 
 
 def request_echo(request: ResponseCreate, model: str, context: ContextEcho, default_temperature: float = 1.0) -> bytes:
-    """The members of the response object that follow from the request, without braces, without a trailing comma."""
+    """The members of the response object that follow from the request, without braces, without a trailing comma.
+
+    An agent's turns differ in `previous_response_id` only: what stands around it is kept with the context.
+    """
+    key = _plain_key(request, model, default_temperature)
+    around = context.plain.get(key) if key is not None else None
+    if around is None:
+        around = _around_previous(request, model, context, default_temperature)
+        if key is not None and len(context.plain) < _MOST_PLAIN:
+            context.plain[key] = around
+    return around[0] + _text(request.previous_response_id) + around[1]
+
+
+def _plain_key(request: ResponseCreate, model: str, default_temperature: float) -> tuple[object, ...] | None:
+    """Everything that the echo depends on besides the context; None where it is more than plain values."""
+    if request.metadata or request.text is not None or isinstance(request.tool_choice, dict):
+        return None
     return (
+        model,
+        default_temperature,
+        request.background,
+        request.frequency_penalty,
+        request.max_output_tokens,
+        request.max_tool_calls,
+        request.parallel_tool_calls,
+        request.presence_penalty,
+        request.prompt_cache_key,
+        request.reasoning,
+        request.safety_identifier,
+        request.stores,
+        request.temperature,
+        request.tool_choice,
+        request.top_logprobs,
+        request.top_p,
+        request.truncation,
+        request.user,
+        request.conversation_id,
+    )
+
+
+def _around_previous(
+    request: ResponseCreate, model: str, context: ContextEcho, default_temperature: float
+) -> tuple[bytes, bytes]:
+    before = (
         b'"background":%b,"frequency_penalty":%b,"instructions":%b,"max_output_tokens":%b,"max_tool_calls":%b,'
-        b'"metadata":%b,"model":%b,"parallel_tool_calls":%b,"presence_penalty":%b,"previous_response_id":%b,'
-        b'"prompt_cache_key":%b,"reasoning":%b,"safety_identifier":%b,"service_tier":%b,"store":%b,'
-        b'"temperature":%b,"text":%b,"tool_choice":%b,"tools":%b,"top_logprobs":%b,"top_p":%b,"truncation":%b,"user":%b%b'
+        b'"metadata":%b,"model":%b,"parallel_tool_calls":%b,"presence_penalty":%b,"previous_response_id":'
     ) % (
         json_bytes(bool(request.background)),
         _number(request.frequency_penalty, b"0"),
@@ -40,7 +82,11 @@ def request_echo(request: ResponseCreate, model: str, context: ContextEcho, defa
         json_bytes(model),
         b"false" if request.parallel_tool_calls is False else b"true",
         _number(request.presence_penalty, b"0"),
-        _text(request.previous_response_id),
+    )
+    after = (
+        b',"prompt_cache_key":%b,"reasoning":%b,"safety_identifier":%b,"service_tier":%b,"store":%b,'
+        b'"temperature":%b,"text":%b,"tool_choice":%b,"tools":%b,"top_logprobs":%b,"top_p":%b,"truncation":%b,"user":%b%b'
+    ) % (
         _text(request.prompt_cache_key),
         _reasoning(request),
         _text(request.safety_identifier),
@@ -56,6 +102,7 @@ def request_echo(request: ResponseCreate, model: str, context: ContextEcho, defa
         _text(request.user),
         _conversation(request),
     )
+    return before, after
 
 
 def _conversation(request: ResponseCreate) -> bytes:

@@ -145,6 +145,14 @@ class ResponseCreate(msgspec.Struct, frozen=True, kw_only=True):
         return "message.output_text.logprobs" in (self.include or ())
 
 
+class _SocketCreate(ResponseCreate, frozen=True, kw_only=True, tag_field="type", tag="response.create"):
+    """The same with its type."""
+
+
+class _Untyped(msgspec.Struct, tag_field="type", tag=""):
+    """Makes the type obligatory: among several structs the tag must be there."""
+
+
 class EventHead(msgspec.Struct, frozen=True):
     """What says where a client event belongs, read before the rest is judged."""
 
@@ -157,6 +165,7 @@ class _ItemHead(msgspec.Struct, frozen=True):
 
 
 _create_decoder = msgspec.json.Decoder(ResponseCreate)
+_socket_create_decoder = msgspec.json.Decoder(_SocketCreate | _Untyped)
 _event_head_decoder = msgspec.json.Decoder(EventHead)
 _head_decoder = msgspec.json.Decoder(_ItemHead)
 _text_decoder = msgspec.json.Decoder(str)
@@ -172,21 +181,36 @@ def event_head(message: bytes) -> EventHead:
         raise InvalidEvent("A client event is a JSON object with a string 'type'.", param="type") from None
 
 
+def whole_create(message: bytes) -> ResponseCreate | None:
+    """A valid `response.create` message, decoded at once; None for any other client event and for an invalid one."""
+    if not message.isascii():
+        return None
+    try:
+        event = _socket_create_decoder.decode(message)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return event if isinstance(event, ResponseCreate) else None
+
+
 def decode_create(message: bytes) -> ResponseCreate:
     """A `response.create` message or POST body; raises the ApiError that names what is wrong."""
-    if not message.isascii():
-        _check_utf8(message)
-    request = decode_as(_create_decoder, message)
+    request = decode_as(_create_decoder, _utf8(message))
     _refuse_unserved(request)
     return request
 
 
 def decode_socket_create(message: bytes) -> ResponseCreate:
     """A `response.create` message; what only HTTP serves is refused (docs/protocol.md §2.1)."""
-    request = decode_create(message)
+    request = decode_as(_create_decoder, _utf8(message))
+    check_socket_create(request)
+    return request
+
+
+def check_socket_create(request: ResponseCreate) -> None:
+    """Refuse what only HTTP serves, and what nobody does."""
+    _refuse_unserved(request)
     if request.background:
         raise UnsupportedParameter("Background responses are served over HTTP only.", param="background")
-    return request
 
 
 def lane_of(stream_id: Any) -> str | None:
@@ -228,12 +252,15 @@ def decode_item(raw: msgspec.Raw | bytes, param: str) -> Item:
     return decode_as(decoder, raw, param)  # type: ignore[return-value]  # the table holds decoders of Item's members
 
 
-def _check_utf8(message: bytes) -> None:
+def _utf8(message: bytes) -> bytes:
     # Raw parts are spliced into events; the decoder does not look inside them.
+    if message.isascii():
+        return message
     try:
         message.decode()
     except UnicodeDecodeError as error:
         raise InvalidJson(f"The message is not valid JSON: {error.reason} at byte {error.start}.") from None
+    return message
 
 
 def check_metadata(metadata: Metadata | None) -> None:

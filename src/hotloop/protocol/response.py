@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Any, Literal
 
+import msgspec
+
 from hotloop.errors import ApiError
 from hotloop.protocol.items import (
     CallItem,
@@ -34,8 +36,7 @@ NewId = Callable[[str], str]  # prefix, such as `msg` → a fresh unique id
 _ID_PREFIX: dict[str, str] = {"message": "msg", "reasoning": "rs", "function_call": "fc", "custom_tool_call": "ctc"}
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseUsage:
+class ResponseUsage(msgspec.Struct, frozen=True):
     """Token counts as the wire shows them (docs/protocol.md §8.1)."""
 
     input_tokens: int
@@ -77,8 +78,7 @@ def _logprob_entry(token: bytes, logprob: float) -> dict[str, Any]:
     return {"token": token.decode("utf-8", "replace"), "logprob": logprob, "bytes": list(token)}
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseEnding:
+class ResponseEnding(msgspec.Struct, frozen=True):
     """How a response ended, as far as what follows it cares."""
 
     status: Literal["completed", "incomplete", "failed"]

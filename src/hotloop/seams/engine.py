@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+import msgspec
+
 from hotloop.seams.prompt import TurnView
 from hotloop.session.principal import Tenant
 from hotloop.session.token_log import TokenView
@@ -27,8 +29,7 @@ class EndReason(Enum):
     TIMEOUT = "timeout"  # the engine did not answer in time
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True):
     """What one run cost. Times are seconds of the engine's own clock."""
 
     prompt_tokens: int = 0  # keep + new
@@ -40,8 +41,7 @@ class Usage:
     decode_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class TokenLogprob:
+class TokenLogprob(msgspec.Struct, frozen=True):
     """Log-probability of a sampled token and of the likeliest alternatives, likeliest first."""
 
     token: int
@@ -49,8 +49,7 @@ class TokenLogprob:
     top: tuple[tuple[int, float], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Sampling:
+class Sampling(msgspec.Struct, frozen=True):
     """How to pick tokens. `max_tokens == 0` is a prefill only."""
 
     max_tokens: int

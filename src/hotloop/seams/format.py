@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import msgspec
+
 from hotloop.protocol.items import Item
 from hotloop.seams.engine import Constraint, TokenLogprob
 from hotloop.seams.prompt import CallRules, PromptContext
@@ -39,8 +41,7 @@ class Fallback:
 # --- what a parser reports: one item is open at a time ---
 
 
-@dataclass(frozen=True, slots=True)
-class ItemOpened:
+class ItemOpened(msgspec.Struct, frozen=True):
     """An item begins. `name` is the tool's, for calls; `phase` a message's, where the family tells phases apart."""
 
     kind: ItemKind
@@ -48,16 +49,14 @@ class ItemOpened:
     phase: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ItemDelta:
+class ItemDelta(msgspec.Struct, frozen=True):
     """The next piece of the open item's text, arguments or input. Never empty, never half a character."""
 
     text: str
     logprobs: Sequence[TokenLogprob] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ItemClosed:
+class ItemClosed(msgspec.Struct, frozen=True):
     """The open item is over; incomplete if the output stopped inside it."""
 
     complete: bool = True

@@ -1,15 +1,15 @@
 """What was used, by whom: append-only, idempotent by event id."""
 
-from dataclasses import dataclass
 from typing import Literal, Protocol
+
+import msgspec
 
 from hotloop.session.principal import Tenant
 
 AttemptOutcome = Literal["completed", "incomplete", "failed", "cancelled"]
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptStarted:
+class AttemptStarted(msgspec.Struct, frozen=True):
     """A turn goes to a model. Written before its first output leaves."""
 
     event_id: str
@@ -20,8 +20,7 @@ class AttemptStarted:
     started_at: float  # seconds since the epoch
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptEnded:
+class AttemptEnded(msgspec.Struct, frozen=True):
     """How the attempt ended and what it used; token counts are the engine's own."""
 
     event_id: str

@@ -7,8 +7,9 @@ prepared.discard()                          or: the turn leaves nothing behind
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from hotloop.errors import ApiError
 from hotloop.protocol.items import Item
@@ -20,8 +21,7 @@ from hotloop.session.item_log import ItemLog
 from hotloop.session.principal import Tenant
 
 
-@dataclass(frozen=True, slots=True)
-class SamplingWishes:
+class SamplingWishes(msgspec.Struct, frozen=True):
     """Sampling as the request asks for it; None is the model's default."""
 
     max_output_tokens: int | None = None
@@ -33,8 +33,7 @@ class SamplingWishes:
     seed: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ModelRequest:
+class ModelRequest(msgspec.Struct, frozen=True):
     """One turn for a model. `history` is everything before `new_items`; `parent` what was kept of that history."""
 
     tenant: Tenant
@@ -47,8 +46,7 @@ class ModelRequest:
     generate: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class ModelEnd:
+class ModelEnd(msgspec.Struct, frozen=True):
     """How a turn's sampling ended. `error` is set when it failed; `usage` counts what was done until then."""
 
     reason: EndReason

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+import msgspec
+
 from hotloop.protocol.tools import Tool
 from hotloop.session.item_log import ItemLog
 from hotloop.session.model_context import ContextShelf
@@ -41,8 +43,7 @@ class CallRules:
     text_schema: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TurnView:
+class TurnView(msgspec.Struct, frozen=True):
     """The turn as items, beside its tokens. Only engines that are no models read it (the scripted one)."""
 
     items: ItemLog

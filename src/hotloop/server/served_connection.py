@@ -2,7 +2,7 @@
 
     transport ──receive, peer_left──▶ ServedConnection ──push, finish──▶ ConnectionSink ──▶ transport
 
-One task per running turn, all in one task group; the core owns every rule of order. The transport owns the socket, the sink
+One task per running turn, all owned by `serve`; the core owns every rule of order. The transport owns the socket, the sink
 owns framing and back-pressure.
 """
 
@@ -29,7 +29,14 @@ from hotloop.protocol.actions import (
 )
 from hotloop.protocol.connection import Connection, Limits, TurnEnd
 from hotloop.protocol.control import decline_injection, decode_interrupt
-from hotloop.protocol.request import ResponseCreate, decode_socket_create, event_head, lane_of
+from hotloop.protocol.request import (
+    ResponseCreate,
+    check_socket_create,
+    decode_socket_create,
+    event_head,
+    lane_of,
+    whole_create,
+)
 from hotloop.protocol.steering import decode_steer
 from hotloop.protocol.wire import error_event
 from hotloop.server.sinks import ConnectionSink, LaneSink
@@ -73,26 +80,27 @@ class ServedConnection:
         self._id: ConnectionId = next(_connection_ids)
         self._core: Connection[_Held] = Connection(settings.limits)
         self._sink = sink
-        self._over = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._over: asyncio.Future[None] = self._loop.create_future()
         self._turns: set[asyncio.Task[None]] = set()
         self._running: dict[int, RunningTurn] = {}  # turns that have a response
 
     async def serve(self) -> None:
         """Until `stop`. Leaves no task and no cache entry behind."""
-        lifetime = asyncio.get_running_loop().call_later(self._lifetime_s, self._lifetime_over)
+        lifetime = self._loop.call_later(self._lifetime_s, self._lifetime_over)
         try:
-            async with asyncio.TaskGroup() as group:
-                self._group = group
-                await self._over.wait()
-                self._stop_turns()
+            await self._over
         finally:
             lifetime.cancel()
+            self._stop_turns()
+            await asyncio.gather(*self._turns, return_exceptions=True)
             self._runner.services.chains.drop_connection(self._id)
 
     def stop(self) -> None:
         """The socket is gone or closed: cancel what runs and end `serve`. Idempotent."""
         self._stop_turns()
-        self._over.set()
+        if not self._over.done():
+            self._over.set_result(None)
 
     @property
     def waiting(self) -> int:
@@ -116,22 +124,30 @@ class ServedConnection:
         """A text message. A bug here ends the connection with 1011, not the server's other connections."""
         try:
             self._receive(data)
-        except Exception:
-            logger.exception("a client event brought its connection down")
-            self._sink.push([error_event(ServerFault("Something went wrong on the server's side."))])
-            self._stop_turns()
-            self._sink.finish(1011)
+        except Exception as error:
+            self._break(error)
+
+    def _break(self, error: BaseException) -> None:
+        logger.error("a bug brought a connection down", exc_info=error)
+        self._sink.push([error_event(ServerFault("Something went wrong on the server's side."))])
+        self._stop_turns()
+        self._sink.finish(1011)
 
     def _receive(self, data: bytes) -> None:
         received = monotonic()
         lane: Lane = None
         try:
-            head = event_head(data)
-            if head.type != "response.create":
-                self._control(head.type, data)
-                return
-            lane = lane_of(head.stream_id)
-            request = decode_socket_create(data)
+            request = whole_create(data)
+            if request is not None:
+                lane = lane_of(request.stream_id)
+                check_socket_create(request)
+            else:
+                head = event_head(data)
+                if head.type != "response.create":
+                    self._control(head.type, data)
+                    return
+                lane = lane_of(head.stream_id)
+                request = decode_socket_create(data)
             if not request.model:
                 raise MissingParameter("model")
         except ApiError as error:
@@ -195,7 +211,7 @@ class ServedConnection:
         held = start.bound
         if held is None:  # a steered response's successor: nobody sent it
             held = self._hold(start.request, start.lane, monotonic(), len(bytes(start.request.input)))
-        task = self._group.create_task(self._run_turn(start, held))
+        task = self._loop.create_task(self._run_turn(start, held))
         self._turns.add(task)
         task.add_done_callback(partial(self._turn_done, held))
 
@@ -203,6 +219,9 @@ class ServedConnection:
         """Also for a turn that was cancelled before it began: its coroutine never ran."""
         self._turns.discard(task)
         held.release()
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._break(error)
 
     async def _run_turn(self, start: StartTurn["_Held"], held: "_Held") -> None:
         def on_created(turn: RunningTurn) -> None:

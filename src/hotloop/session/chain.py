@@ -1,8 +1,9 @@
 """What is remembered of a finished turn so that the next one can continue it."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from hotloop.errors import InvalidRequest
 from hotloop.protocol.items import (
@@ -44,8 +45,7 @@ class ModelState(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class TurnState:
+class TurnState(msgspec.Struct, frozen=True):
     """A response that can be continued."""
 
     response_id: str

@@ -10,12 +10,13 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
+import msgspec
+
 _V = TypeVar("_V")
 ENTRY_OVERHEAD_BYTES = 512
 
 
-@dataclass(frozen=True, slots=True)
-class ContextKey:
+class ContextKey(msgspec.Struct, frozen=True):
     """Everything a model context depends on. `tools` is the raw JSON text."""
 
     model: str

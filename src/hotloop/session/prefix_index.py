@@ -14,6 +14,8 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from hotloop.session.canonical import DIGEST_BYTES
 from hotloop.session.chain import ModelState, OpenCalls
 from hotloop.session.item_log import ItemLog
@@ -45,8 +47,7 @@ class IndexLimits:
     warm: int = 8
 
 
-@dataclass(frozen=True, slots=True)
-class HistoryPoint:
+class HistoryPoint(msgspec.Struct, frozen=True):
     """What is known of a history: enough to continue behind it."""
 
     items: ItemLog
@@ -55,8 +56,7 @@ class HistoryPoint:
     chain_bytes: int  # of the whole chain up to here
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(msgspec.Struct, frozen=True):
     """A point that was found. The share of its model state is the finder's: release it."""
 
     length: int  # how many of the digests given it covers

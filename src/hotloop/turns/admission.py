@@ -1,7 +1,8 @@
 """What is judged before `response.created`: everything that can be without rendering (docs/design.md §1)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from hotloop.errors import PreviousResponseNotFound
 from hotloop.protocol.echo import ContextEcho
@@ -21,8 +22,7 @@ from hotloop.turns.services import ModelContext, TurnServices
 _CONTEXT_COPIES = 4  # of its texts: the key, the decoded tools, the prompt, the echo
 
 
-@dataclass(frozen=True, slots=True)
-class AdmittedTurn:
+class AdmittedTurn(msgspec.Struct, frozen=True):
     """A request that will get a response. `release` it when the turn is over."""
 
     request: ResponseCreate

@@ -1,6 +1,6 @@
 """Finding what a request refers to: the response or conversation it continues (docs/protocol.md §5.2), items by their id."""
 
-from dataclasses import dataclass
+import msgspec
 
 from hotloop.errors import ConversationNotFound, ItemNotFound, PreviousResponseNotFound
 from hotloop.protocol.items import Item, ItemReference
@@ -14,8 +14,7 @@ from hotloop.turns.conversation import ConversationHold
 from hotloop.turns.services import TurnServices
 
 
-@dataclass(frozen=True, slots=True)
-class Parent:
+class Parent(msgspec.Struct, frozen=True):
     """The chain a turn continues. `release` it when the turn is over."""
 
     items: ItemLog

@@ -9,7 +9,6 @@ beginning is found in the prefix index, and only the rest is parsed. Why more ha
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -24,8 +23,7 @@ from hotloop.turns.bind import Parent, resolve_reference
 from hotloop.turns.services import TurnServices
 
 
-@dataclass(frozen=True, slots=True)
-class History:
+class History(msgspec.Struct, frozen=True):
     """Where a turn starts. `release` it when the turn is over."""
 
     items: ItemLog  # before the new items
@@ -46,8 +44,7 @@ class History:
             self.share.release()
 
 
-@dataclass(frozen=True, slots=True)
-class ReadInput:
+class ReadInput(msgspec.Struct, frozen=True):
     """A request's input, parsed no further than needed."""
 
     raws: "list[msgspec.Raw]"

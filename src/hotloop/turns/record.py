@@ -7,8 +7,9 @@ import logging
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from hotloop.seams.engine import Usage
 from hotloop.turns.counters import TurnCounters, count_in
@@ -23,8 +24,7 @@ def wall_clock() -> float:
     return time.time()
 
 
-@dataclass(slots=True)
-class TurnRecord:
+class TurnRecord(msgspec.Struct):
     """What happened to one turn. A stamp of 0 was never reached."""
 
     transport: str = ""
@@ -40,7 +40,7 @@ class TurnRecord:
     last_token: float = 0.0
     committed: float = 0.0
     flushed: float = 0.0
-    usage: Usage = field(default_factory=Usage)
+    usage: Usage = Usage()
     new_items: int = 0
     recognised_items: int = 0  # of the request's input: their tokens were found in the prefix index
     recognised_tokens: int = 0

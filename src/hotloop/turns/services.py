@@ -20,10 +20,25 @@ from hotloop.session.prefix_index import PrefixIndex
 from hotloop.turns.conversation import ConversationLocks
 from hotloop.turns.record import RecordRing
 
+_ID_DIGITS = 32
 
-def fresh_id(prefix: str) -> str:
-    """An id nobody can guess: prefix, underscore, 32 hex digits."""
-    return f"{prefix}_{secrets.token_hex(16)}"
+
+class FreshIds:
+    """Ids nobody can guess: prefix, underscore, 32 hex digits. Randomness is taken in blocks: asking costs a system call."""
+
+    def __init__(self, ids_per_block: int = 64) -> None:
+        self._block_digits = ids_per_block * _ID_DIGITS
+        self._digits = ""
+        self._next = 0
+
+    def __call__(self, prefix: str) -> str:
+        """A fresh id."""
+        start = self._next
+        if start >= len(self._digits):
+            self._digits = secrets.token_hex(self._block_digits // 2)
+            start = 0
+        self._next = start + _ID_DIGITS
+        return f"{prefix}_{self._digits[start : self._next]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +64,7 @@ class TurnServices:
     chains: ChainCache
     contexts: ContextCache
     records: RecordRing
-    new_id: Callable[[str], str] = fresh_id
+    new_id: Callable[[str], str] = field(default_factory=FreshIds)
     turn_timeout_s: float = 3600.0
     silence_s: float = 15.0  # docs/design.md §5
     prefixes: PrefixIndex = field(default_factory=PrefixIndex)

@@ -1,8 +1,9 @@
 """What a door and a turn say to each other: the request, what can be asked of it while it runs, the outcome."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from hotloop.errors import ApiError
 from hotloop.protocol.request import ResponseCreate
@@ -38,8 +39,7 @@ class RunningTurn(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class TurnRequest:
+class TurnRequest(msgspec.Struct):
     """One turn as a door hands it over.
 
     `parent` is what was bound when the request was received, if anything; `connection` is None over HTTP. `on_created` is
@@ -58,8 +58,7 @@ class TurnRequest:
     capacity: Callable[[bytes], Awaitable[object]] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TurnOutcome:
+class TurnOutcome(msgspec.Struct, frozen=True):
     """How a turn ended. `error` without `body` is a refusal before `response.created`."""
 
     body: bytes = b""  # the terminal response object

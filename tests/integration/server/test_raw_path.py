@@ -181,10 +181,10 @@ async def _events(path: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr("tests.support.live_server.WEBSOCKET", path)
     numbers = count()
 
-    def counted(size: int) -> str:
-        return f"{next(numbers):0{2 * size}x}"
+    def numbered(self: object, prefix: str) -> str:
+        return f"{prefix}_{next(numbers):032x}"
 
-    monkeypatch.setattr("hotloop.turns.services.secrets.token_hex", counted)
+    monkeypatch.setattr("hotloop.turns.services.FreshIds.__call__", numbered)
     monkeypatch.setattr("hotloop.turns.runner.wall_clock", lambda: 1_700_000_000.0)
     async with live_server(scripted_model(), ServerSettings(port=0)) as server:
         return [await _transcript(server, word) for word in ("hello", "think about it", "two steps")]

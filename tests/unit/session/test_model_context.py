@@ -1,6 +1,5 @@
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from hotloop.session.model_context import ENTRY_OVERHEAD_BYTES, ContextCache, ContextKey
 
