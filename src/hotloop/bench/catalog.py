@@ -4,7 +4,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hotloop.bench import chain, floor, render, turn
+from hotloop.bench import chain, floor, render, rollout, turn
 from hotloop.bench.goals import Goal
 from hotloop.bench.report import Findings
 
@@ -32,5 +32,13 @@ BENCHES = (
         lambda given: render.measure(render.FULL, given.tokenizer),
         lambda given: render.measure(render.QUICK, given.tokenizer),
         render.add_options,
+    ),
+    Bench(
+        "rollout",
+        rollout.TITLE,
+        rollout.GOALS,
+        lambda given: rollout.measure(rollout.FULL, given.model),
+        lambda given: rollout.measure(rollout.QUICK, given.model),
+        rollout.add_options,
     ),
 )

@@ -9,6 +9,7 @@ from hotloop.bench.answers import Answer, AnswerReader, BenchError
 from hotloop.bench.frames import CLOSE, PING, PONG, TEXT, FrameReader, handshake, masked_frame
 
 PATH = "/v1/responses"
+_TIMING = "hotloop-timing: 1\r\n"  # asks for the server's own stamps
 _CHUNK = 2**18
 _PATIENCE_S = 120.0  # a preload of 200k tokens on a busy machine takes seconds; longer means that something hangs
 
@@ -48,10 +49,10 @@ class Connection:
 class WebSocketClient(Connection):
     """WebSocket mode on one connection."""
 
-    def __init__(self, host: str, port: int, *, api_key: str = "", path: str = PATH) -> None:
+    def __init__(self, host: str, port: int, *, api_key: str = "", path: str = PATH, timing: bool = False) -> None:
         super().__init__(host, port)
         self._frames = FrameReader()
-        self.socket.sendall(handshake(host, port, path, api_key))
+        self.socket.sendall(handshake(host, port, path, api_key, _TIMING if timing else ""))
         head = b""
         while b"\r\n\r\n" not in head:
             head += self.socket.recv(1)  # nothing of the first frame may be taken with the head
@@ -87,18 +88,16 @@ class WebSocketClient(Connection):
 class HttpClient(Connection):
     """Streaming creates over one keep-alive HTTP connection."""
 
-    def __init__(self, host: str, port: int, *, api_key: str = "") -> None:
+    def __init__(self, host: str, port: int, *, api_key: str = "", path: str = PATH, timing: bool = False) -> None:
         super().__init__(host, port)
-        self._host = f"{host}:{port}"
-        self._api_key = api_key
+        self._start = (
+            f"POST {path} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n"
+            f"Authorization: Bearer {api_key}\r\n{_TIMING if timing else ''}"
+        )
 
     def request(self, body: bytes) -> bytes:
         """A complete POST."""
-        head = (
-            f"POST {PATH} HTTP/1.1\r\nHost: {self._host}\r\nContent-Type: application/json\r\n"
-            f"Authorization: Bearer {self._api_key}\r\nContent-Length: {len(body)}\r\n\r\n"
-        )
-        return head.encode() + body
+        return f"{self._start}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
     def ask(self, body: bytes) -> Answer:
         """A create as JSON; what is put around it is not in the answer's times."""

@@ -58,10 +58,13 @@ def _payload_bounds(buffer: bytearray, at: int) -> tuple[int, int] | None:
     return (start, start + size) if len(buffer) >= start + size else None
 
 
-def handshake(host: str, port: int, path: str, api_key: str = "") -> bytes:
-    """An upgrade request. The sample key of RFC 6455 §1.3 will do: nothing here depends on its secrecy."""
+def handshake(host: str, port: int, path: str, api_key: str = "", more: str = "") -> bytes:
+    """An upgrade request, with `more` header lines.
+
+    The sample key of RFC 6455 §1.3 will do: nothing here depends on its secrecy.
+    """
     authorization = f"Authorization: Bearer {api_key}\r\n" if api_key else ""
     return (
         f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{authorization}\r\n"
+        f"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{authorization}{more}\r\n"
     ).encode()

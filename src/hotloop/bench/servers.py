@@ -9,7 +9,7 @@ import tempfile
 import threading
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -19,6 +19,7 @@ from hotloop.bench.cpu import pinned
 API_KEY = "bench"  # the key check is part of what is measured
 SERVE = (sys.executable, "-m", "hotloop", "serve")
 _FLOOR = (sys.executable, "-m", "hotloop.bench.floor_server")
+_PROXY = (sys.executable, "-m", "hotloop.bench.proxy")
 _HOTLOOP_READY = re.compile(r"hotloop: serving (?P<model>\S+) at http://(?P<host>[^:/]+):(?P<port>\d+)/v1")
 _FLOOR_READY = re.compile(r"(?P<port>\d+)")
 _START_LIMIT_S = 60.0
@@ -44,6 +45,14 @@ def hotloop_server(
     arguments = [*command, *engine, "--port", "0"]
     with _running(arguments, core, _HOTLOOP_READY, {"HOTLOOP_CACHES": caches}) as (process, ready):
         yield RunningServer(process.pid, ready["host"], int(ready["port"]), ready["model"])
+
+
+@contextmanager
+def wide_area(server: RunningServer, round_trip_ms: float, up_mbit: float) -> Generator[RunningServer]:
+    """The same server behind a link of that round trip and that rate towards it."""
+    arguments = [*_PROXY, server.host, str(server.port), str(round_trip_ms), str(up_mbit)]
+    with _running(arguments, None, _FLOOR_READY) as (_, ready):
+        yield replace(server, host="127.0.0.1", port=int(ready["port"]))
 
 
 @contextmanager

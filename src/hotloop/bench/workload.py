@@ -103,6 +103,25 @@ def _text(lines: Iterator[str], chars: int) -> str:
     return text[:chars]
 
 
+def output_lines(random_: random.Random, chars: int) -> list[str]:
+    """Lines as tools write them, `chars` characters or a little more."""
+    return _at_least(_lines(random_, _LINES), chars)
+
+
+def command_lines(random_: random.Random, chars: int) -> list[str]:
+    """Command lines of an agent."""
+    return _at_least(_lines(random_, _COMMANDS), chars)
+
+
+def _at_least(lines: Iterator[str], chars: int) -> list[str]:
+    found: list[str] = []
+    size = 0
+    while size < chars:
+        found.append(next(lines))
+        size += len(found[-1]) + 1
+    return found
+
+
 def history(chars: int) -> list[Json]:
     """A task, then calls of the tool with their outputs: `chars` characters of output text in all."""
     random_ = random.Random(SEED)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hotloop.bench import chain, floor, render, turn
+from hotloop.bench import chain, floor, render, rollout, turn
 from hotloop.bench.answers import BenchError
 from hotloop.bench.catalog import Bench
 from hotloop.bench.goals import Goal
@@ -34,6 +34,28 @@ def test_turns_are_measured_at_the_lengths_asked_for_in_every_way() -> None:
     ]
     assert all(figure.median > 0 for figure in findings.figures.values())
     assert "Scripted engine" in "".join(findings.notes)
+
+
+def test_rollouts_are_played_on_both_networks_and_on_the_real_model() -> None:
+    near = rollout.Series(4_000, "loopback", "interactive", 3, 2, with_hot_http=True)
+    far = rollout.Series(4_000, "WAN", "interactive", 2, 1)
+    real = rollout.Series(0, "loopback", "chat", 12, 1)
+    findings = rollout.measure(rollout.Plan((near, far, real)))
+    assert [row[:2] for row in findings.table.rows] == [
+        *((near.name, arm) for arm in (rollout.HOT, rollout.COLD, rollout.HOT_HTTP)),
+        *((series.name, arm) for series in (far, real) for arm in (rollout.HOT, rollout.COLD)),
+    ]
+    taken = findings.samples
+    for name, (first, *_) in taken.items():
+        parts = sum(first[f"{part}_s"] for part in ("client", "network", "server", "engine", "tools"))
+        assert parts == pytest.approx(first["total_s"]), name
+    hot, cold = (taken[f"{near.name}, {arm}"][0] for arm in (rollout.HOT, rollout.COLD))
+    assert hot["engine_s"] == pytest.approx(cold["engine_s"], rel=0.1), "the engine has the same work in both arms"
+    assert hot["prompt_tokens"] == pytest.approx(60_000, rel=0.05)
+    round_trips = 0.04 * taken[f"{far.name}, {rollout.HOT}"][0]["turns"]
+    assert taken[f"{far.name}, {rollout.HOT}"][0]["network_s"] >= 0.95 * round_trips
+    cold_far, hot_far = (taken[f"{far.name}, {arm}"][0]["network_s"] for arm in (rollout.COLD, rollout.HOT))
+    assert cold_far > hot_far, "a resent history has to pass the narrow link"
 
 
 def test_a_turn_and_a_delta_are_measured_against_both_floors() -> None:

@@ -48,9 +48,9 @@ class CreateResponse:
         return ReplayStream(run.log, 0) if turn.request.stream else json_response(run.queued)
 
     async def _read(self, scope: AsgiScope, receive: AsgiReceive) -> TurnRequest:
-        received = monotonic()
         principal = self._door.caller(scope)
         body = await self._door.body(scope, receive)
+        received = monotonic()  # all of it, as with a WebSocket message: the sender's line is not this server's time
         request = decode_create(body)
         if request.stream_id is not None:
             raise InvalidRequest("'stream_id' names a WebSocket lane; it has no meaning over HTTP.", param="stream_id")

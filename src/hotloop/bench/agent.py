@@ -1,0 +1,121 @@
+"""An agent's rollout as a client drives it, turn after turn, with the time of every turn split up.
+
+client    building the request, reading the answer's items
+network   from sending to received, less what the server says it took: the link, sockets on both sides, HTTP parsing
+server    from the request's receipt to its commit, less the engine's time, by the server's own stamps
+engine    what the engine reports: modelled if it is simulated
+tools     as the mix says; accounted, not slept, for it is the same whatever the transport
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+
+from hotloop.bench.answers import Answer, BenchError
+from hotloop.bench.clients import HttpClient, WebSocketClient
+from hotloop.bench.workload import TOOL, Json, encoded, user_message
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """What a turn adds: the output of the call before it, or a user's message."""
+
+    text: str
+    tool_s: float = 0.0  # the tool ran so long before it
+    is_tool_output: bool = False
+    max_output_tokens: int = 0  # 0: no limit is asked for
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Where the seconds of a whole rollout went. `total_s` is the clock's, plus the tools'."""
+
+    total_s: float
+    client_s: float
+    network_s: float
+    server_s: float
+    engine_s: float
+    tools_s: float
+    first_token_s: float  # mean over the turns, from sending to the first delta
+    turns: int
+    prompt_tokens: int  # of the last turn
+    cached_tokens: int
+    output_tokens: int  # of all turns
+
+    def floor_s(self, round_trip_s: float) -> float:
+        """What no server can be faster than: the engine, the tools, one round trip per turn."""
+        return self.engine_s + self.tools_s + self.turns * round_trip_s
+
+
+class Agent:
+    """Plays rollouts on one connection.
+
+    Args:
+        client: asks for the server's timing.
+        model: name of the model.
+        name: one word; with a number it begins every task, so that no rollout finds another one's beginning in a cache.
+        is_resending: every request carries the whole conversation, as a stateless client must.
+    """
+
+    def __init__(self, client: WebSocketClient | HttpClient, model: str, name: str, *, is_resending: bool) -> None:
+        self._client = client
+        self._name = name
+        self._played = 0
+        self._is_resending = is_resending
+        kind: Json = {"type": "response.create"} if isinstance(client, WebSocketClient) else {"stream": True}
+        self._body: Json = {**kind, "model": model, "store": False, "tools": [TOOL]}
+
+    def play(self, inputs: Sequence[Input]) -> Split:
+        """The whole rollout. Raises BenchError if the server gives no timing."""
+        self._played += 1
+        task = replace(inputs[0], text=f"{self._name}-{self._played} {inputs[0].text}")
+        started = time.perf_counter()
+        answers: list[Answer] = []
+        sent: list[Json] = []
+        output: list[Json] = []
+        for one in (task, *inputs[1:]):
+            new = _item(one, output)
+            sent += [*output, new]
+            body = self._body | {"input": sent if self._is_resending else [new]}
+            if one.max_output_tokens:
+                body |= {"max_output_tokens": one.max_output_tokens, "tool_choice": "none"}
+            if answers and not self._is_resending:
+                body["previous_response_id"] = answers[-1].response_id
+            answer = self._client.ask(encoded(body))
+            answers.append(answer)
+            output = [json.loads(item) for item in answer.output]
+        return split(time.perf_counter() - started, sum(one.tool_s for one in inputs), answers)
+
+
+def _item(one: Input, output: Sequence[Json]) -> Json:
+    if not one.is_tool_output:
+        return user_message(one.text)
+    calls = [item["call_id"] for item in output if item["type"] == "function_call"]
+    if not calls:
+        raise BenchError("the model made no tool call where the rollout has one")
+    return {"type": "function_call_output", "call_id": calls[0], "output": one.text}
+
+
+def split(elapsed_s: float, tools_s: float, answers: Sequence[Answer]) -> Split:
+    """The parts of a rollout that took `elapsed_s` without its tools."""
+    timings = [answer.timing for answer in answers if answer.timing is not None]
+    if len(timings) != len(answers):
+        raise BenchError("the server gives no hotloop:timing")
+    engine_s = sum(timing.engine_s for timing in timings)
+    at_server_s = sum(timing.stamps["committed"] for timing in timings)
+    waited_s = sum(answer.completed_s for answer in answers)
+    return Split(
+        total_s=elapsed_s + tools_s,
+        client_s=elapsed_s - waited_s,
+        network_s=waited_s - at_server_s,
+        server_s=at_server_s - engine_s,
+        engine_s=engine_s,
+        tools_s=tools_s,
+        first_token_s=fmean(answer.first_delta_s for answer in answers),
+        turns=len(answers),
+        prompt_tokens=answers[-1].prompt_tokens,
+        cached_tokens=answers[-1].cached_tokens,
+        output_tokens=sum(answer.output_tokens for answer in answers),
+    )

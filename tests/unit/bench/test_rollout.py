@@ -1,0 +1,86 @@
+"""How a rollout's time is split, and what the findings say of splits made up beforehand."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.support.toy_tokenizer import ToyTokenizer
+
+from hotloop.bench.agent import Split, split
+from hotloop.bench.answers import Answer, BenchError, Timing
+from hotloop.bench.chart import Bars
+from hotloop.bench.goals import judge
+from hotloop.bench.rollout import COLD, FULL, GOALS, HOT, HOT_HTTP, Key, Taken, findings_of
+from hotloop.bench.rollout_work import Texts, inputs
+
+PARTS = ("client_s", "network_s", "server_s", "engine_s", "tools_s")
+
+
+def answer(completed_s: float, committed_s: float, engine_s: float) -> Answer:
+    timing = Timing({"admitted": 0.0, "committed": committed_s}, engine_s)
+    return Answer("resp_1", 0.001, 0.002, completed_s, 3, 100, 90, 5, timing=timing)
+
+
+times = st.floats(0, 10)
+
+
+@given(st.lists(st.tuples(times, times, times), min_size=1, max_size=20), times, times)
+def test_the_parts_add_up_to_the_total(
+    turns: list[tuple[float, float, float]], client_s: float, tools_s: float
+) -> None:
+    answers = [answer(a + b + c, b + c, c) for a, b, c in turns]
+    elapsed = sum(one.completed_s for one in answers) + client_s
+    found = split(elapsed, tools_s, answers)
+    assert sum(getattr(found, name) for name in PARTS) == pytest.approx(found.total_s)
+    assert all(getattr(found, name) >= -1e-6 for name in PARTS)
+    assert found.floor_s(0.5) == pytest.approx(found.engine_s + tools_s + 0.5 * len(turns))
+
+
+def test_a_server_without_timing_is_an_error() -> None:
+    with pytest.raises(BenchError, match="hotloop:timing"):
+        split(1.0, 0.0, [Answer("resp_1", 0.1, 0.2, 0.3, 3, 100, 90, 5)])
+
+
+def rollout(server_s: float) -> Split:
+    return Split(
+        total_s=5 + server_s,
+        client_s=0,
+        network_s=0,
+        server_s=server_s,
+        engine_s=3,
+        tools_s=2,
+        first_token_s=0.1,
+        turns=51,
+        prompt_tokens=60_000,
+        cached_tokens=59_000,
+        output_tokens=5_000,
+    )
+
+
+def test_every_series_of_the_full_run_has_a_row_per_arm_and_every_goal_a_verdict() -> None:
+    splits = {
+        Key(series, arm): [rollout(server_s)] * series.rounds
+        for series in FULL.series
+        for arm, server_s in ((HOT, 0.1), (COLD, 5.0), (HOT_HTTP, 1.0))
+        if arm != HOT_HTTP or series.with_hot_http
+    }
+    findings = findings_of(Taken(splits, {"loopback": 0.0001, "WAN": 0.04}, "some vocabulary"))
+    assert len(findings.table.rows) == len(splits)
+    verdicts = {verdict.goal.name: verdict for verdict in judge(GOALS, findings.figures, findings.skipped)}
+    assert set(verdicts) == {goal.name for goal in GOALS}
+    assert findings.figures["rollout_total_1000"].median == pytest.approx(100 * (1 - 5.1 / 10))
+    assert findings.figures["rollout_api_time"].median == pytest.approx(100 * (1 - 0.0949 / 4.9949))
+    assert {verdict.outcome for verdict in verdicts.values()} == {"ok"}
+    assert "simulated" in findings.notes[0]
+    assert any("some vocabulary" in note for note in findings.notes)
+    (chart,) = findings.charts
+    assert isinstance(chart, Bars)
+    assert len(chart.bars) == len(splits)
+
+
+def test_a_text_has_the_tokens_asked_for_and_the_same_ones_every_time() -> None:
+    tokenizer = ToyTokenizer()
+    assert Texts(tokenizer).output(50) == Texts(tokenizer).output(50)
+    assert len(tokenizer.encode(Texts(tokenizer).output(50))) == pytest.approx(50, abs=2)
+    first = inputs("interactive", 20, tokenizer)
+    assert first == inputs("interactive", 20, tokenizer)
+    assert [one.is_tool_output for one in first] == [False] + [True] * 20
