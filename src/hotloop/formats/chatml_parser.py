@@ -20,7 +20,7 @@ from hotloop.formats.item_stream import ItemStream
 from hotloop.formats.pending_call import PendingCall
 from hotloop.formats.text_decoder import PieceTable, TextDecoder
 from hotloop.seams.engine import TokenLogprob
-from hotloop.seams.format import ParsedEvent
+from hotloop.seams.format import ItemDelta, ParsedEvent
 
 Begin = Literal["block", "thought", "text"]
 
@@ -44,10 +44,33 @@ class Reading:
     thinks: bool
     strips: bool
     calls: CallSyntax
+    plain: "PlainTexts" = field(init=False, compare=False, repr=False)
     # what each marker's id does, made by the first parser
     actions: "dict[int, Callable[[ChatMLParser], None]]" = field(
         default_factory=dict[int, "Callable[[ChatMLParser], None]"], init=False, compare=False, repr=False
     )
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "plain", PlainTexts(self.table, self.stops | frozenset(self.marks.values())))
+
+
+class PlainTexts(dict[int, str]):
+    """Text of the tokens that are nothing but text wherever they stand in a message; empty for all others.
+
+    A marker may begin at any `<`, and a line end may belong to the template.
+    """
+
+    def __init__(self, table: PieceTable, others: frozenset[int]) -> None:
+        super().__init__()
+        self._table = table
+        self._others = others
+
+    def __missing__(self, token: int) -> str:
+        text = "" if token in self._others else self._table.text(token) or ""
+        if "<" in text or text.endswith("\n"):
+            text = ""
+        self[token] = text
+        return text
 
 
 class ChatMLParser:
@@ -75,6 +98,7 @@ class ChatMLParser:
         if not reading.actions:
             reading.actions.update(self._marks(reading))
         self._on_mark = reading.actions
+        self._plain = reading.plain
         modes = {"block": ChatMLParser._read_start, "thought": ChatMLParser._read_think}
         self._read: _Mode = modes.get(begin, ChatMLParser._read_text)
         self._may_think = True  # a think block may still begin
@@ -91,6 +115,10 @@ class ChatMLParser:
 
     def feed(self, ids: Sequence[int], logprobs: Sequence[TokenLogprob] | None) -> list[ParsedEvent]:
         """See `Parser.feed`."""
+        if self._is_plain() and logprobs is None:
+            texts = [*map(self._plain.__getitem__, ids)]
+            if all(texts):
+                return [ItemDelta("".join(texts))]
         for index, token in enumerate(ids):
             if token in self._stops:
                 continue
@@ -111,6 +139,16 @@ class ChatMLParser:
             if is_thinking or self._call is not None:
                 self._stream.logprobs.clear()
         return self._stream.take()
+
+    def _is_plain(self) -> bool:
+        """A message is being written, and nothing is held back: what can only be its text is passed on as it is."""
+        return (
+            self._read is ChatMLParser._read_text
+            and not self._held
+            and not self._strips
+            and self._stream.kind == "message"
+            and not self._decoder.is_split
+        )
 
     def finish(self, *, complete: bool) -> list[ParsedEvent]:
         """See `Parser.finish`."""

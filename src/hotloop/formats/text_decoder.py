@@ -34,28 +34,28 @@ class PieceTable:
 class TextDecoder:
     """Decodes one output. Bytes that are no UTF-8 become U+FFFD, the same however they are split."""
 
-    __slots__ = ("_is_split", "_table", "_utf8")
+    __slots__ = ("_table", "_utf8", "is_split")
 
     def __init__(self, table: PieceTable) -> None:
         self._table = table
         self._utf8 = _new_utf8_decoder("replace")
-        self._is_split = False  # the decoder holds the start of a character
+        self.is_split = False  # the decoder holds the start of a character
 
     def feed(self, token: int) -> str:
         """The text that `token` completes; may be empty."""
-        if not self._is_split:
+        if not self.is_split:
             text = self._table.text(token)
             if text is not None:
                 return text
         text = self._utf8.decode(self._table.piece(token))
-        self._is_split = bool(self._utf8.getstate()[0])
+        self.is_split = bool(self._utf8.getstate()[0])
         return text
 
     def flush(self) -> str:
         """What a cut-off character leaves: U+FFFD or nothing."""
-        if not self._is_split:
+        if not self.is_split:
             return ""
-        self._is_split = False
+        self.is_split = False
         text = self._utf8.decode(b"", True)
         self._utf8.reset()
         return text

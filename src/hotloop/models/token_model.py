@@ -40,7 +40,7 @@ from hotloop.protocol.items import (
     text_of,
 )
 from hotloop.seams.engine import Constraint, EndReason, Engine, Run, Sampling, TokenLogprob, Usage
-from hotloop.seams.format import Extension, Fallback, Format, ParsedEvent, Parser, RenderState
+from hotloop.seams.format import Extension, Fallback, Format, Parser, RenderState
 from hotloop.seams.grammar import GrammarValidator
 from hotloop.seams.model import EventsCallback, ModelEnd, ModelEndCallback, ModelRequest
 from hotloop.seams.prompt import PromptContext, TurnView
@@ -391,18 +391,26 @@ class PreparedTokenTurn:
         if self._is_settled or self._fault is not None:
             return
         self._sampled.extend(ids)
-        self._read(lambda: self._parser.feed(ids, logprobs))
-
-    def _read(self, parse: Callable[[], list[ParsedEvent]]) -> None:
-        """Hand on what the parser finds. A fault here ends this turn; it must not reach the engine, which serves others."""
         try:
-            events = parse()
+            events = self._parser.feed(ids, logprobs)
             if events:
                 self._on_events(events)
         except Exception:
-            logger.exception("the output could not be read")
-            self._fault = ServerFault("Something went wrong on the server's side.")
-            self.abort()
+            self._note_fault()
+
+    def _read_end(self, *, complete: bool) -> None:
+        try:
+            events = self._parser.finish(complete=complete)
+            if events:
+                self._on_events(events)
+        except Exception:
+            self._note_fault()
+
+    def _note_fault(self) -> None:
+        """The output could not be read: that ends this turn; it must not reach the engine, which serves others."""
+        logger.exception("the output could not be read")
+        self._fault = ServerFault("Something went wrong on the server's side.")
+        self.abort()
 
     def _ended(self, reason: EndReason, usage: Usage, detail: str) -> None:
         assert self._lease is not None
@@ -417,7 +425,7 @@ class PreparedTokenTurn:
             self._give_lease_back()
             return
         if self._request.generate and self._fault is None:
-            self._read(lambda: self._parser.finish(complete=reason is EndReason.STOP))
+            self._read_end(complete=reason is EndReason.STOP)
         error = self._fault or _failure(reason, detail)
         self._end = ModelEnd(reason, usage, self._parser.reasoning_tokens, error)
         on_end = self._on_end

@@ -4,7 +4,7 @@
                                     └─delta─┘
 
 Every method returns complete JSON events, ready for a WebSocket message or an SSE `data:` line; each begins with
-`{"type":"…"`. A delta costs one template and one escape; nothing already sent is encoded again but in the final object.
+`{"type":"…"`. A delta costs one template and one escape; an item's text is encoded once more, when it is closed.
 """
 
 from collections.abc import Callable, Sequence
@@ -127,7 +127,9 @@ class ResponseStream:
         self._phase = _Phase.NEW
         self._output_bytes: list[bytes] = []
         self._item: _OpenItem | None = None
-        self._delta_tail = b""
+        self._delta = (
+            b""  # template of the open item's deltas: number and text, quoted; messages: log-probabilities too
+        )
         self._held: list[tuple[bytes, bytes]] | None = None  # asides that wait for the terminal event to be sent
         self._reason: IncompleteReason | None = None
         self._status: Literal["completed", "incomplete", "failed"] = "completed"
@@ -146,7 +148,7 @@ class ResponseStream:
     @property
     def has_output(self) -> bool:
         """Something the model wrote has been turned into events."""
-        return bool(self.output) or (self._item is not None and bool(self._item.pieces))
+        return bool(self.output) or (self._item is not None and bool(self._item.texts))
 
     def created(self) -> bytes:
         """The first event, sent at admission."""
@@ -177,7 +179,13 @@ class ResponseStream:
         call_id = self._new_id("call") if kind in ("function_call", "custom_tool_call") else ""
         self._item = item = _OpenItem(kind, item_id, call_id, name, phase, self._shapes[kind])
         where = b',"item_id":"%b","output_index":%d' % (item_id.encode(), len(self.output))
-        self._delta_tail = where + item.shape.index + b',"delta":"'
+        self._delta = b'{"type":"%b","sequence_number":%%d%b%b%b,"delta":%%b%b}' % (
+            item.shape.delta,
+            self._lane,
+            where,
+            item.shape.index,
+            b',"logprobs":%b' if kind == "message" else b"",
+        )
         events = [
             self._event(
                 b"response.output_item.added", b',"output_index":%d,"item":%b' % (len(self.output), item.stub())
@@ -193,23 +201,23 @@ class ResponseStream:
         """The next piece of the open item."""
         item = self._item
         assert item is not None, "delta without an open item"
-        piece = escaped(text)
-        item.add(text, piece, logprobs)
+        item.texts.append(text)
+        number = self._sequence
+        self._sequence = number + 1
         if item.kind != "message":
-            return self._event(item.shape.delta, self._delta_tail + piece + b'"')
-        entries = json_bytes([entry.as_dict() for entry in logprobs]) if logprobs else b"[]"
-        return self._event(item.shape.delta, self._delta_tail + piece + b'","logprobs":' + entries)
+            return self._delta % (number, json_bytes(text))
+        return self._delta % (number, json_bytes(text), item.add_logprobs(logprobs) if logprobs else b"[]")
 
     def close_item(self, *, complete: bool = True) -> list[bytes]:
         """The open item is over; its final form joins the output."""
         item = self._item
         assert item is not None, "close without an open item"
         events: list[bytes] = []
-        if not item.pieces and item.kind == "function_call" and complete:
+        if not item.texts and item.kind == "function_call" and complete:
             events.append(self.delta("{}"))  # arguments are always JSON; an older conformance case asserts one delta
         index = len(self.output)
         where = b',"item_id":"%b","output_index":%d%b' % (item.item_id.encode(), index, item.shape.index)
-        body = b"".join(item.pieces)
+        body = escaped("".join(item.texts))
         extra = b',"logprobs":' + item.logprobs() if item.kind == "message" else b""
         events.append(self._event(item.shape.done, b'%b,"%b":"%b"%b' % (where, item.shape.done_field, body, extra)))
         if item.shape.part:
@@ -390,9 +398,9 @@ _OPEN_RESPONSES_SHAPES: dict[str, _Shape] = {
 
 
 class _OpenItem:
-    """The item being written: its text so far, raw and escaped."""
+    """The item being written, its text so far in pieces."""
 
-    __slots__ = ("_logprobs", "_texts", "call_id", "item_id", "kind", "name", "phase", "pieces", "shape")
+    __slots__ = ("_logprobs", "call_id", "item_id", "kind", "name", "phase", "shape", "texts")
 
     def __init__(self, kind: ItemKind, item_id: str, call_id: str, name: str, phase: str | None, shape: _Shape) -> None:
         self.kind: ItemKind = kind
@@ -401,15 +409,13 @@ class _OpenItem:
         self.name = name
         self.phase = phase
         self.shape = shape
-        self.pieces: list[bytes] = []
-        self._texts: list[str] = []
+        self.texts: list[str] = []
         self._logprobs: list[dict[str, Any]] = []
 
-    def add(self, text: str, piece: bytes, logprobs: Sequence[TextLogprob]) -> None:
-        self._texts.append(text)
-        self.pieces.append(piece)
-        if logprobs:
-            self._logprobs += [entry.as_dict() for entry in logprobs]
+    def add_logprobs(self, logprobs: Sequence[TextLogprob]) -> bytes:
+        entries = [entry.as_dict() for entry in logprobs]
+        self._logprobs += entries
+        return json_bytes(entries)
 
     def logprobs(self) -> bytes:
         return json_bytes(self._logprobs) if self._logprobs else b"[]"
@@ -446,7 +452,7 @@ class _OpenItem:
         )
 
     def as_item(self, complete: bool) -> Item:
-        text = "".join(self._texts)
+        text = "".join(self.texts)
         status: Literal["completed", "incomplete"] = "completed" if complete else "incomplete"
         match self.kind:
             case "message":

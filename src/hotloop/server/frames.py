@@ -8,7 +8,7 @@ slice and one unmasking in C. A size over the limit is refused when the header a
 
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -234,16 +234,15 @@ def frame_head(first: int, size: int) -> bytes:
     return struct.pack("!BBQ", first, 127, size)
 
 
-def text_frames(events: Sequence[bytes]) -> list[bytes]:
+def text_frames(events: Iterable[bytes]) -> list[bytes]:
     """Header and payload of one text frame per event, in order."""
     parts: list[bytes] = []
     for event in events:
         size = len(event)
         if 126 <= size < 65536:  # nearly every event
-            parts.append(b"\x81\x7e" + size.to_bytes(2, "big"))
+            parts += (b"\x81\x7e" + size.to_bytes(2, "big"), event)
         else:
-            parts.append(frame_head(_FIN | TEXT, size))
-        parts.append(event)
+            parts += (frame_head(_FIN | TEXT, size), event)
     return parts
 
 

@@ -166,9 +166,9 @@ class LaneSink:
 
     def push(self, events: Iterable[bytes]) -> None:
         """Queue each event as one message."""
-        listed = list(events)
-        self.bytes_out += sum(map(len, listed))
-        self._sink.push(listed)
+        events = events if isinstance(events, list) else list(events)
+        self.bytes_out += sum(map(len, events))
+        self._sink.push(events)
 
 
 def sse_event(event: bytes) -> bytes:

@@ -139,7 +139,7 @@ class RawWebSocket(asyncio.Protocol):
         """Each event as one text message, in this order; all of one loop tick in one write. Dropped once closing."""
         if self._state is not _State.OPEN:
             return
-        frames = self._deflated(events) if self._deflates else text_frames(list(events))
+        frames = self._deflated(events) if self._deflates else text_frames(events)
         self._parts += frames
         if self.is_paused:
             self._hold(frames)
@@ -309,7 +309,9 @@ class RawWebSocket(asyncio.Protocol):
     def _flush(self) -> None:
         self._is_flushing = False
         if self._parts and not self.is_paused:
-            self._write()
+            data = b"".join(self._parts)
+            self._parts.clear()
+            self._transport.write(data)
 
     def _write(self) -> None:
         data = b"".join(self._parts)

@@ -33,7 +33,8 @@ class Gate:
 
     def lets_pass(self, delta: str) -> bool:
         """Judge the next piece of output; False: stop here, the piece must not leave."""
-        return not self._is_blocked(self._output.feed(delta))
+        verdicts = self._output.feed(delta)
+        return not verdicts or not self._is_blocked(verdicts)
 
     def _is_blocked(self, verdicts: Sequence[Verdict]) -> bool:
         blocked = False

@@ -280,7 +280,8 @@ class _Turn:
                     if not self._gate.lets_pass(event.text):
                         self._stop("content_filter")
                         break
-                    out.append(stream.delta(event.text, self._wire_logprobs(event.logprobs)))
+                    logprobs = self._wire_logprobs(event.logprobs) if event.logprobs else ()
+                    out.append(stream.delta(event.text, logprobs))
                 case ItemOpened():
                     out += stream.open_item(event.kind, event.name, event.phase)
                 case ItemClosed():
@@ -305,8 +306,6 @@ class _Turn:
             self._ended.set_exception(error)
 
     def _wire_logprobs(self, logprobs: Sequence[TokenLogprob]) -> Sequence[TextLogprob]:
-        if not logprobs:
-            return ()
         piece = self._admitted.model.piece
         return [
             TextLogprob(piece(entry.token), entry.logprob, [(piece(token), value) for token, value in entry.top])
