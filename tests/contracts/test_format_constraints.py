@@ -1,7 +1,8 @@
 """What every format's call grammar promises: it takes what the model of that family writes, and nothing that breaks a rule."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -9,18 +10,28 @@ import llguidance
 import pytest
 from tests.contracts.format_case import FormatCase
 from tests.contracts.formats import CASES
+from tests.support.structural_tags import TagMatcher
 
 from hotloop.errors import UnsupportedValue
 from hotloop.protocol.items import CustomToolCall, FunctionCall, Item, Message, OutputText, Reasoning, ReasoningText
 from hotloop.protocol.tools import Tool, decode_tools
-from hotloop.seams.engine import Constraint
+from hotloop.seams.engine import Constraint, JsonSchema, StructuralTag
 from hotloop.seams.prompt import CallRules, PromptContext
 from hotloop.seams.tokenizer import Tokenizer
 
-# One case per family and vocabulary made here: the grammar does not depend on the rest, and a real vocabulary takes seconds.
-pytestmark = pytest.mark.parametrize(
-    "case", [case for case in CASES if case.vocabulary is None], ids=lambda case: case.name
-)
+# Over a vocabulary made here: the grammar does not depend on the rest, and a real one takes seconds.
+_MADE = [case for case in CASES if case.vocabulary is None]
+_FAMILIES = {case.shared_format.name for case in _MADE}
+_OTHERS = [replace(case, vocabulary=None) for case in CASES if case.vocabulary is not None]
+CONSTRAINED = [
+    *_MADE,
+    *{case.shared_format.name: case for case in _OTHERS if case.shared_format.name not in _FAMILIES}.values(),
+]
+pytestmark = [
+    pytest.mark.parametrize("case", CONSTRAINED, ids=lambda case: case.name),
+    # by the engine here, and by one that constrains itself
+    pytest.mark.parametrize("takes", ["grammar", "pass_through"], indirect=True),
+]
 
 GRAMMAR = {"type": "grammar", "syntax": "lark", "definition": 'start: "x" /[a-z"]+/ LF\n%import common.LF'}
 DIGITS = {"type": "grammar", "syntax": "regex", "definition": "[0-9]+\n"}
@@ -66,28 +77,49 @@ class _Vocabulary:
 
 @lru_cache(maxsize=8)
 def compiler(case_name: str) -> Any:
-    case = next(case for case in CASES if case.name == case_name)
+    case = next(case for case in CONSTRAINED if case.name == case_name)
     tokenizer, stops = case.tokenizer(), case.shared_format.stop_tokens
     specials = [token for spelling in case.specials if (token := tokenizer.special(spelling)) is not None]
     wrapper = llguidance.TokenizerWrapper(_Vocabulary(tokenizer, specials, min(stops)))
     return llguidance.LLTokenizer(wrapper, eos_token=sorted(stops))
 
 
-def takes(case: FormatCase, constraint: Constraint, context: PromptContext, items: Sequence[Item]) -> bool:
-    """The grammar takes the output, with or without a thought in front: some families have to think, others cannot."""
+Takes = Callable[[FormatCase, Constraint, Sequence[int]], bool]
+
+
+def grammar_takes(case: FormatCase, constraint: Constraint, ids: Sequence[int]) -> bool:
+    if constraint.trigger is not None:
+        if constraint.trigger not in ids:
+            return False
+        ids = ids[ids.index(constraint.trigger) + 1 :]
+    matcher = llguidance.LLMatcher(compiler(case.name), constraint.grammar)
+    assert not matcher.is_error(), matcher.get_error()
+    return bool(matcher.try_consume_tokens(list(ids)) == len(ids) and matcher.is_accepting())
+
+
+def form_takes(case: FormatCase, constraint: Constraint, ids: Sequence[int]) -> bool:
+    assert constraint.pass_through is not None
+    form, tokenizer = constraint.pass_through.form(), case.tokenizer()
+    assert form is constraint.pass_through.form()  # made once
+    if isinstance(form, JsonSchema):
+        form = StructuralTag({"type": "structural_tag", "format": {"type": "json_schema", "json_schema": form.schema}})
+    assert isinstance(form, StructuralTag), form
+    pieces = [tokenizer.piece(token) for token in range(tokenizer.vocabulary_size)]
+    return TagMatcher(form.tag, pieces, frozenset(tokenizer.special_ids.values())).accepts(ids)
+
+
+@pytest.fixture
+def takes(request: pytest.FixtureRequest) -> Takes:
+    return {"grammar": grammar_takes, "pass_through": form_takes}[request.param]
+
+
+def outputs(case: FormatCase, context: PromptContext, items: Sequence[Item]) -> Iterator[list[int]]:
+    """The ids, with and without a thought in front: some families have to think, others cannot."""
     for output in (items, [THOUGHT, *items]):
         ids = list(case.shared_format.encode_items(context, output))
         while ids and ids[-1] in case.shared_format.stop_tokens:
             ids.pop()
-        if constraint.trigger is not None:
-            if constraint.trigger not in ids:
-                continue
-            ids = ids[ids.index(constraint.trigger) + 1 :]
-        matcher = llguidance.LLMatcher(compiler(case.name), constraint.grammar)
-        assert not matcher.is_error(), matcher.get_error()
-        if matcher.try_consume_tokens(ids) == len(ids) and matcher.is_accepting():
-            return True
-    return False
+        yield ids
 
 
 def edit(arguments: str) -> FunctionCall:
@@ -120,7 +152,9 @@ def compact(items: Sequence[Item]) -> list[Item]:
     return out
 
 
-def checker(case: FormatCase, rules: CallRules, tools: tuple[Tool, ...] = TOOLS) -> Callable[..., bool] | None:
+def checker(
+    case: FormatCase, takes: Takes, rules: CallRules, tools: tuple[Tool, ...] = TOOLS
+) -> Callable[..., bool] | None:
     """Whether a grammar takes items; None for a family that refuses these rules by name."""
     context = PromptContext(instructions=case.context.instructions, tools=tools)
     try:
@@ -129,12 +163,14 @@ def checker(case: FormatCase, rules: CallRules, tools: tuple[Tool, ...] = TOOLS)
         assert case.name.startswith("generic")  # the template says nothing of tools, or not how a call is written
         return None
     assert constraint is not None
-    return lambda *items: any(takes(case, constraint, context, way) for way in (items, compact(items)))
+    return lambda *items: any(
+        takes(case, constraint, ids) for way in (items, compact(items)) for ids in outputs(case, context, way)
+    )
 
 
 @pytest.mark.parametrize("choice", ["required", "auto"])
-def test_a_call_of_a_strict_tool_fits_its_schema(case: FormatCase, choice: str) -> None:
-    check = checker(case, CallRules(choice))
+def test_a_call_of_a_strict_tool_fits_its_schema(case: FormatCase, takes: Takes, choice: str) -> None:
+    check = checker(case, takes, CallRules(choice))
     if check is None:
         return
     assert check(edit(GOOD))
@@ -143,8 +179,8 @@ def test_a_call_of_a_strict_tool_fits_its_schema(case: FormatCase, choice: str) 
 
 
 @pytest.mark.parametrize("choice", ["required", "auto"])
-def test_the_text_of_a_custom_tool_fits_its_grammar(case: FormatCase, choice: str) -> None:
-    check = checker(case, CallRules(choice))
+def test_the_text_of_a_custom_tool_fits_its_grammar(case: FormatCase, takes: Takes, choice: str) -> None:
+    check = checker(case, takes, CallRules(choice))
     if check is None:
         return
     assert check(free("digits", "12\n"))
@@ -154,13 +190,13 @@ def test_the_text_of_a_custom_tool_fits_its_grammar(case: FormatCase, choice: st
     assert not check(free("words", "ab\n"))
 
 
-def test_a_required_call_is_no_text(case: FormatCase) -> None:
-    check = checker(case, CallRules("required"))
+def test_a_required_call_is_no_text(case: FormatCase, takes: Takes) -> None:
+    check = checker(case, takes, CallRules("required"))
     assert check is None or not check(said("hello"))
 
 
-def test_the_named_tool_alone_is_called_once(case: FormatCase) -> None:
-    check = checker(case, CallRules("named", frozenset(["edit"])))
+def test_the_named_tool_alone_is_called_once(case: FormatCase, takes: Takes) -> None:
+    check = checker(case, takes, CallRules("named", frozenset(["edit"])))
     if check is None:
         return
     assert check(edit(GOOD))
@@ -168,8 +204,8 @@ def test_the_named_tool_alone_is_called_once(case: FormatCase) -> None:
     assert not check(edit(GOOD), edit(GOOD))
 
 
-def test_text_under_a_schema_is_json_that_fits(case: FormatCase) -> None:
-    check = checker(case, CallRules(text_schema=ANSWER), tools=())
+def test_text_under_a_schema_is_json_that_fits(case: FormatCase, takes: Takes) -> None:
+    check = checker(case, takes, CallRules(text_schema=ANSWER), tools=())
     if check is None:
         return
     assert check(said('{"ok": true}')) or check(said('{"ok":true}'))

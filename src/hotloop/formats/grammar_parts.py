@@ -14,6 +14,7 @@ from hotloop.errors import ApiError, InvalidRequest, SchemaTooComplex, Unsupport
 from hotloop.formats.lark_reader import parse_lark
 from hotloop.formats.lark_writer import write_lark
 from hotloop.formats.regex_text import Concat, PatternError, Writing, character, parse_pattern, write_pattern
+from hotloop.formats.structural_tag import LazyForm
 from hotloop.protocol.tools import CustomTool, FunctionTool, GrammarFormat, HostedTool
 from hotloop.seams.engine import Constraint
 from hotloop.seams.prompt import CallRules, PromptContext
@@ -276,9 +277,9 @@ def ruled(
     """
     answer = " | ".join(answers)
     if think is None:
-        return Constraint("\n".join([f"start: {answer}", *lines]))
+        return _constraint([f"start: {answer}", *lines])
     optional = "" if must_think else "?"
-    return Constraint("\n".join([f"start: think{optional} answer", f"answer: {answer}", f"think: {think}", *lines]))
+    return _constraint([f"start: think{optional} answer", f"answer: {answer}", f"think: {think}", *lines])
 
 
 def after_trigger(
@@ -289,20 +290,25 @@ def after_trigger(
     `think`: a block that may stand in front; only needed for a spelled trigger, behind which text holds no control token.
     """
     if trigger is not None:
-        return Constraint("\n".join(["start: call", *lines]), trigger=trigger, once=once)
+        return _constraint(["start: call", *lines], trigger=trigger, once=once)
     start = "rest | opening call" if once else "(opening call)* rest"
     opening = f"opening[lazy]: {_regex('(?s:.*)' + _exactly(spelling))}"
     rules = [opening, f"rest: REST\nREST: {_lacking(spelling)}", *lines]
     if think is None:
-        return Constraint("\n".join([f"start: {start}", *rules]))
-    return Constraint("\n".join([f"start: think? answer\nthink: {think}\nanswer: {start}", *rules]))
+        return _constraint([f"start: {start}", *rules])
+    return _constraint(["start: think? answer", f"think: {think}", f"answer: {start}", *rules])
 
 
 def without(token: int | None, spelling: str) -> Constraint:
     """Anything but this marker."""
     if token is not None:
-        return Constraint(f"start: <[^{token}]>*")
-    return Constraint(f"start: TEXT\nTEXT: {_lacking(spelling)}")
+        return _constraint([f"start: <[^{token}]>*"])
+    return _constraint(["start: TEXT", f"TEXT: {_lacking(spelling)}"])
+
+
+def _constraint(lines: Sequence[str], *, trigger: int | None = None, once: bool = False) -> Constraint:
+    grammar = "\n".join(lines)
+    return Constraint(grammar, trigger, once, LazyForm(grammar, trigger, once))
 
 
 def _lacking(spelling: str) -> str:

@@ -12,7 +12,6 @@ would be allowed: the family's templates know no more.
 from collections.abc import Sequence
 
 from hotloop.formats.grammar_parts import (
-    ANY_TEXT,
     SPACED,
     AllowedTool,
     Anything,
@@ -28,7 +27,17 @@ from hotloop.formats.grammar_parts import (
 from hotloop.seams.engine import Constraint
 from hotloop.seams.prompt import CallRules, PromptContext
 
-_TEXT = ["text: TEXT", rf'TEXT: {ANY_TEXT} & ~/\s*\{{\s*"name"(?s:.*)/']
+
+def _not_begun_like_a_call() -> str:
+    """Texts that do not begin with `{"name"`, blanks aside, said without a negation, which not every engine has."""
+    rest = ""
+    for blanks, char in reversed([(r"\s*", "{"), (r"\s*", '"'), *(("", char) for char in 'name"')]):
+        code = rf"\x{{{ord(char):x}}}"
+        rest = rf"{blanks}(?:[^{code}{blanks[:2]}](?s:.*)" + (f"|{code}{rest})?" if rest else ")?")
+    return f"/{rest}/"
+
+
+_TEXT = ["text: TEXT", f"TEXT: {_not_begun_like_a_call()}"]
 
 
 def build_constraint(context: PromptContext, rules: CallRules) -> Constraint | None:

@@ -5,8 +5,8 @@ thread, as plain calls, once per engine step.
 """
 
 from array import array
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Protocol
 
@@ -63,17 +63,54 @@ class Sampling(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
+class JsonSchema:
+    """The whole output is JSON that fits `schema`."""
+
+    schema: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class StructuralTag:
+    """The output fits xgrammar's structural tag `tag`, an object `{"type": "structural_tag", "format": …}` of JSON values."""
+
+    tag: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class NotExpressible:
+    """No such form says what the grammar says. `reason` is a short stable name that is counted."""
+
+    reason: str
+
+
+Form = JsonSchema | StructuralTag | NotExpressible
+
+
+class PassThrough(Protocol):
+    """A constraint in the form that engines take which constrain themselves."""
+
+    def form(self) -> Form:
+        """Made when first asked for; cheap from then on. The same rules as the grammar's, over the same token ids."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class Constraint:
     """What the decoder may write, as an llguidance Lark grammar.
 
     With `trigger`, text is free until that token is sampled; the grammar then rules what follows it, up to the grammar's
     end, after which text is free again, or, with `once`, only a stop token may follow. Without `trigger` the grammar rules
-    from the first token and only a stop token may follow its end.
+    from the first token and only a stop token may follow its end. `pass_through` is for engines that run no such grammar.
     """
 
     grammar: str
     trigger: int | None = None
     once: bool = False
+    pass_through: PassThrough | None = field(default=None, compare=False, repr=False)
+
+    def without_pass_through(self) -> "Constraint":
+        """The part that may leave the process."""
+        return replace(self, pass_through=None)
 
 
 # ids of one engine step in order, and their log-probabilities if asked for

@@ -117,7 +117,8 @@ class LlamaHandle:
             self._desk.end_soon(run, EndReason.NEEDS_FULL_PROMPT)
         else:
             ids = id_bytes(new)
-            self._desk.submit(run, lambda number: Generate(self.number, number, keep, ids, sampling, constraint))
+            bare = None if constraint is None else constraint.without_pass_through()
+            self._desk.submit(run, lambda number: Generate(self.number, number, keep, ids, sampling, bare))
         return run
 
     def close(self) -> None:
