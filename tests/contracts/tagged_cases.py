@@ -59,10 +59,15 @@ def _untyped(_tool: str, arguments: str) -> str:
     return qwen_arguments("", arguments)
 
 
+def _is_asked(text: str) -> bool:
+    """Qwen3.5's template refuses a conversation whose only user messages read like tool outputs."""
+    return not (text.strip().startswith("<tool_response>") and text.strip().endswith("</tool_response>"))
+
+
 _STRIPPED = Shape(said=_has_no("<tool_call>"), thought=_has_no("</think>"), arguments=qwen_arguments)
 _CODER = replace(_STRIPPED, reasoning=False)
 _CODER_BARE = replace(_CODER, developer=False, arguments=_untyped)
-_QWEN35 = replace(_STRIPPED, reasoning=True, developer=False)
+_QWEN35 = replace(_STRIPPED, reasoning=True, developer=False, question=_is_asked)
 _GLM = replace(_STRIPPED, reasoning=True, said=_has_no(), arguments=glm_arguments)
 _OFF = PromptContext("Be brief.", TOOLS, reasoning_effort="none")
 _KEEP = PromptContext(None, TOOLS, keep_reasoning=True)

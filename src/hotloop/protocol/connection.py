@@ -306,7 +306,10 @@ class Connection(Generic[Bound]):
         return is_continuation and self._lane_of(parent_id, run.lane) == run.lane
 
     def _lane_of(self, response_id: str, default: Lane) -> Lane:
-        ended = self._ended.get(response_id)  # a response that runs has no continuation yet
+        running = self._turn_of.get(response_id)  # named before it was there: it is continued by nobody yet
+        if running is not None:
+            return self._turns[running].lane
+        ended = self._ended.get(response_id)
         return default if ended is None else ended.lane
 
     def _refused(self, run: _Running, error: ApiError) -> list[Action[Bound]]:

@@ -64,6 +64,8 @@ def test_a_turn_and_a_delta_are_measured_against_both_floors() -> None:
     assert [row[0] for row in findings.table.rows] == ["hotloop", "raw uvloop", "ASGI sends"]
 
 
+@pytest.mark.long
+@pytest.mark.timeout(600)  # 200k tokens in every family
 def test_rendering_is_measured_in_every_family_and_each_goal_is_that_of_the_worst() -> None:
     plan = render.Plan(histories=(1_000, 200_000), rounds=2, generic=False, weighed=20_000)
     findings = render.measure(plan)
