@@ -6,7 +6,7 @@ Nothing else is let through.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -197,9 +197,17 @@ def _contract_choice(choice: str | Json) -> str | Json:
 
 # --- requests ---
 
-# Top-level fields with values that OpenAI's clients send and the contract forbids or bounds otherwise.
+# Top-level fields with values that OpenAI's clients send and the contract forbids or bounds otherwise: left out of the
+# comparison where the value is OpenAI's.
 _NOT_OVER_WEBSOCKET = ("stream", "stream_options", "background")  # §15: real clients send `stream`
-_LOWER_BOUNDS = {"max_output_tokens": 16}  # hotloop has no reason to refuse fewer (docs/compatibility.md)
+_IS_OPENAI_ONLY: dict[str, Callable[[Any], bool]] = {
+    "max_output_tokens": lambda value: value < 16,  # there is no reason to refuse fewer (docs/compatibility.md)
+    "safety_identifier": lambda value: 64 < len(value) <= 128,  # §15
+    "service_tier": lambda value: value in ("scale", "fast", "ultrafast"),  # §2.1
+    "include": lambda value: (
+        not {"reasoning.encrypted_content", "message.output_text.logprobs"}.issuperset(value)
+    ),  # §4.7
+}
 _REQUEST_ITEMS = frozenset(
     {"message", "function_call", "function_call_output", "reasoning", "item_reference", "compaction"}
 )
@@ -208,8 +216,8 @@ _REQUEST_ITEMS = frozenset(
 def check_request(request: Json, *, websocket: bool) -> None:
     """Assert that a request is the contract's once what only OpenAI has is taken out."""
     known = {name: value for name, value in request.items() if value is not None}  # OpenAI: null is absent
-    for name, least in _LOWER_BOUNDS.items():
-        if isinstance(known.get(name), int) and known[name] < least:
+    for name, is_openai_only in _IS_OPENAI_ONLY.items():
+        if name in known and is_openai_only(known[name]):
             del known[name]
     if isinstance(known.get("input"), list):
         known["input"] = _contract_items(known["input"])
