@@ -4,12 +4,13 @@ Over the toy engine, which checks its own side of the contract: one run per hand
 """
 
 import asyncio
+from array import array
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from tests.support.toy_engine import ToyEngine
-from tests.support.toy_format import CharTokenizer, Rewrites, ToyFormat, call, say, think
+from tests.support.toy_engine import ToyEngine, ToyHandle
+from tests.support.toy_format import CharTokenizer, Rewrites, ToyFormat, ToyState, call, say, think
 from tests.support.turns import written
 
 from hotloop.errors import ContextLengthExceeded, ServerFault
@@ -26,7 +27,7 @@ from hotloop.protocol.items import (
     ReasoningText,
 )
 from hotloop.seams.engine import EndReason
-from hotloop.seams.format import Fallback, ItemClosed, ItemDelta, ItemOpened, ParsedEvent
+from hotloop.seams.format import Extension, Fallback, ItemClosed, ItemDelta, ItemOpened, ParsedEvent
 from hotloop.seams.model import ModelEnd, ModelRequest, PreparedTurn, SamplingWishes
 from hotloop.seams.prompt import CallRules, PromptContext
 from hotloop.session.chain import ModelState
@@ -192,6 +193,41 @@ async def test_a_cut_that_cannot_be_found_keeps_nothing_by_name() -> None:
     assert turn.prepared.commit(two, is_cut=True) is None
     assert list(turn.prepared.fallbacks) == ["cut_not_found"]
     turn.prepared.discard()
+    assert toy(model).open_handles == 0
+
+
+async def test_a_warm_up_of_nothing_needs_no_engine_and_can_be_continued(monkeypatch: pytest.MonkeyPatch) -> None:
+    def begin_with_nothing(self: ToyFormat, context: PromptContext) -> Extension:
+        return Extension(0, array("I"), ToyState())
+
+    model = make()
+    monkeypatch.setattr(ToyFormat, "begin", begin_with_nothing)
+    nothing = await ran(model, START, generate=False)
+    assert toy(model).runs == []
+    following = await run(model, nothing, user("hi"))
+    assert written(toy(model).runs[0].prompt) == "<user>hi<end><reply>"
+    assert list(following.prepared.fallbacks) == []
+    release(nothing, commit(following))
+    assert toy(model).open_handles == 0
+
+
+async def test_a_run_that_cannot_be_submitted_gives_its_handle_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OverflowError
+
+    model = make()
+    first = await ran(model, START, user("hi"))
+    with monkeypatch.context() as patched:
+        patched.setattr(ToyHandle, "generate", refuse)
+        for parent in (first, START):  # on the parent's handle, and on one of its own
+            turn = await prepare(model, parent, user("more"))
+            with pytest.raises(OverflowError):
+                turn.start()
+            turn.prepared.discard()
+    assert toy(model).open_handles == 1
+    following = await run(model, first, user("more"))
+    assert list(following.prepared.fallbacks) == [], "the parent's handle is free"
+    release(first, commit(following))
     assert toy(model).open_handles == 0
 
 

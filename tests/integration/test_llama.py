@@ -158,6 +158,23 @@ async def test_a_warm_up_prefills_the_engine() -> None:
         assert final_response(events)["usage"]["input_tokens_details"]["cached_tokens"] == prefilled
 
 
+async def test_a_warm_up_without_any_content_can_be_continued() -> None:
+    async with tiny() as server, open_socket(server) as socket:
+        warm = await socket.turn(model="tiny", input=[], generate=False, store=False)
+        check_response_events(warm)
+        assert final_response(warm)["usage"]["input_tokens"] == 0
+        events = await socket.turn(
+            model="tiny",
+            input="Hello.",
+            store=False,
+            max_output_tokens=20,
+            seed=-1,
+            previous_response_id=final_response(warm)["id"],
+        )
+        check_response_events(events)
+        assert final_response(events)["output"]
+
+
 async def test_a_client_that_vanishes_frees_the_engine() -> None:
     async with tiny() as server:
         async with open_socket(server) as socket:

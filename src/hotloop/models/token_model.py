@@ -23,6 +23,7 @@ from hotloop.errors import (
     ContextLengthExceeded,
     EngineTimeout,
     EngineUnavailable,
+    InvalidRequest,
     SchemaTooComplex,
     ServerFault,
 )
@@ -163,6 +164,8 @@ class TokenModel:
         rendered = await self._render(request)
         generation = self.format.generation_prompt(rendered.state) if request.generate else array("I")
         prompt_tokens = len(rendered.view) + len(generation)
+        if not prompt_tokens and request.generate:
+            raise InvalidRequest("The prompt is empty: give at least one item.", param="input")
         room = self.context_tokens - prompt_tokens
         if room < (1 if request.generate else 0):
             raise ContextLengthExceeded(prompt_tokens, self.context_tokens)
@@ -273,9 +276,16 @@ class PreparedTokenTurn:
         assert self._lease is None, "started twice"
         self._on_events = on_events
         self._on_end = on_end
-        self._lease = self._take_lease()
-        self._lease.is_busy = True
-        self._submit(min(self._lease.held, self._common_with_lease()))
+        self._lease = lease = self._take_lease()
+        lease.is_busy = True
+        try:
+            self._submit(min(lease.held, self._common_with_lease()))
+        except BaseException:  # nothing runs: no end will give the lease back
+            lease.is_busy = False
+            if self._owns_lease:
+                lease.release()
+            self._lease = None
+            raise
 
     def abort(self) -> None:
         """Stop sampling; `on_end` still comes."""
@@ -372,6 +382,9 @@ class PreparedTokenTurn:
 
     def _submit(self, keep: int) -> None:
         assert self._lease is not None
+        if not self.prompt_tokens:  # a warm-up of nothing asks nothing of an engine
+            asyncio.get_running_loop().call_soon(self._ended, EndReason.LENGTH, Usage(), "")
+            return
         if self._request.generate and keep == self.prompt_tokens:
             keep -= 1  # nothing is new, and a model decodes behind a token that it reads now
         new = self._rendered.view.tokens(keep) + self._generation

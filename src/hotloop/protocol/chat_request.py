@@ -34,6 +34,7 @@ from hotloop.protocol.request import (
     Effort,
     Metadata,
     ResponseCreate,
+    Seed,
     Text,
     TextJsonObject,
     TextJsonSchema,
@@ -210,7 +211,7 @@ class ChatCreate(msgspec.Struct, kw_only=True):
     frequency_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
-    seed: int | None = None
+    seed: Seed | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     metadata: Metadata | None = None

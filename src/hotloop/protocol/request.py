@@ -26,6 +26,7 @@ MAX_INPUT_CHARS = 10_485_760  # Open Responses 2026-04-24: longest text field
 _STREAM_ID = re.compile(r"[A-Za-z0-9_.-]{1,256}\Z")
 
 Metadata = dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]]
+Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
@@ -122,7 +123,7 @@ class ResponseCreate(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     stream_id: Any = None
-    seed: int | None = None
+    seed: Seed | None = None
 
     @property
     def stores(self) -> bool:

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -67,6 +68,27 @@ async def test_a_killed_host_fails_its_runs_and_the_next_turn_works(engine: Llam
     assert (outcome.reason, len(outcome.ids)) == (EndReason.LENGTH, 5)
     assert engine.host_pid not in (None, pid)
     assert not is_alive(pid)
+
+
+async def test_what_cannot_be_said_to_the_host_fails_its_caller_only(engine: LlamaEngine) -> None:
+    pid = engine.host_pid
+    assert pid is not None
+    handle = engine.open(TokenView.of([]), parent=None, tenant=LOCAL)
+    kill = partial(os.kill, pid, signal.SIGKILL)
+    _, outcome = begin(handle, 0, PROMPT, greedy(4000), on_step=kill)
+    await finished(outcome)
+    waiting = engine.open(TokenView.of([]), parent=None, tenant=LOCAL)
+    with pytest.raises(OverflowError):  # no host is up
+        begin(waiting, 0, PROMPT, replace(greedy(1), seed=2**70))
+    assert (await generate(waiting, 0, PROMPT, greedy(1))).reason is EndReason.LENGTH
+    successor = engine.host_pid
+    assert successor is not None
+    os.kill(successor, signal.SIGKILL)
+    again = engine.open(TokenView.of([]), parent=None, tenant=LOCAL)
+    outcome = await generate(again, 0, PROMPT, greedy(1))
+    assert outcome.reason in (EndReason.LENGTH, EndReason.UNAVAILABLE), "the host is looked after as before"
+    last = engine.open(TokenView.of([]), parent=None, tenant=LOCAL)
+    assert (await generate(last, 0, PROMPT, greedy(1))).reason is EndReason.LENGTH
 
 
 async def test_while_no_host_starts_runs_fail_and_when_one_does_they_work(random_model: Path, tmp_path: Path) -> None:

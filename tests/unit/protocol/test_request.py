@@ -71,6 +71,8 @@ def test_null_means_the_default_everywhere() -> None:
         ({"top_p": -0.1}, InvalidRequest, "top_p"),
         ({"top_logprobs": 21}, InvalidRequest, "top_logprobs"),
         ({"max_output_tokens": 0}, InvalidRequest, "max_output_tokens"),
+        ({"seed": 2**63}, InvalidRequest, "seed"),
+        ({"seed": -(2**70)}, InvalidRequest, "seed"),
         ({"store": "yes"}, InvalidType, "store"),
         ({"reasoning": {"effort": "extreme"}}, InvalidRequest, "reasoning.effort"),
         ({"text": {"format": {"type": "json_schema", "name": "n"}}}, MissingParameter, "text.format.schema"),

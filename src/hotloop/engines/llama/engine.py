@@ -17,7 +17,7 @@ from hotloop.engines.llama.faults import LibraryError, LlamaError
 from hotloop.engines.llama.gguf_file import check_header
 from hotloop.engines.llama.handle import LlamaHandle, LlamaRun
 from hotloop.engines.llama.link import HostLink, HostProcess, spawn
-from hotloop.engines.llama.messages import Generate, Open, Ready, Step, ToHost, id_bytes
+from hotloop.engines.llama.messages import Generate, Open, Ready, Step, ToHost, frame, id_bytes
 from hotloop.engines.llama.options import HostOptions
 from hotloop.seams.engine import EndReason, KvHandle, Usage
 from hotloop.session.principal import Tenant
@@ -47,7 +47,7 @@ class LlamaEngine:
         self._lost = asyncio.Event()
         self._supervisor: asyncio.Task[None] | None = None
         self._runs: dict[int, LlamaRun] = {}
-        self._waiting: list[ToHost] = []  # for the next host, while none is up
+        self._waiting: list[bytes] = []  # frames for the next host, while none is up
         self._numbers = itertools.count(1)
         self._is_closed = False
         self._last_sign_s = 0.0
@@ -133,11 +133,11 @@ class LlamaEngine:
         if prompt_tokens > self.context_tokens:
             detail = f"a prompt of {prompt_tokens} tokens does not fit a context of {self.context_tokens}"
             return self.end_soon(run, EndReason.LENGTH, detail)
+        self.tell(generate, self.epoch)
         if not self._runs:
             self._last_sign_s = self._loop.time()
         self._runs[run.number] = run
-        self._keep_watch()
-        return self.tell(generate, self.epoch)
+        return self._keep_watch()
 
     def end_soon(self, run: LlamaRun, reason: EndReason, detail: str = "") -> None:
         self._loop.call_soon(run.end, reason, Usage(), detail)
@@ -145,10 +145,11 @@ class LlamaEngine:
     def tell(self, message: ToHost, epoch: int) -> None:
         if epoch != self.epoch:
             return
+        encoded = frame(message)  # also where it waits: what cannot be said is its caller's fault, not the next host's
         if self._host is not None:
-            self._host.link.send(message)
+            self._host.link.send(encoded)
         elif len(self._waiting) < MAX_WAITING_MESSAGES:
-            self._waiting.append(message)
+            self._waiting.append(encoded)
         else:
             # not now: a callback must not come before `generate` returns
             self._loop.call_soon(self._forget_epoch, "too much is waiting for the engine host")
@@ -204,8 +205,8 @@ class LlamaEngine:
             raise LibraryError("the engine host ended while it started")
         self._host = host
         waiting, self._waiting = self._waiting, []
-        for message in waiting:
-            host.link.send(message)
+        for encoded in waiting:
+            host.link.send(encoded)
         self._last_sign_s = self._loop.time()
         log.info("engine host ready", extra={"pid": host.pid, "kv_cells": self._ready.kv_cells})
 

@@ -112,13 +112,13 @@ class LlamaHandle:
         if keep + len(new) == 0:
             raise ValueError("an empty prompt")
         run = LlamaRun(self._desk, self._epoch, on_step, on_end)
-        self._run = run
         if self._epoch != self._desk.epoch:
             self._desk.end_soon(run, EndReason.NEEDS_FULL_PROMPT)
         else:
             ids = id_bytes(new)
             bare = None if constraint is None else constraint.without_pass_through()
             self._desk.submit(run, lambda number: Generate(self.number, number, keep, ids, sampling, bare))
+        self._run = run
         return run
 
     def close(self) -> None:

@@ -15,9 +15,7 @@ from hotloop.engines.llama.messages import (
     FromHost,
     Ready,
     Step,
-    ToHost,
     Unusable,
-    frame,
     from_host_decoder,
 )
 from hotloop.engines.llama.options import HostOptions
@@ -51,10 +49,10 @@ class HostLink(asyncio.Protocol):
             self._first.set_result(Unusable("the engine host ended while it started"))
         self._on_lost()
 
-    def send(self, message: ToHost) -> None:
-        """Queue a message; it leaves at once unless the host does not read."""
+    def send(self, encoded: bytes) -> None:
+        """Queue a frame; it leaves at once unless the host does not read."""
         assert self._transport is not None, "send before the link is up"
-        self._transport.write(frame(message))
+        self._transport.write(encoded)
 
     async def ready(self) -> Ready:
         """Wait until the model is loaded. Raises ModelFileError or LibraryError if it cannot be."""

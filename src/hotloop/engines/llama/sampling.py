@@ -20,7 +20,9 @@ class Sampler:
 
     def __init__(self, sampling: Sampling) -> None:
         self._sampling = sampling
-        self._random = default_rng(sampling.seed)
+        self._random = default_rng(
+            None if sampling.seed is None else sampling.seed % 2**64
+        )  # numpy takes no negative one
         self._counts: dict[int, int] = {}
         self._penalised = bool(sampling.presence_penalty or sampling.frequency_penalty)
 

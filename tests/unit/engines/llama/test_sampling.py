@@ -106,3 +106,9 @@ def test_more_top_log_probabilities_than_tokens_are_all_tokens() -> None:
 def test_a_pick_is_always_a_token(values: list[float], temperature: float, top_p: float, seed: int) -> None:
     token, _ = sampler(temperature=temperature, top_p=top_p, seed=seed).pick(np.array(values, np.float32), None)
     assert 0 <= token < len(values)
+
+
+@pytest.mark.parametrize("seed", [-(2**63), -1, 0, 2**63 - 1])
+def test_every_seed_of_64_bits_names_a_stream_of_its_own(seed: int) -> None:
+    first, again = ([sampler(seed=seed).pick(LOGITS, None)[0] for _ in range(3)] for _ in range(2))
+    assert first == again
