@@ -38,9 +38,17 @@ def state_behind(
 
 
 def remember(
-    index: PrefixIndex, tenant: Tenant, admitted: AdmittedTurn, prepared: PreparedTurn, state: TurnState
+    index: PrefixIndex,
+    tenant: Tenant,
+    admitted: AdmittedTurn,
+    new_items: Sequence[Item],
+    prepared: PreparedTurn,
+    state: TurnState,
 ) -> None:
-    """Enter the turn into the index: behind its input, for a client that asks again, and behind its output."""
+    """Enter the turn into the index: behind its input, for a client that asks again, and behind its output.
+
+    `new_items` have ids: a turn that recognises them shows them as its input.
+    """
     if state.model_state is None:
         return
     history, context = admitted.history, state.context
@@ -49,7 +57,7 @@ def remember(
     if history.place not in (behind, state.history):
         input_state = prepared.input_state()
         if input_state is not None:
-            items = history.items.extended(admitted.new_items)
+            items = history.items.extended(new_items)
             chain_bytes = history.chain_bytes + history.new_bytes
             point = HistoryPoint(items, admitted.open_calls, input_state, chain_bytes)
             index.enter(tenant, context, history.place, point, behind=behind, warm=False)

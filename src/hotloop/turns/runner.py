@@ -409,7 +409,7 @@ class _Turn:
             model_state=model_state,
             output_bytes=len(self._stream.final),
         )
-        remember(services.prefixes, turn.principal.tenant, admitted, self._prepared, state)
+        remember(services.prefixes, turn.principal.tenant, admitted, self._identified(), self._prepared, state)
         if admitted.request.stores:
             services.chains.put(turn.principal, state, owner=None, lane=turn.lane)
         elif turn.connection is not None:

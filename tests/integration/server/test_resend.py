@@ -101,6 +101,15 @@ async def _input_items(server: LiveServer, response_id: str) -> list[Json]:
         return found
 
 
+async def test_a_request_that_comes_again_shows_its_input_with_ids() -> None:
+    async with door("http") as (server, ask):
+        for _ in range(2):
+            response = await ask(input=[START], tools=[LOOK_UP])
+            (item,) = await _input_items(server, response["id"])
+            assert item["id"].startswith("msg_")
+        assert server.app.services.records.counters.recognitions == 1
+
+
 async def test_a_client_that_reconnects_and_resends_goes_on_where_it_was() -> None:
     async with live_server(scripted_model(SCRIPT)) as server:
         history = [START]
