@@ -63,5 +63,9 @@ class OpenConnections:
         try:
             await asyncio.wait_for(self.wait_empty(), timeout_s)
         except TimeoutError:
-            for connection in list(self._open):
-                connection.abandon()
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Drop what still runs on every connection."""
+        for connection in list(self._open):
+            connection.abandon()

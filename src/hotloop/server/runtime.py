@@ -1,7 +1,7 @@
 """Running the ASGI application in uvicorn: one process, one loop, a graceful end.
 
-SIGTERM or SIGINT: no new turns, running ones finish up to a limit, then connections close with 1012. A second signal ends
-at once.
+SIGTERM or SIGINT: no new turns, running ones finish up to a limit, then connections close with 1012. A second signal drops
+what still runs; a third ends without cleaning up.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from starlette.applications import Starlette
 
 from hotloop.server.connections import OpenConnections
 
+LINGER_S = 3  # for what connections were sent to leave, once all turns are over; who does not read then is cut off
 KEEP_ALIVE_S = 300  # an agent's tool may run for minutes between two requests on one HTTP connection
 
 
@@ -27,6 +28,7 @@ class DrainingServer(uvicorn.Server):
         self._open = open_connections
         self._drain_timeout_s = drain_timeout_s
         self._drain: asyncio.Task[None] | None = None
+        self._signals = 0
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -41,12 +43,15 @@ class DrainingServer(uvicorn.Server):
                 loop.remove_signal_handler(sig)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """First signal: drain, then stop. Second: stop at once."""
-        if self._drain is not None:
-            self.force_exit = True
+        """First signal: drain, then stop. Second: drop what runs, then stop. Third: stop at once."""
+        self._signals += 1
+        if self._drain is None:
+            self._drain = asyncio.create_task(self._drain_then_stop())
+        elif self._signals == 2:
+            self._open.abandon()
             self.should_exit = True
-            return
-        self._drain = asyncio.create_task(self._drain_then_stop())
+        else:
+            self.force_exit = True
 
     async def _drain_then_stop(self) -> None:
         await self._open.drain(self._drain_timeout_s)
@@ -75,6 +80,7 @@ def uvicorn_config(
         ws_ping_interval=30.0,
         ws_ping_timeout=60.0,
         timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=LINGER_S,
         log_level=log_level,
         access_log=False,
         server_header=False,
