@@ -104,6 +104,7 @@ class _Turn:
         self._stopped: _StopReason | None = None  # output is ignored from then on
         self._has_ignored = False  # and there was some
         self._is_steered = False
+        self._is_noted = False  # the ledger knows the end
         self.response_id = services.new_id("resp")
         self._stream = ResponseStream(
             response_id=self.response_id,
@@ -128,9 +129,11 @@ class _Turn:
             has_failed = outcome.error is not None and not isinstance(outcome.error, StorageUnavailable)
             if has_failed or self._stopped == "cancelled":
                 await self._keep_for_show()
-            return outcome
+            # Numbered behind what was said since the terminal event.
+            ending = None if outcome.ending is None else self._stream.ending()
+            return TurnOutcome(outcome.body, outcome.error, ending)
         except asyncio.CancelledError:
-            if self._stream.is_running:
+            if not self._is_noted:
                 self._note_end("cancelled", None)
             raise
         finally:
@@ -479,6 +482,7 @@ class _Turn:
         self._record.fallbacks = (*((missed,) if missed else ()), *taken)
 
     def _note_end(self, outcome: AttemptOutcome, end: ModelEnd | None) -> None:
+        self._is_noted = True
         usage = end.usage if end is not None else self._record.usage
         self._services.ledger.attempt_ended(
             AttemptEnded(

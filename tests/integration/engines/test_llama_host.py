@@ -5,7 +5,6 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from tests.support.generating import TIMEOUT_S, assert_same_greedy, begin, finis
 
 from hotloop.engines.llama import LibraryError, LlamaEngine, ModelFileError
 from hotloop.engines.llama.binding import Model
-from hotloop.seams.engine import EndReason
+from hotloop.seams.engine import EndReason, Sampling
 from hotloop.session.principal import LOCAL, Tenant
 from hotloop.session.token_log import TokenView
 
@@ -79,7 +78,7 @@ async def test_what_cannot_be_said_to_the_host_fails_its_caller_only(engine: Lla
     await finished(outcome)
     waiting = engine.open(TokenView.of([]), parent=None, tenant=LOCAL)
     with pytest.raises(OverflowError):  # no host is up
-        begin(waiting, 0, PROMPT, replace(greedy(1), seed=2**70))
+        begin(waiting, 0, PROMPT, Sampling(max_tokens=1, temperature=0.0, seed=2**70))
     assert (await generate(waiting, 0, PROMPT, greedy(1))).reason is EndReason.LENGTH
     successor = engine.host_pid
     assert successor is not None
