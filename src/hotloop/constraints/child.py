@@ -1,6 +1,6 @@
 """The process in which unknown grammars are compiled first.
 
-    python -m hotloop.constraints.child PARENT_PID VOCABULARY_SIZE MEMORY_BYTES
+    python -P -m hotloop.constraints.child PARENT_PID VOCABULARY_SIZE MEMORY_BYTES
 
 On standard input: a 4-byte little-endian length and a JSON array of grammars. On standard output, one line each: `ready` once,
 then, per request, the index of every grammar before it is compiled, and a JSON object (the problem) or `null` at the end. So

@@ -183,6 +183,7 @@ class _Child:
         """A child that is ready. Raises ServerFault."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
+            "-P",  # the working directory may hold anything, a `json.py` too
             "-m",
             "hotloop.constraints.child",
             *arguments,

@@ -157,7 +157,7 @@ class Connection(Generic[Bound]):
         run.response_id = response_id
         run.applied = ()
         self._turn_of[response_id] = turn
-        self._successor_of.pop(run.request.previous_response_id or "", None)
+        self._successor_is_known(run)
         return [SteerTurn(turn)] if run.steers else []
 
     def turn_over(self, turn: int, end: TurnEnd) -> list[Action[Bound]]:
@@ -314,9 +314,14 @@ class Connection(Generic[Bound]):
 
     def _refused(self, run: _Running, error: ApiError) -> list[Action[Bound]]:
         """Before `created`: one `error` event, unless nobody asked; the steers in its input come back."""
-        self._successor_of.pop(run.request.previous_response_id or "", None)
+        self._successor_is_known(run)
         told: list[Action[Bound]] = [] if run.is_successor else [SendError(error, run.lane)]
         return told + self._return_steers(run.applied, "successor_creation_failed")
+
+    def _successor_is_known(self, run: _Running) -> None:
+        """It has an id of its own to steer, or never will. Others may continue the same response."""
+        if run.is_successor:
+            self._successor_of.pop(run.request.previous_response_id or "", None)
 
     def _bind_waiting(self, response_id: str) -> list[Action[Bound]]:
         named = tuple(waiting.bound for waiting in self._waiting if waiting.request.previous_response_id == response_id)

@@ -83,7 +83,7 @@ class FrameReader:
         deflate: permessage-deflate was agreed on, without context takeover.
     """
 
-    __slots__ = ("_chunks", "_deflate", "_held", "_limit", "_needed", "_partial", "_partial_bytes", "_partial_first")
+    __slots__ = ("_chunks", "_deflate", "_held", "_limit", "_needed", "_partial", "_partial_first")
 
     def __init__(self, max_message_bytes: int, *, deflate: bool = False) -> None:
         self._limit = max_message_bytes
@@ -91,14 +91,13 @@ class FrameReader:
         self._chunks: list[bytes] = []  # bytes of a frame that is not complete
         self._held = 0
         self._needed = 2  # bytes from which on the next frame can be read further
-        self._partial: list[bytes] = []  # payloads of a fragmented message
-        self._partial_bytes = 0
+        self._partial = bytearray()  # payload of a fragmented message; its pieces would cost more than what they hold
         self._partial_first = 0  # first byte of its first frame; 0: none is open
 
     @property
     def held_bytes(self) -> int:
         """Bytes kept of what is not complete."""
-        return self._held + self._partial_bytes
+        return self._held + len(self._partial)
 
     def feed(self, data: bytes) -> list[Received]:
         """The messages and control frames that `data` completes; a breach comes last, behind what preceded it."""
@@ -155,7 +154,7 @@ class FrameReader:
             if size < start:
                 return 0, start
             length = int.from_bytes(data[at + 2 : at + 10], "big")
-        if self._partial_bytes + length > self._limit:
+        if len(self._partial) + length > self._limit:
             raise FrameError(TOO_BIG, f"messages may have at most {self._limit} bytes")
         return start, start + length
 
@@ -180,13 +179,12 @@ class FrameReader:
 
     def _fragment(self, first: int, payload: bytes) -> Message | None:
         self._partial_first = self._partial_first or first
-        self._partial.append(payload)
-        self._partial_bytes += len(payload)
+        self._partial += payload
         if not first & _FIN:
             return None
-        message = self._message(self._partial_first, b"".join(self._partial))
+        message = self._message(self._partial_first, bytes(self._partial))
         self._partial.clear()
-        self._partial_bytes = self._partial_first = 0
+        self._partial_first = 0
         return message
 
     def _message(self, first: int, payload: bytes) -> Message:

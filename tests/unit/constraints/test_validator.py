@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +24,18 @@ async def validator() -> AsyncIterator[ChildValidator]:
     child = ChildValidator(1000)
     yield child
     await child.close()
+
+
+async def test_a_child_takes_no_code_from_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "resource.py").write_text("raise SystemExit")
+    monkeypatch.chdir(tmp_path)
+    validator = ChildValidator(1000)
+    try:
+        assert await validator.check([GOOD]) is None
+    finally:
+        await validator.close()
 
 
 async def test_a_bomb_is_over_at_the_deadline_and_named(validator: ChildValidator) -> None:

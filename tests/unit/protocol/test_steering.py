@@ -224,6 +224,24 @@ def test_a_steer_between_a_response_and_its_successor_steers_the_successor() -> 
     assert texts(second.request) == ["two"]
 
 
+@pytest.mark.parametrize("is_admitted", [True, False])
+def test_a_fork_beside_the_successor_does_not_hide_it(is_admitted: bool) -> None:
+    line = Line()
+    line.steer("one")
+    line.core.receive(create("fork", "resp_1"), "b", "fork", 10)
+    starts = [
+        action for action in line.core.turn_over(line.turn, incomplete("steered")) if isinstance(action, StartTurn)
+    ]
+    successor, fork = starts
+    if is_admitted:
+        line.core.created(fork.turn, "resp_3")
+    else:
+        line.core.turn_over(fork.turn, TurnEnd(ServerFault("It broke.")))
+    (accepted,) = events(line.steer("two"))
+    assert accepted["type"] == "response.steer.accepted"
+    assert line.core.created(successor.turn, "resp_2") == [SteerTurn(successor.turn)]
+
+
 def test_calls_make_the_steers_wait_for_their_outputs() -> None:
     line = Line()
     line.steer("one")

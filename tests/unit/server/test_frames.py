@@ -1,6 +1,7 @@
 """Frames as bytes, in any split, checked against the `websockets` library's own codec."""
 
 import os
+import tracemalloc
 import zlib
 from collections.abc import Sequence
 from itertools import pairwise
@@ -153,6 +154,20 @@ def test_a_size_over_the_limit_is_refused_by_its_header_alone() -> None:
     reader = FrameReader(1000)
     assert breach(reader.feed(bytes((0x81, 0xFE)) + (1001).to_bytes(2, "big") + b"mask")) == TOO_BIG
     assert reader.held_bytes == 0
+
+
+def test_many_small_fragments_cost_no_more_than_what_they_hold() -> None:
+    reader = FrameReader(LIMIT)
+    reader.feed(client_frame(TEXT, b"", fin=False))
+    small = client_frame(0, b"xyz", fin=False) + client_frame(0, b"", fin=False)
+    tracemalloc.start()
+    for _ in range(1000):
+        reader.feed(small * 10)
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert reader.held_bytes == 30_000
+    assert kept < 2 * reader.held_bytes
+    assert reader.feed(client_frame(0, b"!")) == [Message(b"xyz" * 10_000 + b"!", True)]
 
 
 def test_fragments_together_are_held_to_the_limit() -> None:
