@@ -8,14 +8,18 @@ STAMP := $(VENV)/.installed
 ASSETS := .assets
 ASSETS_STAMP := $(ASSETS)/.pypi
 ASSETS_LONG_STAMP := $(ASSETS)/.npm
+# The real clients that tests drive, each from its registry, pinned; never committed.
+CLIENTS := .clients
+CLIENTS_STAMPS := $(CLIENTS)/.python $(CLIENTS)/.npm
 N ?= 50
 
-.PHONY: demo test test-long check format bench bench-check autobahn tiny-model tiny-eval lock clean help
+.PHONY: demo test test-long check format bench bench-check autobahn tiny-model tiny-eval clients clients-lock lock clean help
 
 help:
 	@echo "make demo        an agent repairs a repository, over WebSocket and over HTTP, and a table of the time"
 	@echo "make test        format, lint, types, imports, then the tests"
 	@echo "make test-long   what needs npm, kills or minutes"
+	@echo "make clients     the real clients that test-long drives (npm and PyPI); clients-lock: pin them again"
 	@echo "make check       format, lint, types, imports only"
 	@echo "make bench       the benches in full; bench-check: quick, fails if a goal is short"
 	@echo "make autobahn    the Autobahn WebSocket suite against the raw path (long); CASES='1.* 2.*' for a part"
@@ -37,6 +41,18 @@ $(ASSETS_LONG_STAMP): tools/assets/fetch.py tools/assets/npm.txt $(STAMP)
 	$(BIN)/python tools/assets/fetch.py $(ASSETS) --npm
 	touch $(ASSETS_LONG_STAMP)
 
+$(CLIENTS)/.python: tests/clients/requirements.txt
+	$(PYTHON) -m venv --clear $(CLIENTS)/python
+	$(CLIENTS)/python/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	touch $@
+
+# Without the packages' own install scripts: no client needs one here.
+$(CLIENTS)/.npm: tests/clients/npm/package.json tests/clients/npm/package-lock.json
+	mkdir -p $(CLIENTS)/npm
+	cp $^ $(CLIENTS)/npm
+	cd $(CLIENTS)/npm && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	touch $@
+
 demo: $(STAMP)
 	$(BIN)/hotloop demo
 
@@ -50,7 +66,7 @@ check: $(STAMP)
 test: check $(ASSETS_STAMP)
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not long" --cov --cov-report=term:skip-covered --cov-fail-under=95
 
-test-long: $(STAMP) $(ASSETS_STAMP) $(ASSETS_LONG_STAMP)
+test-long: $(STAMP) $(ASSETS_STAMP) $(ASSETS_LONG_STAMP) $(CLIENTS_STAMPS)
 	$(BIN)/python -m pytest -m long
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest --timeout 3600 tests/properties \
 	  tests/contracts/test_format_contract.py
@@ -88,9 +104,17 @@ tiny-eval: $(STAMP)
 tiny-model:
 	tools/tiny/make_model.sh
 
+clients: $(CLIENTS_STAMPS)
+
+# The clients' newest releases, pinned again.
+clients-lock:
+	cd tests/clients && uv pip compile requirements.in --generate-hashes --universal --python-version 3.11 \
+	  --no-emit-index-url --no-annotate --no-header -q -o requirements.txt
+	cd tests/clients/npm && npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund
+
 lock:
 	uv pip compile pyproject.toml --extra dev --generate-hashes --universal --python-version 3.11 \
 	  --no-strip-extras --no-emit-index-url --no-emit-find-links --no-header -q -o requirements.lock
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage $(ASSETS) .autobahn
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage $(ASSETS) $(CLIENTS) .autobahn

@@ -1,0 +1,49 @@
+"""openai-agents for Python, unmodified, over WebSocket."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.clients.weather import RAIN, SUN
+from tests.support.real_clients import Turns, counted, run_python
+from tests.support.served_command import Served
+
+pytestmark = pytest.mark.long
+
+
+def run(server: Served, home: Path, scenario: str) -> tuple[Any, Turns]:
+    with counted(server) as turns:
+        result = run_python("openai_agents", scenario, server, home)
+    return result, turns
+
+
+def test_tools_run_on_a_chain_that_the_server_remembers(server: Served, tmp_path: Path) -> None:
+    result, turns = run(server, tmp_path, "tools")
+    assert result == {"answers": [RAIN, SUN], "asked": ["Oslo", "Rome"]}
+    assert turns.completed == {"websocket": 4}
+    assert not turns.others
+    assert not turns.fallbacks
+    assert turns.recognised_tokens == 0  # nothing was sent twice
+
+
+def test_a_streamed_run_shows_every_turn(server: Served, tmp_path: Path) -> None:
+    result, turns = run(server, tmp_path, "streamed")
+    assert result["answer"] == RAIN
+    assert result["asked"] == ["Oslo"]
+    assert result["deltas"] > 1
+    assert result["turns"] == 2
+    assert turns.completed == {"websocket": 2}
+
+
+def test_a_handoff_reaches_the_other_agent(server: Served, tmp_path: Path) -> None:
+    result, turns = run(server, tmp_path, "handoff")
+    assert result == {"answer": RAIN, "asked": ["Oslo"], "agent": "Weather agent"}
+    assert turns.completed == {"websocket": 3}
+    assert not turns.others
+
+
+def test_a_resent_history_is_recognised(server: Served, tmp_path: Path) -> None:
+    result, turns = run(server, tmp_path, "history")
+    assert result == {"answer": "Ada."}
+    assert turns.completed == {"websocket": 2}
+    assert turns.recognised_tokens > 0

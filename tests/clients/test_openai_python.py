@@ -1,0 +1,64 @@
+"""openai-python, unmodified: WebSocket, streams, structured output, stored responses, conversations."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.clients.weather import ABOUT, RAIN
+from tests.support.real_clients import Turns, counted, run_python
+from tests.support.served_command import Served
+
+pytestmark = pytest.mark.long
+
+
+def run(server: Served, home: Path, scenario: str) -> tuple[Any, Turns]:
+    with counted(server) as turns:
+        result = run_python("openai_python", scenario, server, home)
+    return result, turns
+
+
+def test_connect_runs_a_tool_loop_over_one_websocket(server: Served, tmp_path: Path) -> None:
+    result, turns = run(server, tmp_path, "connect")
+    assert result["answered"] == ['get_weather {"city": "Oslo"}']
+    assert result["text"] == RAIN
+    assert result["deltas"] > 1
+    assert result["cached"] > 0
+    assert turns.completed == {"websocket": 2}
+    assert not turns.others
+
+
+def test_an_error_event_leaves_the_connection_usable(server: Served, tmp_path: Path) -> None:
+    result, turns = run(server, tmp_path, "error")
+    assert result == {"type": "error", "code": "previous_response_not_found", "text": ABOUT}
+    assert turns.completed == {"websocket": 1}
+
+
+def test_steer_brings_a_successor(server: Served, tmp_path: Path) -> None:
+    result, _ = run(server, tmp_path, "steer")
+    assert result["texts"][1] == '{"name":"red","warm":true}'
+
+
+def test_stream_ends_with_the_text_of_its_deltas(server: Served, tmp_path: Path) -> None:
+    result, turns = run(server, tmp_path, "stream")
+    assert result == {"deltas": ABOUT, "final": ABOUT}
+    assert turns.completed == {"sse": 1}
+
+
+def test_parse_gives_an_instance_of_the_class(server: Served, tmp_path: Path) -> None:
+    result, _ = run(server, tmp_path, "parse")
+    assert result == {"name": "red", "warm": True}
+
+
+def test_retrieve_lists_and_deletes_a_stored_response(server: Served, tmp_path: Path) -> None:
+    result, _ = run(server, tmp_path, "retrieve")
+    assert result == {"same": True, "inputs": ["What can you do?"], "gone": "NotFoundError"}
+
+
+def test_input_tokens_counts_what_a_response_then_uses(server: Served, tmp_path: Path) -> None:
+    result, _ = run(server, tmp_path, "input_tokens")
+    assert result["counted"] == result["used"] > 0
+
+
+def test_conversations_remember(server: Served, tmp_path: Path) -> None:
+    result, _ = run(server, tmp_path, "conversations")
+    assert result == {"text": "Ada.", "items": ["message"] * 4, "deleted": True}
