@@ -1,11 +1,13 @@
 """openai-agents for Python, unmodified, over WebSocket."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.clients.weather import RAIN, SUN
-from tests.support.real_clients import Turns, counted, run_python
+from tests.clients.weather import ABOUT, RAIN, SUN
+from tests.support.real_clients import CLIENTS, Turns, counted, run_client, run_python
 from tests.support.served_command import Served
 
 pytestmark = pytest.mark.long
@@ -47,3 +49,13 @@ def test_a_resent_history_is_recognised(server: Served, tmp_path: Path) -> None:
     assert result == {"answer": "Ada."}
     assert turns.completed == {"websocket": 2}
     assert turns.recognised_tokens > 0
+
+
+def test_the_program_that_connect_prints_runs_as_it_stands(server: Served, tmp_path: Path) -> None:
+    connect = [sys.executable, "-m", "hotloop", "connect", "agents", "--url", server.url]
+    program = tmp_path / "agent.py"
+    program.write_text(subprocess.run(connect, capture_output=True, text=True, check=True).stdout)
+    with counted(server) as turns:
+        ended = run_client([CLIENTS / "python" / "bin" / "python", program], home=tmp_path, cwd=tmp_path)
+    assert ended.out.strip() == ABOUT, ended.err
+    assert turns.completed == {"websocket": 1}

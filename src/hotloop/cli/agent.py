@@ -24,7 +24,7 @@ from hotloop.client import (
     WebSocketTransport,
     approve_all,
 )
-from hotloop.client.models import list_models
+from hotloop.client.models import first_model
 
 DEFAULT_URL = "http://127.0.0.1:8000/v1"
 _FINISHED, _FAILED, _NO_CONNECTION, _BAD_USAGE, _INTERRUPTED, _TERMINATED = 0, 1, 2, 2, 130, 143
@@ -79,7 +79,7 @@ def _run_until_signal(arguments: argparse.Namespace) -> int:
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", metavar="TASK", help="what the model is to do")
-    parser.add_argument("--url", type=_url, default=DEFAULT_URL, help=f"base URL of the server ({DEFAULT_URL})")
+    parser.add_argument("--url", type=base_url, default=DEFAULT_URL, help=f"base URL of the server ({DEFAULT_URL})")
     parser.add_argument("--model", help="model name (default: the first that the server lists)")
     parser.add_argument(
         "--transport",
@@ -98,7 +98,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--timeout", type=float, metavar="S", help="stop the run after so many seconds")
 
 
-def _url(text: str) -> str:
+def base_url(text: str) -> str:
+    """An argument that must be a base URL of a server."""
     parts = urlsplit(text)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise argparse.ArgumentTypeError(f"{text!r} is not an http or https URL")
@@ -137,7 +138,7 @@ def _cancel_on_sigterm() -> None:
 
 async def _make_agent(arguments: argparse.Namespace, view: View) -> Agent:
     url, api_key, cwd = arguments.url, arguments.api_key, arguments.cwd
-    model = arguments.model or await _first_model(url, api_key)
+    model = arguments.model or await first_model(url, api_key=api_key)
     transport, fallback = _transports(arguments.transport, url, api_key)
     return Agent(
         transport,
@@ -158,13 +159,6 @@ def _transports(kind: str, url: str, api_key: str | None) -> tuple[Transport, Tr
             return WebSocketTransport(url, api_key=api_key), None
         case _:
             return WebSocketTransport(url, api_key=api_key), HttpTransport(url, api_key=api_key)
-
-
-async def _first_model(url: str, api_key: str | None) -> str:
-    models = await list_models(url, api_key=api_key)
-    if not models:
-        raise CannotConnect(url, "the server lists no model, name one with --model")
-    return models[0]
 
 
 async def _run(agent: Agent, task: str, view: View, *, timeout_s: float | None) -> int:

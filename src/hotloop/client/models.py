@@ -39,6 +39,14 @@ async def list_models(url: str, *, api_key: str | None = None) -> list[str]:
         raise ConnectionLost(f"{url}/models did not answer with a list of models") from error
 
 
+async def first_model(url: str, *, api_key: str | None = None) -> str:
+    """The model that the server lists first: for a command that was not told which. Raises as `list_models` does."""
+    models = await list_models(url, api_key=api_key)
+    if not models:
+        raise CannotConnect(url, "the server lists no model, name one with --model")
+    return models[0]
+
+
 def _refused(url: str, response: httpx.Response) -> RequestRefused | CannotConnect:
     if response.status_code == _NOT_FOUND:
         return CannotConnect(url, "there is no such API (GET /models got HTTP status 404)")

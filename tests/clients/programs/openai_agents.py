@@ -24,7 +24,7 @@ TRIAGE = Agent(name="Triage agent", instructions="Hand over to who knows.", hand
 
 async def tools(session: Any) -> Any:
     """One agent, one tool, two questions; the chain is the server's."""
-    first = await session.run(WEATHER, "Weather in Oslo?", auto_previous_response_id=True)
+    first = await session.run(WEATHER, "Weather in Oslo now?", auto_previous_response_id=True)
     second = await session.run(
         WEATHER, "And in Rome?", previous_response_id=first.last_response_id, auto_previous_response_id=True
     )
