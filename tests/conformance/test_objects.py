@@ -7,7 +7,8 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.support.live_server import LiveServer, live_server
+from tests.support.event_order import check_response_events
+from tests.support.live_server import LiveServer, live_server, open_socket, output_text
 from tests.support.open_responses import check_schema
 from tests.support.scripted_model import LOOK_UP, scripted_model
 
@@ -112,3 +113,20 @@ async def test_what_is_left_out_is_absent_and_not_null() -> None:
         for item in made["output"]:
             assert None not in item.values()
             assert not {"phase", "encrypted_content", "namespace", "created_by"} & set(item)
+
+
+async def test_a_call_of_a_custom_tool_is_whole_and_goes_back_in() -> None:
+    """OpenAI's alone: `tests/support/open_responses.py` says what it must have, the contract knows none."""
+    shell = {"type": "custom", "name": "shell", "description": "Runs.", "format": {"type": "text"}}
+    call = {"call": {"name": "shell", "input": "ls -l"}}
+    script: list[Json] = [{"match": "^list", "turns": [call, {"text": "There is one."}]}]
+    async with live_server(scripted_model(script)) as server, open_socket(server) as socket:
+        events = await socket.turn(input="list", tools=[shell], store=False)
+        final = check_response_events(events)
+        assert "response.custom_tool_call_input.delta" in [event["type"] for event in events]
+        (item,) = final["output"]
+        assert (item["type"], item["name"], item["input"]) == ("custom_tool_call", "shell", "ls -l")
+        output = {"type": "custom_tool_call_output", "call_id": item["call_id"], "output": "a.txt"}
+        asked = {"role": "user", "content": "list"}
+        again = await socket.turn(input=[asked, item, output], tools=[shell], store=False)
+        assert output_text(again) == "There is one."
