@@ -36,7 +36,7 @@ from hotloop.session.model_context import ContextCache
 from hotloop.storage.memory import MemoryStore
 from hotloop.tiny import MODEL_NAME, model_path
 from hotloop.tokenizers.fast import Reference, choose_for_gguf
-from hotloop.turns.record import RecordRing
+from hotloop.turns.record import RecordRing, TurnRecord
 from hotloop.turns.runner import TurnRunner
 from hotloop.turns.services import TurnServices
 
@@ -145,7 +145,7 @@ def build_app(model: TokenModel, settings: ServerSettings) -> App:
         classifier=PatternPolicy(),
         chains=ChainCache(),
         contexts=ContextCache() if remembers else ContextCache(0),
-        records=RecordRing(),
+        records=RecordRing(tell=_spans() if settings.traces == "on" else None),
         turn_timeout_s=settings.turn_timeout_s,
         reasoning_events=settings.reasoning_events,
         remembers=remembers,
@@ -179,6 +179,12 @@ def _websocket(door: ResponsesDoor, settings: ServerSettings) -> type[asyncio.Pr
     if settings.websocket == "asgi" or not raw_path_fits():
         return None
     return raw_protocol(door, max_pending_bytes=settings.max_pending_bytes, slow_reader_s=settings.slow_reader_s)
+
+
+def _spans() -> Callable[[TurnRecord], None]:
+    from hotloop.turns.spans import TurnSpans  # OpenTelemetry is an extra
+
+    return TurnSpans().add
 
 
 async def run_server(settings: Settings, announce: Callable[[str, str], None]) -> None:

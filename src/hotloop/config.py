@@ -6,6 +6,7 @@ Parts receive values, never these objects.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_args
 
@@ -40,6 +41,7 @@ class ServerSettings:
     background_waiting: int = 64  # and waiting; one more is refused
     reasoning_events: ReasoningEvents = "openai"  # names of the events of raw reasoning: openai or open_responses
     log_level: str = "info"
+    traces: str = "off"  # on: an OpenTelemetry span per turn, to where the environment sends them
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ _ENVIRONMENT: dict[str, tuple[str, str]] = {
     "HOTLOOP_BACKGROUND_WAITING": ("server", "background_waiting"),
     "HOTLOOP_REASONING_EVENTS": ("server", "reasoning_events"),
     "HOTLOOP_LOG_LEVEL": ("server", "log_level"),
+    "HOTLOOP_TRACES": ("server", "traces"),
     "HOTLOOP_ENGINE": ("model", "engine"),
     "HOTLOOP_MODEL": ("model", "path"),
     "HOTLOOP_MODEL_NAME": ("model", "name"),
@@ -141,6 +144,10 @@ def _check(settings: Settings) -> None:
         raise ConfigError(f"unknown log_level {server.log_level!r}; known are {', '.join(LOG_LEVELS)}")
     if server.websocket not in ("raw", "asgi"):
         raise ConfigError(f"unknown websocket {server.websocket!r}; known are raw, asgi")
+    if server.traces not in ("on", "off"):
+        raise ConfigError(f"unknown traces {server.traces!r}; known are on, off")
+    if server.traces == "on" and find_spec("opentelemetry") is None:
+        raise ConfigError("HOTLOOP_TRACES=on needs OpenTelemetry: install hotloop[otel]")
     if server.caches not in ("on", "off"):
         raise ConfigError(f"unknown caches {server.caches!r}; known are on, off")
     if server.reasoning_events not in get_args(ReasoningEvents):

@@ -68,3 +68,12 @@ def test_a_setting_that_cannot_be_is_refused_by_name_in_one_line(environment: di
 
 def test_every_address_may_be_served_with_a_key() -> None:
     assert load(HOTLOOP_HOST="0.0.0.0", HOTLOOP_API_KEY="k").server.host == "0.0.0.0"
+
+
+def test_traces_need_opentelemetry(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings({"HOTLOOP_TRACES": "on"}, {}).server.traces == "on"
+    with pytest.raises(ConfigError, match="known are on, off"):
+        load_settings({"HOTLOOP_TRACES": "yes"}, {})
+    monkeypatch.setattr("hotloop.config.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"hotloop\[otel\]"):
+        load_settings({"HOTLOOP_TRACES": "on"}, {})

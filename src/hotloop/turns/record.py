@@ -6,7 +6,7 @@ Stamps are seconds of the process's monotonic clock. Engine times are the engine
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -70,9 +70,13 @@ class TurnRecord(msgspec.Struct):
 
 
 class RecordRing:
-    """The last turns of the process, newest last, and the counters over all of them."""
+    """The last turns of the process, newest last, and the counters over all of them.
 
-    def __init__(self, size: int = 1000) -> None:
+    `tell`, if set, is told of every finished turn as well.
+    """
+
+    def __init__(self, size: int = 1000, tell: Callable[[TurnRecord], None] | None = None) -> None:
+        self.tell = tell
         self._records: deque[TurnRecord] = deque(maxlen=size)
         self.counters = TurnCounters()
 
@@ -82,6 +86,11 @@ class RecordRing:
         _count(self.counters, record)
         if logger.isEnabledFor(logging.INFO):
             _log(record)
+        if self.tell is not None:
+            try:
+                self.tell(record)
+            except Exception:
+                logger.exception("a finished turn could not be told")
 
     def latest(self) -> list[TurnRecord]:
         """The records kept, oldest first."""
