@@ -11,6 +11,7 @@ class RecordingConnectionSink:
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
         self.is_closed = False
+        self.is_paused = False
         self.bytes_out = 0
         self.code: int | None = None
 

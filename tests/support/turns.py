@@ -32,6 +32,7 @@ class RecordingSink:
 
     def __init__(self, closes_after: int | None = None) -> None:
         self.sent: list[bytes] = []
+        self.is_paused = False
         self.bytes_out = 0
         self._closes_after = closes_after
 

@@ -117,6 +117,7 @@ class ResponseStream:
         reasoning_events: ReasoningEvents = "openai",
     ) -> None:
         self.response_id = response_id
+        self.held: list[str] = []  # text of the open item that is no event yet
         self.output: list[Item] = []  # items closed so far, as they are continued from
         self.created_at = created_at
         self._echo = echo
@@ -148,7 +149,7 @@ class ResponseStream:
     @property
     def has_output(self) -> bool:
         """Something the model wrote has been turned into events."""
-        return bool(self.output) or (self._item is not None and bool(self._item.texts))
+        return bool(self.output) or (self._item is not None and bool(self._item.texts or self.held))
 
     def created(self) -> bytes:
         """The first event, sent at admission."""
@@ -208,11 +209,24 @@ class ResponseStream:
             return self._delta % (number, json_bytes(text))
         return self._delta % (number, json_bytes(text), item.add_logprobs(logprobs) if logprobs else b"[]")
 
+    def hold(self, text: str) -> None:
+        """The next piece of the open item, for a client that does not read now: kept as text, which is short."""
+        assert self._item is not None, "text without an open item"
+        self.held.append(text)
+
+    def release(self) -> list[bytes]:
+        """What was held, as one delta. Must come before the next one; closing the item releases too."""
+        if not self.held:
+            return []
+        text = "".join(self.held)
+        self.held.clear()
+        return [self.delta(text)]
+
     def close_item(self, *, complete: bool = True) -> list[bytes]:
         """The open item is over; its final form joins the output."""
         item = self._item
         assert item is not None, "close without an open item"
-        events: list[bytes] = []
+        events = self.release()
         if not item.texts and item.kind == "function_call" and complete:
             events.append(self.delta("{}"))  # arguments are always JSON; an older conformance case asserts one delta
         index = len(self.output)
@@ -240,6 +254,7 @@ class ResponseStream:
             where = b'%b,"item_id":"%b","output_index":%d' % (response, item.item_id.encode(), len(self.output))
             events.append(self._event(b"response.output_item.interrupted", where))
             self._item = None
+            self.held.clear()
             self._phase = _Phase.RUNNING
         return events
 

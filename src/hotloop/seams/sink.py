@@ -13,6 +13,11 @@ class Sink(Protocol):
         ...
 
     @property
+    def is_paused(self) -> bool:
+        """The client does not read at present: what can wait should not be pushed. `RunningTurn.resume` ends it."""
+        ...
+
+    @property
     def bytes_out(self) -> int:
         """Payload bytes pushed so far."""
         ...

@@ -37,6 +37,8 @@ class BackgroundLimits:
 class BackgroundRun:
     """One background response. Implements `seams.sink.Sink` and `connections.Drainable`."""
 
+    is_paused = False  # its events go into a bounded log
+
     def __init__(self, principal: Principal, max_bytes: int) -> None:
         self.principal = principal
         self.response_id = ""

@@ -55,7 +55,7 @@ class _Listener:
             self._served.receive_binary()
 
     def on_writable(self) -> None:
-        pass
+        self._served.resume()
 
     def on_lost(self) -> None:
         self._served.stop()

@@ -116,6 +116,11 @@ class ServedConnection:
         self._stop_turns()
         self._sink.close(1012)
 
+    def resume(self) -> None:
+        """The client reads again: its turns send what they held back."""
+        for turn in list(self._running.values()):
+            turn.resume()
+
     def receive_binary(self) -> None:
         """A binary message: only text is spoken here."""
         self._sink.push([error_event(InvalidEvent("Messages must be text, one JSON object each.", param="type"), None)])

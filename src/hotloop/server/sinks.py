@@ -25,6 +25,11 @@ class ConnectionSink(Protocol):
         """The client is gone or too slow; what is pushed goes nowhere."""
         ...
 
+    @property
+    def is_paused(self) -> bool:
+        """The client does not read at present."""
+        ...
+
     def push(self, events: Iterable[bytes]) -> None:
         """Send each event as one message, in this order. Never blocks."""
         ...
@@ -80,6 +85,8 @@ class WebSocketSink:
         max_pending_bytes: unsent bytes at which the reader counts as too slow; the sink then closes.
         max_stuck_s: the same for the seconds of one send.
     """
+
+    is_paused = False  # ASGI does not say when the client reads again
 
     def __init__(self, send: AsgiSend, *, max_pending_bytes: int, max_stuck_s: float = MAX_STUCK_S) -> None:
         self._send = send
@@ -164,6 +171,11 @@ class LaneSink:
         """The connection is gone or too slow."""
         return self._sink.is_closed
 
+    @property
+    def is_paused(self) -> bool:
+        """The connection's client does not read at present."""
+        return self._sink.is_paused
+
     def push(self, events: Iterable[bytes]) -> None:
         """Queue each event as one message."""
         events = events if isinstance(events, list) else list(events)
@@ -179,6 +191,8 @@ def sse_event(event: bytes) -> bytes:
 
 class SseSink:
     """Sends events as server-sent events; `[DONE]` ends the stream. Starts the response with its first event."""
+
+    is_paused = False  # ASGI does not say when the client reads again
 
     def __init__(self, send: AsgiSend, *, max_pending_bytes: int, max_stuck_s: float = MAX_STUCK_S) -> None:
         self._send = send
@@ -276,6 +290,8 @@ SSE_HEADERS = [
 
 class DiscardSink:
     """For answers that are one JSON object: events are counted, not sent."""
+
+    is_paused = False
 
     def __init__(self) -> None:
         self.is_closed = False

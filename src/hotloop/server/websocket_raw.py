@@ -11,6 +11,7 @@ involved: who may enter is decided by the door (`server/auth.py` through `RawDoo
 import asyncio
 import logging
 import secrets
+import socket
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum, auto
 from inspect import signature
@@ -53,6 +54,7 @@ logger = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT_S: Final = 5.0  # for the peer's half of the closing handshake
 HIGH_WATER_BYTES: Final = 256 * 1024  # of unsent output, at which the listener is told to pause
+KERNEL_UNSENT_BYTES: Final = 128 * 1024
 DEFLATE_FROM_BYTES: Final = 32 * 1024  # smaller events: deflate costs more time than it saves
 
 
@@ -179,6 +181,7 @@ class RawWebSocket(asyncio.Protocol):
         # uvloop's transports are no subclasses of asyncio's.
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
+        _limit_unsent(self._transport)
         # uvicorn's set names its own classes; what it asks of them is `shutdown`.
         self._server.connections.add(cast(Any, self))
 
@@ -351,6 +354,13 @@ class RawWebSocket(asyncio.Protocol):
         if self._slow_timer is not None:
             self._slow_timer.cancel()
             self._slow_timer = None
+
+
+def _limit_unsent(transport: asyncio.Transport) -> None:
+    """Let the kernel take little more than is on its way: else a peer that does not read costs megabytes there."""
+    connection, option = transport.get_extra_info("socket"), getattr(socket, "TCP_NOTSENT_LOWAT", None)
+    if option is not None and connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6):
+        connection.setsockopt(socket.IPPROTO_TCP, option, KERNEL_UNSENT_BYTES)
 
 
 def raw_protocol(door: Door, *, max_pending_bytes: int, slow_reader_s: float) -> type[RawWebSocket]:

@@ -207,6 +207,10 @@ class _Turn:
         if self._is_sampling():
             self._stop("cancelled")
 
+    def resume(self) -> None:
+        """See `RunningTurn`."""
+        self._sink.push(self._stream.release())
+
     def say(self, kind: bytes, fields: bytes) -> None:
         """See `RunningTurn`."""
         self._sink.push(self._stream.aside(kind, fields))
@@ -277,12 +281,18 @@ class _Turn:
             self._record.first_token = monotonic()
         out: list[bytes] = []
         stream = self._stream
+        is_paused = self._sink.is_paused
         for index, event in enumerate(events, 1):
             match event:
                 case ItemDelta():
                     if not self._gate.lets_pass(event.text):
                         self._stop("content_filter")
                         break
+                    if is_paused and not event.logprobs:
+                        stream.hold(event.text)
+                        continue
+                    if stream.held:
+                        out += stream.release()
                     logprobs = self._wire_logprobs(event.logprobs) if event.logprobs else ()
                     out.append(stream.delta(event.text, logprobs))
                 case ItemOpened():

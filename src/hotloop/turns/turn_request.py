@@ -34,6 +34,10 @@ class RunningTurn(Protocol):
         """Stop now. The outcome's response has status `cancelled`, is stored like any other and is no parent."""
         ...
 
+    def resume(self) -> None:
+        """The client reads again: send what was held back for it."""
+        ...
+
     def say(self, kind: bytes, fields: bytes) -> None:
         """Send an event beside the output, numbered in the response's sequence. `fields` begins with a comma."""
         ...

@@ -12,7 +12,7 @@ from hotloop.seams.engine import EndReason
 from hotloop.seams.store import Addition, StoredResponse
 from hotloop.session.principal import Principal, Tenant
 from hotloop.storage.memory import MemoryStore
-from hotloop.turns.turn_request import TurnOutcome
+from hotloop.turns.turn_request import RunningTurn, TurnOutcome
 
 TOOL = {"type": "function", "name": "run", "parameters": {"type": "object"}}
 
@@ -528,3 +528,50 @@ async def test_a_fault_at_the_end_does_not_reach_the_engine(monkeypatch: pytest.
     outcome = await pipeline.run(sink, input="hi", store=False)
     assert (sink.types[-1], outcome.error is not None) == ("failed", True)
     assert all(run.is_over for run in pipeline.engine.runs)
+
+
+async def test_a_client_that_does_not_read_has_its_text_kept_and_not_its_events() -> None:
+    pipeline, sink = Pipeline(ToyEngine(lambda prompt: say("a long answer"), step=1)), RecordingSink()
+    pipeline.engine.pause()
+    running: list[RunningTurn] = []
+    turn = pipeline.turn(input="hi", store=False)
+    turn.on_created = running.append
+    task = asyncio.create_task(pipeline.runner.run(turn, sink))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    pipeline.engine.advance(3)
+    sink.is_paused = True
+    before = len(sink.sent)
+    pipeline.engine.advance(4)
+    assert len(sink.sent) == before
+    sink.is_paused = False
+    running[0].resume()
+    running[0].resume()
+    assert sink.types[before:] == ["output_text.delta"]
+    sink.is_paused = True
+    pipeline.engine.advance(20)  # to the end: nothing waits any longer
+    response = body(await task)
+    assert check_response_events(sink.events) == response
+    deltas = [event["delta"] for event in sink.events if event["type"].endswith("output_text.delta")]
+    assert "".join(deltas) == "a long answer" == response["output"][0]["content"][0]["text"]
+    assert len(deltas) < len("a long answer")
+
+
+async def test_text_that_was_held_back_goes_with_the_item_that_is_taken_back() -> None:
+    pipeline, sink = Pipeline(ToyEngine(lambda prompt: say("a long answer"), step=1)), RecordingSink()
+    pipeline.engine.pause()
+    running: list[RunningTurn] = []
+    turn = pipeline.turn(input="hi", store=False)
+    turn.on_created = running.append
+    task = asyncio.create_task(pipeline.runner.run(turn, sink))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    pipeline.engine.advance(3)
+    sink.is_paused = True
+    pipeline.engine.advance(3)
+    running[0].interrupt()
+    running[0].resume()
+    pipeline.engine.resume()
+    response = body(await task)
+    assert (response["status"], response["output"]) == ("incomplete", [])
+    assert sink.types[-1] == "incomplete"

@@ -88,6 +88,10 @@ class _ChunkSink:
         return self._sse.is_closed
 
     @property
+    def is_paused(self) -> bool:
+        return self._sse.is_paused
+
+    @property
     def bytes_out(self) -> int:
         return self._sse.bytes_out
 
