@@ -160,37 +160,36 @@ class ScriptedRun:
             self._step()
 
     def _step(self) -> None:
-        stop = min(self._sent + self._step_tokens(), len(self._output))
-        if self._fail_at is not None:
-            stop = min(stop, self._fail_at)
+        keeps_speed = self._schedule.speed is not None
+        pace = self._performance.pace
+        last = len(self._output) if self._fail_at is None else self._fail_at
+        stop = self._sent + (self._due_tokens() if keeps_speed else pace.tokens)
+        if stop > last:
+            stop = last
         ids = self._output[self._sent : stop]
-        self._take_in(ids)
         self._sent = stop
-        self._on_step(ids, self._logprobs(ids))
-        if self._is_over or self._is_ending:
-            return
-        if stop == self._fail_at:
-            self._after(0.0, self._fail)
-        elif stop < len(self._output):
-            self._after(self._step_pause(), self._step)
-        else:
-            self.end(self._last)
-
-    def _step_tokens(self) -> int:
-        if self._schedule.speed is None:
-            return self._performance.pace.tokens
-        return max(1, self._schedule.due(self._engine.clock()) - self._sent)
-
-    def _step_pause(self) -> float:
-        if self._schedule.speed is None:
-            return self._performance.pace.seconds
-        return self._schedule.pause(self._sent, len(self._output), self._engine.clock())
-
-    def _take_in(self, ids: "array[int]") -> None:
         # Like a real engine: the KV of a sampled token is computed when the next one is decoded.
         handle = self._handle
         handle.ids.extend(ids)
         handle.held = len(handle.ids) - 1
+        self._on_step(ids, None if self._sampling.top_logprobs is None else self._logprobs(ids))
+        if self._is_over or self._is_ending:
+            return
+        if stop < last:
+            pause_s = self._step_pause() if keeps_speed else pace.seconds
+            self._timer = (
+                self._loop.call_later(pause_s, self._step) if pause_s > 0 else self._loop.call_soon(self._step)
+            )
+        elif stop == self._fail_at:
+            self._after(0.0, self._fail)
+        else:
+            self.end(self._last)
+
+    def _due_tokens(self) -> int:
+        return max(1, self._schedule.due(self._engine.clock()) - self._sent)
+
+    def _step_pause(self) -> float:
+        return self._schedule.pause(self._sent, len(self._output), self._engine.clock())
 
     def _fail(self) -> None:
         fail = self._performance.fail
