@@ -31,7 +31,7 @@ GOALS = (
     Goal("delta_tick", 2),
     Goal("delta_batch", 2.5),
     Goal("vs_asgi_tick", 1.5, at_most=False, judged=False),
-    Goal("vs_asgi_batch", 5, at_most=False, judged=False),
+    Goal("vs_asgi_batch", 5, at_most=False),
 )
 
 
