@@ -74,6 +74,6 @@ def test_traces_need_opentelemetry(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_settings({"HOTLOOP_TRACES": "on"}, {}).server.traces == "on"
     with pytest.raises(ConfigError, match="known are on, off"):
         load_settings({"HOTLOOP_TRACES": "yes"}, {})
-    monkeypatch.setattr("hotloop.config.find_spec", lambda name: None)
+    monkeypatch.setattr("hotloop.config.find_spec", dict[str, None]().get)
     with pytest.raises(ConfigError, match=r"hotloop\[otel\]"):
         load_settings({"HOTLOOP_TRACES": "on"}, {})
