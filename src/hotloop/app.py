@@ -20,7 +20,9 @@ from hotloop.formats import GenericFormat, format_for_template, format_named
 from hotloop.ledger.memory import MemoryLedger
 from hotloop.models.token_model import ModelDefaults, TokenModel
 from hotloop.protocol.connection import Limits
+from hotloop.safety.key_file import KeyFileError, key_ring
 from hotloop.safety.patterns import PatternPolicy
+from hotloop.safety.sealing import KeyRing, new_key
 from hotloop.seams.format import Format
 from hotloop.seams.tokenizer import Tokenizer
 from hotloop.server.asgi import build_asgi
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 GC_THRESHOLDS = (20_000, 20, 50)  # objects more than at the last look; looks at the young per look at the older
+SEAL_KEYS = "seal-keys"  # in the state folder
 SCRIPTED_CONTEXT_TOKENS = 2**21  # it is no model: its context is as long as a bench needs
 
 
@@ -146,6 +149,7 @@ def build_app(model: TokenModel, settings: ServerSettings) -> App:
         chains=ChainCache(),
         contexts=ContextCache() if remembers else ContextCache(0),
         records=RecordRing(tell=_spans() if settings.traces == "on" else None),
+        sealer=_sealer(settings),
         turn_timeout_s=settings.turn_timeout_s,
         reasoning_events=settings.reasoning_events,
         remembers=remembers,
@@ -173,6 +177,21 @@ def build_app(model: TokenModel, settings: ServerSettings) -> App:
     )
     door = ResponsesDoor(runner, policy, socket_settings, connections)
     return App(asgi, _websocket(door, settings), services, connections)
+
+
+def _sealer(settings: ServerSettings) -> KeyRing:
+    """The keys of the file that was named, of the one in the state folder, or of this process alone. Raises StartError."""
+    try:
+        if settings.seal_keys is not None:
+            return key_ring(settings.seal_keys)
+    except KeyFileError as error:
+        raise StartError(str(error)) from error
+    if settings.state_folder is not None:
+        try:
+            return key_ring(settings.state_folder / SEAL_KEYS)
+        except KeyFileError as error:
+            logger.warning("%s; what is sealed now cannot be opened after a restart", error)
+    return KeyRing([new_key()])
 
 
 def _websocket(door: ResponsesDoor, settings: ServerSettings) -> type[asyncio.Protocol] | None:

@@ -40,6 +40,8 @@ class ServerSettings:
     background_running: int = 8  # background responses at work at once
     background_waiting: int = 64  # and waiting; one more is refused
     reasoning_events: ReasoningEvents = "openai"  # names of the events of raw reasoning: openai or open_responses
+    seal_keys: Path | None = None  # keys for sealed content; shared by all processes, made if it is not there
+    state_folder: Path | None = None  # where the key file is if `seal_keys` names none; None: the keys live in memory
     log_level: str = "info"
     traces: str = "off"  # on: an OpenTelemetry span per turn, to where the environment sends them
 
@@ -82,6 +84,8 @@ _ENVIRONMENT: dict[str, tuple[str, str]] = {
     "HOTLOOP_BACKGROUND_RUNNING": ("server", "background_running"),
     "HOTLOOP_BACKGROUND_WAITING": ("server", "background_waiting"),
     "HOTLOOP_REASONING_EVENTS": ("server", "reasoning_events"),
+    "HOTLOOP_SEAL_KEYS": ("server", "seal_keys"),
+    "HOTLOOP_STATE_FOLDER": ("server", "state_folder"),
     "HOTLOOP_LOG_LEVEL": ("server", "log_level"),
     "HOTLOOP_TRACES": ("server", "traces"),
     "HOTLOOP_ENGINE": ("model", "engine"),
@@ -99,7 +103,7 @@ _CLIENT_ONLY = frozenset({"HOTLOOP_URL"})
 
 def load_settings(environment: Mapping[str, str], flags: Mapping[tuple[str, str], Any]) -> Settings:
     """Defaults, then environment, then flags that are not None. Raises ConfigError naming the key."""
-    chosen: dict[tuple[str, str], Any] = {}
+    chosen: dict[tuple[str, str], Any] = {("server", "state_folder"): _state_folder(environment)}
     for key, text in environment.items():
         if not key.startswith("HOTLOOP_") or key in _CLIENT_ONLY:
             continue
@@ -118,6 +122,14 @@ def load_settings(environment: Mapping[str, str], flags: Mapping[tuple[str, str]
     return settings
 
 
+def _state_folder(environment: Mapping[str, str]) -> Path | None:
+    """Where the XDG base directory specification puts what a program keeps."""
+    state, home = environment.get("XDG_STATE_HOME"), environment.get("HOME")
+    if state:
+        return Path(state) / "hotloop"
+    return Path(home) / ".local/state/hotloop" if home else None
+
+
 def _parse(key: str, place: tuple[str, str], text: str) -> Any:
     group, name = place
     owner = ServerSettings if group == "server" else ModelSettings
@@ -127,7 +139,7 @@ def _parse(key: str, place: tuple[str, str], text: str) -> Any:
             return int(text)
         if kind is float:
             return float(text)
-        if name in ("path", "script"):
+        if name in ("path", "script", "seal_keys", "state_folder"):
             return Path(text)
         if name == "allow_origins":
             return tuple(part.strip() for part in text.split(",") if part.strip())

@@ -14,6 +14,7 @@ ApiError
 │   ├── ConnectionLimitReached                                    websocket_connection_limit_reached
 │   ├── ContextLengthExceeded                                     context_length_exceeded
 │   ├── SchemaTooComplex                                          schema_too_complex
+│   ├── InvalidEncryptedContent                                   invalid_encrypted_content
 │   ├── ContentBlocked                                            content_policy_violation
 │   ├── InvalidApiKey                 401                         invalid_api_key
 │   ├── Forbidden                     403  permission_error       forbidden
@@ -163,6 +164,19 @@ class SchemaTooComplex(InvalidRequest):
     """A JSON schema or grammar goes over the limits of constrained decoding."""
 
     code = "schema_too_complex"
+
+
+class InvalidEncryptedContent(InvalidRequest):
+    """Sealed content that this server did not seal for this tenant, that was changed, or whose key is retired."""
+
+    code = "invalid_encrypted_content"
+
+    def __init__(self, place: str) -> None:
+        super().__init__(
+            f"The encrypted content of {place} cannot be opened: it was changed, comes from elsewhere, or its key is "
+            "retired. Leave the item out.",
+            param="input",
+        )
 
 
 class ContentBlocked(InvalidRequest):

@@ -21,8 +21,6 @@ OPEN_RESPONSES = {"HOTLOOP_REASONING_EVENTS": "open_responses"}
 
 # The formats of hotloop write text; `test_an_image_is_refused_with_a_clear_error` shows what such a model answers.
 TAKES_NO_IMAGES = {"image-input": "the models served here take text only"}
-# `POST /v1/responses/compact` is not served yet. Strictly expected: these fail here as soon as it is.
-NOT_SERVED = {name: "POST /v1/responses/compact is not served yet" for name in CASES if "compact" in name}
 
 
 def test_there_are_seventeen() -> None:
@@ -35,12 +33,7 @@ def test_there_are_seventeen() -> None:
     [
         pytest.param(
             name,
-            marks=[
-                pytest.mark.xfail(reason=reason, strict=True)
-                for expected in (TAKES_NO_IMAGES, NOT_SERVED)
-                for reason in [expected.get(name)]
-                if reason is not None
-            ],
+            marks=[pytest.mark.xfail(reason=TAKES_NO_IMAGES[name], strict=True)] if name in TAKES_NO_IMAGES else [],
         )
         for name in CASES
     ],
@@ -59,7 +52,7 @@ async def test_all_at_once_against_hotloop_serve(arguments: list[str]) -> None:
         target = Target(server.url, server.model)
         outcomes = await asyncio.gather(*(case(target) for case in CASES.values()), return_exceptions=True)
     failed = {name: outcome for name, outcome in zip(CASES, outcomes, strict=True) if outcome is not None}
-    assert set(failed) == set(TAKES_NO_IMAGES | NOT_SERVED), failed
+    assert set(failed) == set(TAKES_NO_IMAGES), failed
 
 
 async def test_an_image_is_refused_with_a_clear_error() -> None:

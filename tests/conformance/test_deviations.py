@@ -61,8 +61,7 @@ async def test_a_form_is_no_body() -> None:
         assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_json")
 
 
-async def test_tools_inside_an_item_are_shown_to_the_model_as_its_json() -> None:
-    """`additional_tools`: carried along, so that a later version can offer them."""
+async def test_an_item_that_brings_tools_is_listed_as_it_came() -> None:
     item = {"type": "additional_tools", "role": "developer", "tools": [_NAMESPACE]}
     async with live_server(scripted_model()) as server, httpx.AsyncClient(base_url=server.url, timeout=30) as client:
         body = {"model": "test", "input": [item, {"role": "user", "content": "hello"}]}

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from hotloop.errors import ApiError
 from hotloop.protocol.echo import ContextEcho, request_echo
 from hotloop.protocol.items import STRUCT_BY_TYPE
+from hotloop.protocol.offer import offer_of, resolve_tool_choice
 from hotloop.protocol.request import ResponseCreate, decode_create, decode_input, event_head, lane_of
-from hotloop.protocol.tools import decode_tools, echo_tools, resolve_tool_choice
+from hotloop.protocol.tools import decode_tools, echo_tools
 from hotloop.protocol.wire import error_body, error_event
 
 ANY_TEXT = st.text(st.characters(), max_size=8)  # lone surrogates included
@@ -43,7 +44,7 @@ def read_whole(message: bytes) -> None:
     assert all(item is not None for item in items)
     tools = decode_tools(bytes(request.tools))
     json.loads(echo_tools(tools))
-    resolve_tool_choice(request.tool_choice, tools)
+    resolve_tool_choice(request.tool_choice, offer_of(tools))
     json.loads(b"{" + request_echo(request, request.model or "", ContextEcho(tools=echo_tools(tools))) + b"}")
 
 

@@ -19,6 +19,8 @@ _DELTAS_OF = {
 }
 _TEXT_FIELD = {"message": "text", "reasoning": "text", "function_call": "arguments", "custom_tool_call": "input"}
 
+# Items that are shown once they are whole: nothing of them streams.
+WHOLE = ("local_shell_call", "shell_call", "apply_patch_call", "tool_search_call", "compaction")
 
 # Answers to what a client asks of a response while it runs; steering's may also follow the terminal event.
 STEERING = ("response.steer.accepted", "response.steer.pending", "response.steer.failed")
@@ -163,7 +165,7 @@ def _check_final(final: Event, kind: str, response_id: str, items: "_Items") -> 
     if final["status"] != "failed":
         assert items.is_interrupted == (reason == "interrupted"), f"interrupted {items.is_interrupted}, ends {reason}"
     if reason in ("interrupted", "steered"):
-        assert all(item["status"] == "completed" for item in items.done), "a cut response holds whole items only"
+        assert all(_status(item) == "completed" for item in items.done), "a cut response holds whole items only"
     assert final["output"] == items.done, "the final output is not what was streamed"
     assert (final["error"] is not None) == (final["status"] == "failed")
     assert (final["incomplete_details"] is not None) == (final["status"] == "incomplete")
@@ -171,11 +173,17 @@ def _check_final(final: Event, kind: str, response_id: str, items: "_Items") -> 
     if final["status"] != "failed":
         assert final["usage"] is not None
     for item in items.done[:-1]:
-        assert item["status"] == "completed", "only the last item may be incomplete"
-    if items.done and items.done[-1]["status"] == "incomplete":
+        assert _status(item) == "completed", "only the last item may be incomplete"
+    if items.done and _status(items.done[-1]) == "incomplete":
         assert final["status"] != "completed", "an incomplete item in a completed response"
     ids = [item["id"] for item in items.done]
     assert len(set(ids)) == len(ids), "two items share an id"
+
+
+def _status(item: Event) -> str:
+    """A compaction item has none: it is there only once it is whole."""
+    found: str = "completed" if item["type"] == "compaction" else item["status"]
+    return found
 
 
 class _Items:
@@ -208,19 +216,23 @@ class _Items:
             self._end(event["item"])
             return
         assert event["item_id"] == self.open["id"], f"{kind} names another item"
-        if kind.startswith("response.content_part."):
+        if kind == "response.compaction.compacting":
+            assert self.open["type"] == "compaction"
+        elif kind.startswith("response.content_part."):
             self._part(kind, event)
         else:
             self._text(kind, event)
 
     def _begin(self, item: Event) -> None:
         assert self.open is None, "an item begins inside another"
-        assert item["status"] == "in_progress"
+        assert item["type"] == "compaction" or item["status"] == "in_progress"
         self.open = item
         self._texts: list[str] = []
         self._logprobs: list[Any] = []
         self._full: str | None = None
         self._part_added = self._part_done = False
+        if item["type"] in WHOLE:
+            return
         empty: Any = [] if item["type"] in ("message", "reasoning") else ""
         field = "content" if item["type"] in ("message", "reasoning") else _TEXT_FIELD[item["type"]]
         assert item[field] == empty, "an item begins with content"
@@ -258,6 +270,11 @@ class _Items:
 
     def _end(self, item: Event) -> None:
         assert self.open is not None
+        if item["type"] in WHOLE:
+            assert (item["id"], item.get("call_id")) == (self.open["id"], self.open.get("call_id"))
+            self.done.append(item)
+            self.open = None
+            return
         assert self._full is not None, "item done before its text"
         assert self._part_done == self._has_parts, "content part left open"
         for name in ("id", "type", "call_id", "name", "role"):

@@ -46,6 +46,10 @@ EXTENSION = "hotloop:"
 # Items that are OpenAI's alone, with the fields §4.3 gives them in output.
 OPENAI_ONLY_ITEMS: dict[str, frozenset[str]] = {
     "custom_tool_call": frozenset({"id", "status", "call_id", "name", "input"}),
+    "local_shell_call": frozenset({"id", "status", "call_id", "action"}),
+    "shell_call": frozenset({"id", "status", "call_id", "action"}),
+    "apply_patch_call": frozenset({"id", "status", "call_id", "operation"}),
+    "tool_search_call": frozenset({"id", "status", "call_id", "execution", "arguments"}),
 }
 OPENAI_ONLY_EFFORTS = ("minimal", "max")  # §15: accepted and echoed as given
 

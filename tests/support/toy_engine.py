@@ -142,7 +142,7 @@ class ToyHandle:
     ) -> "ToyRun":
         assert not self.is_closed, "generate on a closed handle"
         assert self.run is None or self.run.is_over, "two runs on one handle"
-        self.run = ToyRun(self, keep, list(new), sampling, constraint, on_step, on_end)
+        self.run = ToyRun(self, keep, list(new), sampling, constraint, turn, on_step, on_end)
         self.engine.runs.append(self.run)
         self.engine.has_run.set()
         self.engine.schedule(self.run.advance)
@@ -165,6 +165,7 @@ class ToyRun:
         new: list[int],
         sampling: Sampling,
         constraint: Constraint | None,
+        turn: TurnView,
         on_step: StepCallback,
         on_end: EndCallback,
     ) -> None:
@@ -174,6 +175,7 @@ class ToyRun:
         self.prompt = handle.kv[:keep] + new
         self.sampling = sampling
         self.constraint = constraint
+        self.turn = turn
         self.is_over = False
         self.over = asyncio.Event()
         self.is_aborted = False

@@ -13,6 +13,7 @@ from hotloop.ledger.memory import MemoryLedger
 from hotloop.models.token_model import ModelDefaults, TokenModel
 from hotloop.protocol.request import ResponseCreate, decode_create
 from hotloop.safety.patterns import PatternPolicy
+from hotloop.safety.sealing import KeyRing, new_key
 from hotloop.seams.store import Store
 from hotloop.session.chain_cache import CacheLimits, ChainCache
 from hotloop.session.model_context import ContextCache
@@ -93,6 +94,7 @@ class Pipeline:
             classifier=PatternPolicy(flag, block),
             chains=self.chains,
             contexts=ContextCache(),
+            sealer=KeyRing([new_key()]),
             records=self.records,
             new_id=lambda prefix: f"{prefix}_{next(numbers)}",
             turn_timeout_s=turn_timeout_s,

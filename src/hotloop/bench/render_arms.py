@@ -22,6 +22,7 @@ from hotloop.models.token_model import TokenModel, TokenState
 from hotloop.protocol.items import Item
 from hotloop.protocol.request import decode_create, decode_input
 from hotloop.safety.patterns import PatternPolicy
+from hotloop.safety.sealing import KeyRing, new_key
 from hotloop.seams.format import Extension, Fallback, Format, RenderState
 from hotloop.seams.model import ModelRequest, PreparedTurn, SamplingWishes
 from hotloop.seams.prompt import CallRules, PromptContext
@@ -94,6 +95,7 @@ class Chain:
             classifier=PatternPolicy(),
             chains=ChainCache(),
             contexts=ContextCache(),
+            sealer=KeyRing([new_key()]),
             records=RecordRing(1),
         )
         sent, new = conversation(scale.chars(tokens), scale.chars_of_text(NEW_TOKENS))

@@ -17,6 +17,7 @@ from hotloop.protocol.items import (
     Message,
     OpaqueItem,
     Reasoning,
+    opaque_text,
     text_of,
 )
 
@@ -60,7 +61,7 @@ class AnswerWriter:
                 self.tail = self._dialect.write_output(self._writer, self.tail, text_of(item.output))
                 self._phase("outputs")
             case OpaqueItem():
-                self._message("system", item.raw.decode("utf-8", "replace"))
+                self._message("system", opaque_text(item))
             case ItemReference():
                 raise AssertionError("references are resolved before rendering")
             case _:

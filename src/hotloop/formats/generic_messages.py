@@ -31,6 +31,7 @@ from hotloop.protocol.items import (
     Message,
     OpaqueItem,
     Reasoning,
+    opaque_text,
     text_of,
 )
 from hotloop.protocol.tools import CustomTool, FunctionTool, HostedTool, Tool
@@ -110,7 +111,7 @@ class MessageLog:
             case Message():
                 self._said(item.role, text_of(item.content))
             case OpaqueItem():
-                self._said("developer", item.raw.decode("utf-8", "replace"))
+                self._said("developer", opaque_text(item))
             case FunctionCall():
                 self._call(item.call_id, item.name, item.arguments if item.arguments.strip() else "{}", index)
             case CustomToolCall():

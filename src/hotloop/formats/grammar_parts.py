@@ -109,10 +109,9 @@ def plan(context: PromptContext, rules: CallRules, style: JsonStyle) -> Plan:
 
 def allowed_tools(context: PromptContext, rules: CallRules) -> tuple[AllowedTool, ...]:
     """The callable tools among those offered."""
-    places = context.tool_places or range(len(context.tools))
     return tuple(
-        AllowedTool(tool, f"tools[{place}]")
-        for tool, place in zip(context.tools, places, strict=True)
+        AllowedTool(tool, context.place_of_tool(index))
+        for index, tool in enumerate(context.tools)
         if not isinstance(tool, HostedTool) and (rules.allowed is None or tool.name in rules.allowed)
     )
 

@@ -27,6 +27,7 @@ from hotloop.protocol.items import (
     Message,
     OpaqueItem,
     Reasoning,
+    opaque_text,
     text_of,
 )
 from hotloop.protocol.tools import HostedTool
@@ -116,7 +117,7 @@ class ItemWriter:
             case FunctionCallOutput() | CustomToolCallOutput():
                 self._output(item.call_id, text_of(item.output))
             case OpaqueItem():
-                self._message("developer", item.raw.decode("utf-8", "replace"))
+                self._message("developer", opaque_text(item))
             case ItemReference():
                 raise AssertionError("references are resolved before rendering")
             case _:

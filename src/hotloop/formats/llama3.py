@@ -42,6 +42,7 @@ from hotloop.protocol.items import (
     Message,
     OpaqueItem,
     Reasoning,
+    opaque_text,
     text_of,
 )
 from hotloop.seams.engine import Constraint
@@ -230,7 +231,7 @@ def _write_item(writer: TokenWriter, item: Item) -> None:
         case FunctionCallOutput() | CustomToolCallOutput():
             role, text = "ipython", json.dumps(text_of(item.output), ensure_ascii=False)
         case OpaqueItem():
-            role, text = "system", item.raw.decode("utf-8", "replace")
+            role, text = "system", opaque_text(item)
         case ItemReference() | Reasoning():
             raise AssertionError("references are resolved before rendering, reasoning is left out")
     _open(writer, "system" if role == "developer" else role)

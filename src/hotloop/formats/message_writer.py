@@ -15,6 +15,7 @@ from hotloop.protocol.items import (
     Message,
     OpaqueItem,
     Reasoning,
+    opaque_text,
     text_of,
 )
 
@@ -61,7 +62,7 @@ class MessageWriter:
                 self._dialect.write_output(self._writer, text_of(item.output), self.phase)
                 self.phase = "outputs"
             case OpaqueItem():
-                self._message("system", item.raw.decode("utf-8", "replace"))
+                self._message("system", opaque_text(item))
             case ItemReference():
                 raise AssertionError("references are resolved before rendering")
             case _:

@@ -31,6 +31,7 @@ from hotloop.protocol.items import (
     Message,
     OpaqueItem,
     Reasoning,
+    opaque_text,
     text_of,
 )
 from hotloop.protocol.tools import CustomTool, FunctionTool, HostedTool
@@ -219,7 +220,7 @@ class ItemWriter:
             case FunctionCallOutput() | CustomToolCallOutput():
                 self._output(item.call_id, text_of(item.output))
             case OpaqueItem():
-                self._system(item.raw.decode("utf-8", "replace"))
+                self._system(opaque_text(item))
             case ItemReference():
                 raise AssertionError("references are resolved before rendering")
             case _:

@@ -58,13 +58,13 @@ class ConstraintBook:
         if rules.text_schema is not None:
             alone = self._format.constraint(_with_tools(context), CallRules("none", text_schema=rules.text_schema))
             parts.append(("text.format.schema", alone))
-        places = context.tool_places or range(len(context.tools))
-        for tool, place in zip(context.tools, places, strict=True):
+        for index, tool in enumerate(context.tools):
+            place = context.place_of_tool(index)
             is_allowed = rules.allowed is None or getattr(tool, "name", "") in rules.allowed
             if rules.choice != "none" and is_allowed and _ruled_bytes(tool):
                 field = "format.definition" if isinstance(tool, CustomTool) else "parameters"
                 alone = self._format.constraint(_with_tools(context, (tool, place)), CallRules("required"))
-                parts.append((f"tools[{place}].{field}", alone))
+                parts.append((f"{place}.{field}", alone))
         return [(param, constraint) for param, constraint in parts if constraint is not None]
 
     @staticmethod
@@ -88,7 +88,7 @@ def _size_bytes(constraint: Constraint | None) -> int:
     return 0 if constraint is None else 2 * len(constraint.grammar)  # and the schema in its key
 
 
-def _with_tools(context: PromptContext, *tools: tuple[Tool, int]) -> PromptContext:
+def _with_tools(context: PromptContext, *tools: tuple[Tool, str]) -> PromptContext:
     """The same context with these tools only, and without a think block where the family can do without."""
     return replace(
         context,

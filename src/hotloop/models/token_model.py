@@ -30,6 +30,7 @@ from hotloop.errors import (
 from hotloop.models.constraint_book import ConstraintBook
 from hotloop.models.cut import length_of_items
 from hotloop.models.kv_lease import KvLease
+from hotloop.models.model_items import for_model
 from hotloop.protocol.items import (
     CustomToolCall,
     CustomToolCallOutput,
@@ -203,7 +204,7 @@ class TokenModel:
         return _Rendered(view, extension.state, kept_parent, 0, [reason] if reason else [])
 
     async def _extend(self, state: RenderState, length: int, items: "Sequence[Item] | ItemLog") -> Extension | Fallback:
-        sequence = items if isinstance(items, Sequence) else tuple(items)
+        sequence = for_model(items if isinstance(items, Sequence) else tuple(items))
         if _text_chars(sequence) > OFF_LOOP_CHARS:
             return await asyncio.to_thread(self.format.extend, state, length, sequence)
         return self.format.extend(state, length, sequence)
@@ -308,7 +309,7 @@ class PreparedTokenTurn:
         view, state = rendered.view, rendered.state
         held_in_view = len(view)
         if self._request.generate and (output or not is_cut):
-            extension = self._model.format.commit(state, len(view), sampled, output)
+            extension = self._model.format.commit(state, len(view), sampled, for_model(output))
             view = view.head(extension.keep).append(extension.tokens)
             state = extension.state
             if extension.reason is not None:

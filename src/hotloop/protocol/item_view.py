@@ -13,6 +13,7 @@ from hotloop.protocol.items import (
     Item,
     Message,
     OpaqueItem,
+    RawItem,
     Reasoning,
 )
 from hotloop.protocol.wire import json_bytes
@@ -52,13 +53,16 @@ def with_ids(items: Sequence[Item], new_id: Callable[[str], str]) -> list[Item]:
 def _identified(item: Item, new_id: Callable[[str], str]) -> Item:
     if isinstance(item, OpaqueItem):
         fields: dict[str, Any] = msgspec.json.decode(item.raw)
-        return OpaqueItem(item.kind, json_bytes({**fields, "id": new_id("item")}))
+        return type(item)(item.kind, json_bytes({**fields, "id": new_id("item")}))
+    if isinstance(item, RawItem):
+        fresh = new_id("item")
+        return msgspec.structs.replace(item, id=fresh, raw=json_bytes({**msgspec.json.decode(item.raw), "id": fresh}))
     return msgspec.structs.replace(item, id=new_id(_PREFIX.get(type(item), "item")))
 
 
 def shown(item: Item) -> bytes:
     """The item's JSON."""
-    if isinstance(item, OpaqueItem):
+    if isinstance(item, RawItem):
         return item.raw
     fields: dict[str, Any] = msgspec.to_builtins(item)
     match item:

@@ -157,6 +157,40 @@ class OpaqueItem(msgspec.Struct, frozen=True):
     raw: bytes
 
 
+class SettingItem(OpaqueItem, frozen=True):
+    """Says nothing to the model: it changes what the chain's later responses start from (docs/protocol.md §4.2)."""
+
+
+class SealedItem(OpaqueItem, frozen=True):
+    """A `compaction` whose content was not opened yet."""
+
+
+class TypedCall(FunctionCall, frozen=True, kw_only=True, tag="typed_call"):
+    """A call of a tool with item types of its own, as the function call that the model wrote. `raw` is the item's JSON."""
+
+    kind: str
+    raw: bytes
+
+
+class TypedCallOutput(FunctionCallOutput, frozen=True, kw_only=True, tag="typed_call_output"):
+    """What such a tool gave back, as text for the model. `raw` is the item's JSON."""
+
+    kind: str
+    raw: bytes
+
+
+class CompactionTrigger(Message, frozen=True, kw_only=True, tag="compaction_trigger"):
+    """Asks for a summary instead of an answer; `content` is how the model is asked. `raw` is the item's JSON."""
+
+    raw: bytes
+
+
+class Compaction(Message, frozen=True, kw_only=True, tag="compaction"):
+    """Stands for the items that a summary replaced; `content` is the summary. `raw` is the item's JSON, sealed."""
+
+    raw: bytes
+
+
 Item = (
     Message
     | FunctionCall
@@ -167,6 +201,7 @@ Item = (
     | ItemReference
     | OpaqueItem
 )
+RawItem = OpaqueItem | TypedCall | TypedCallOutput | CompactionTrigger | Compaction  # shown as they travel
 CallItem = FunctionCall | CustomToolCall
 CallOutputItem = FunctionCallOutput | CustomToolCallOutput
 
@@ -195,3 +230,20 @@ def text_of(content: "str | list[ContentPart] | list[ResultPart] | list[Reasonin
             case _:
                 pass
     return "".join(pieces)
+
+
+_MAX_OPAQUE_CHARS = 65_536
+
+
+def opaque_text(item: OpaqueItem) -> str:
+    """An opaque item as a model is shown it: its JSON, without what no model can read."""
+    raw = item.raw
+    if item.kind != "image_generation_call" and b'"encrypted_content"' not in raw and len(raw) <= _MAX_OPAQUE_CHARS:
+        return raw.decode("utf-8", "replace")
+    try:
+        fields: dict[str, Any] = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, RecursionError):
+        return raw[:_MAX_OPAQUE_CHARS].decode("utf-8", "replace")
+    hidden = ("encrypted_content", "result") if item.kind == "image_generation_call" else ("encrypted_content",)
+    text = msgspec.json.encode({key: value for key, value in fields.items() if key not in hidden})
+    return text[:_MAX_OPAQUE_CHARS].decode("utf-8", "replace")

@@ -20,9 +20,11 @@ from hotloop.errors import (
     UnsupportedParameter,
 )
 from hotloop.protocol.decoding import decode_as
-from hotloop.protocol.items import STRUCT_BY_TYPE, InputText, Item, Message, OpaqueItem
+from hotloop.protocol.items import STRUCT_BY_TYPE, InputText, Item, Message
+from hotloop.protocol.typed_calls import decode_special
 
 MAX_INPUT_CHARS = 10_485_760  # Open Responses 2026-04-24: longest text field
+COMPACT_SHARE = 0.8  # of the context, where a compaction is asked for without a threshold
 _STREAM_ID = re.compile(r"[A-Za-z0-9_.-]{1,256}\Z")
 
 Metadata = dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]]
@@ -74,6 +76,13 @@ class PromptCacheOptions(msgspec.Struct, frozen=True, kw_only=True):
     prewarm: bool | None = None
 
 
+class ContextManagement(msgspec.Struct, frozen=True, kw_only=True):
+    """Only `compaction` is known; any other type has no effect."""
+
+    type: str
+    compact_threshold: Annotated[int, Meta(ge=1)] | None = None
+
+
 class MultiAgent(msgspec.Struct, frozen=True, kw_only=True):
     """Not served; recognised so that asking for it is refused."""
 
@@ -109,7 +118,7 @@ class ResponseCreate(msgspec.Struct, frozen=True, kw_only=True):
     include: list[str] | None = None
     store: bool | None = None
     truncation: Literal["auto", "disabled"] | None = None
-    context_management: Any = None
+    context_management: list[ContextManagement] | None = None
     metadata: Metadata | None = None
     prompt_cache_key: str | None = None
     prompt_cache_options: PromptCacheOptions | None = None
@@ -144,6 +153,18 @@ class ResponseCreate(msgspec.Struct, frozen=True, kw_only=True):
     def wants_logprobs(self) -> bool:
         """Log-probabilities of the text were asked for."""
         return "message.output_text.logprobs" in (self.include or ())
+
+    def compact_threshold(self, context_tokens: int) -> int | None:
+        """Prompt tokens from which on the context is compacted; None where that is not asked for."""
+        for entry in self.context_management or ():
+            if entry.type == "compaction":
+                return entry.compact_threshold or int(context_tokens * COMPACT_SHARE)
+        return None
+
+    @property
+    def seals_reasoning(self) -> bool:
+        """Reasoning leaves sealed as well: it was asked for, or nobody else keeps it (docs/protocol.md §4.5)."""
+        return not self.stores or "reasoning.encrypted_content" in (self.include or ())
 
 
 class _SocketCreate(ResponseCreate, frozen=True, kw_only=True, tag_field="type", tag="response.create"):
@@ -249,7 +270,7 @@ def decode_item(raw: msgspec.Raw | bytes, param: str) -> Item:
     head = decode_as(_head_decoder, raw, param)
     decoder = _item_decoders.get(head.type)
     if decoder is None:
-        return OpaqueItem(head.type, bytes(raw))
+        return decode_special(head.type, bytes(raw), param)
     return decode_as(decoder, raw, param)  # type: ignore[return-value]  # the table holds decoders of Item's members
 
 

@@ -7,7 +7,7 @@ Every method returns complete JSON events, ready for a WebSocket message or an S
 `{"type":"…"`. A delta costs one template and one escape; an item's text is encoded once more, when it is closed.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Any, Literal
@@ -17,6 +17,7 @@ import msgspec
 from hotloop.errors import ApiError
 from hotloop.protocol.items import (
     CallItem,
+    Compaction,
     ContentPart,
     CustomToolCall,
     FunctionCall,
@@ -26,6 +27,7 @@ from hotloop.protocol.items import (
     Reasoning,
     ReasoningText,
 )
+from hotloop.protocol.typed_calls import CALL_ID_PREFIXES, typed_call
 from hotloop.protocol.wire import escaped, json_bytes
 
 ItemKind = Literal["message", "reasoning", "function_call", "custom_tool_call"]
@@ -104,6 +106,7 @@ class ResponseStream:
         new_id: source of fresh item and call ids.
         stream_id: the lane's name; None on the default lane and over HTTP.
         reasoning_events: names of the events of raw reasoning.
+        seal: closes the text of a reasoning item for its `encrypted_content`; None leaves that out.
     """
 
     def __init__(
@@ -115,6 +118,7 @@ class ResponseStream:
         new_id: NewId,
         stream_id: str | None = None,
         reasoning_events: ReasoningEvents = "openai",
+        seal: Callable[[str], str] | None = None,
     ) -> None:
         self.response_id = response_id
         self.held: list[str] = []  # text of the open item that is no event yet
@@ -122,6 +126,7 @@ class ResponseStream:
         self.created_at = created_at
         self._echo = echo
         self._new_id = new_id
+        self._seal = seal
         self._lane = b"" if stream_id is None else b',"stream_id":' + json_bytes(stream_id)
         self._shapes = _SHAPES if reasoning_events == "openai" else _OPEN_RESPONSES_SHAPES
         self._sequence = 0
@@ -172,13 +177,15 @@ class ResponseStream:
         assert self._phase in (_Phase.RUNNING, _Phase.ITEM_OPEN), self._phase
         return self._snapshot(b"response.in_progress")
 
-    def open_item(self, kind: ItemKind, name: str = "", phase: str | None = None) -> list[bytes]:
+    def open_item(
+        self, kind: ItemKind, name: str = "", phase: str | None = None, namespace: str | None = None
+    ) -> list[bytes]:
         """An item begins; `name` is the tool's, for calls, `phase` a message's, where the model tells phases apart."""
         assert self._phase is _Phase.RUNNING, self._phase
         self._phase = _Phase.ITEM_OPEN
         item_id = self._new_id(_ID_PREFIX[kind])
         call_id = self._new_id("call") if kind in ("function_call", "custom_tool_call") else ""
-        self._item = item = _OpenItem(kind, item_id, call_id, name, phase, self._shapes[kind])
+        self._item = item = _OpenItem(kind, item_id, call_id, name, phase, namespace, self._shapes[kind])
         where = b',"item_id":"%b","output_index":%d' % (item_id.encode(), len(self.output))
         self._delta = b'{"type":"%b","sequence_number":%%d%b%b%b,"delta":%%b%b}' % (
             item.shape.delta,
@@ -236,12 +243,37 @@ class ResponseStream:
         events.append(self._event(item.shape.done, b'%b,"%b":"%b"%b' % (where, item.shape.done_field, body, extra)))
         if item.shape.part:
             events.append(self._event(b"response.content_part.done", where + b',"part":' + item.part(body)))
+        if item.kind == "reasoning" and self._seal is not None:
+            item.sealed = self._seal(item.text)
         final = item.final(body, complete)
         events.append(self._event(b"response.output_item.done", b',"output_index":%d,"item":%b' % (index, final)))
         self._output_bytes.append(final)
         self.output.append(item.as_item(complete))
         self._item = None
         self._phase = _Phase.RUNNING
+        return events
+
+    def whole_call(self, kind: str, fields: Mapping[str, Any]) -> list[bytes]:
+        """A call of a typed tool, which exists only once it is whole."""
+        assert self._phase is _Phase.RUNNING, self._phase
+        item = typed_call(kind, self._new_id(CALL_ID_PREFIXES[kind]), self._new_id("call"), fields)
+        return self._whole_item(item.raw.replace(b'"completed"', b'"in_progress"', 1), item.raw, item)
+
+    def compaction(self, item: Compaction) -> list[bytes]:
+        """The context was compacted; `item` stands for what was left out (docs/protocol.md §3.2)."""
+        assert self._phase is _Phase.RUNNING, self._phase
+        assert item.id is not None
+        stub = b'{"id":"%b","type":"compaction","encrypted_content":""}' % item.id.encode()
+        return self._whole_item(stub, item.raw, item, b',"item_id":"%b"' % item.id.encode())
+
+    def _whole_item(self, stub: bytes, final: bytes, item: Item, compacting: bytes = b"") -> list[bytes]:
+        where = b',"output_index":%d' % len(self.output)
+        events = [self._event(b"response.output_item.added", b'%b,"item":%b' % (where, stub))]
+        if compacting:
+            events.append(self._event(b"response.compaction.compacting", where + compacting))
+        events.append(self._event(b"response.output_item.done", b'%b,"item":%b' % (where, final)))
+        self._output_bytes.append(final)
+        self.output.append(item)
         return events
 
     def interrupt(self) -> list[bytes]:
@@ -415,15 +447,26 @@ _OPEN_RESPONSES_SHAPES: dict[str, _Shape] = {
 class _OpenItem:
     """The item being written, its text so far in pieces."""
 
-    __slots__ = ("_logprobs", "call_id", "item_id", "kind", "name", "phase", "shape", "texts")
+    __slots__ = ("_logprobs", "call_id", "item_id", "kind", "name", "namespace", "phase", "sealed", "shape", "texts")
 
-    def __init__(self, kind: ItemKind, item_id: str, call_id: str, name: str, phase: str | None, shape: _Shape) -> None:
+    def __init__(
+        self,
+        kind: ItemKind,
+        item_id: str,
+        call_id: str,
+        name: str,
+        phase: str | None,
+        namespace: str | None,
+        shape: _Shape,
+    ) -> None:
         self.kind: ItemKind = kind
         self.item_id = item_id
         self.call_id = call_id
         self.name = name
         self.phase = phase
+        self.namespace = namespace
         self.shape = shape
+        self.sealed: str | None = None
         self.texts: list[str] = []
         self._logprobs: list[dict[str, Any]] = []
 
@@ -456,28 +499,52 @@ class _OpenItem:
             phase = b"" if self.phase is None else b',"phase":' + json_bytes(self.phase)
             return b'%b,"role":"assistant","content":[%b]%b}' % (head, content, phase)
         if self.kind == "reasoning":
-            return b'%b,"summary":[],"content":[%b]}' % (head, content)
+            sealed = b"" if self.sealed is None else b',"encrypted_content":"%b"' % self.sealed.encode()
+            return b'%b,"summary":[],"content":[%b]%b}' % (head, content, sealed)
         field = self.shape.done_field
-        return b'%b,"call_id":"%b","name":%b,"%b":"%b"}' % (
+        namespace = b"" if self.namespace is None else b',"namespace":' + json_bytes(self.namespace)
+        return b'%b,"call_id":"%b","name":%b,"%b":"%b"%b}' % (
             head,
             self.call_id.encode(),
             json_bytes(self.name),
             field,
             body,
+            namespace,
         )
 
+    @property
+    def text(self) -> str:
+        return "".join(self.texts)
+
     def as_item(self, complete: bool) -> Item:
-        text = "".join(self.texts)
+        text = self.text
         status: Literal["completed", "incomplete"] = "completed" if complete else "incomplete"
         match self.kind:
             case "message":
                 content: list[ContentPart] = [OutputText(text=text)]
                 return Message(id=self.item_id, status=status, role="assistant", content=content, phase=self.phase)
             case "reasoning":
-                return Reasoning(id=self.item_id, status=status, content=[ReasoningText(text=text)])
+                return Reasoning(
+                    id=self.item_id,
+                    status=status,
+                    content=[ReasoningText(text=text)],
+                    encrypted_content=self.sealed,
+                )
             case "function_call":
                 return FunctionCall(
-                    id=self.item_id, status=status, call_id=self.call_id, name=self.name, arguments=text
+                    id=self.item_id,
+                    status=status,
+                    call_id=self.call_id,
+                    name=self.name,
+                    arguments=text,
+                    namespace=self.namespace,
                 )
             case "custom_tool_call":
-                return CustomToolCall(id=self.item_id, status=status, call_id=self.call_id, name=self.name, input=text)
+                return CustomToolCall(
+                    id=self.item_id,
+                    status=status,
+                    call_id=self.call_id,
+                    name=self.name,
+                    input=text,
+                    namespace=self.namespace,
+                )

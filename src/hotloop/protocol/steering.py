@@ -16,6 +16,7 @@ from hotloop.protocol.items import (
     InputImage,
     InputText,
     Item,
+    TypedCall,
 )
 from hotloop.protocol.request import MAX_INPUT_CHARS, ResponseCreate
 from hotloop.protocol.wire import json_bytes
@@ -146,6 +147,10 @@ def failed_fields(steer: Steer, code: SteerError) -> bytes:
 
 
 def _stub(call: CallItem) -> dict[str, str]:
+    if isinstance(call, TypedCall):
+        if call.kind == "tool_search":
+            return {"type": "tool_search_output", "call_id": call.call_id, "execution": "client"}
+        return {"type": f"{call.kind}_call_output", "call_id": call.call_id}
     if isinstance(call, FunctionCall):
         return {"type": "function_call_output", "call_id": call.call_id, "name": call.name}
     return {"type": "custom_tool_call_output", "call_id": call.call_id}

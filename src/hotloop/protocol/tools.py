@@ -4,13 +4,12 @@ Parameters stay raw JSON: decoded once per distinct `tools` text, then spliced.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
-from hotloop.errors import InvalidRequest, InvalidType, SchemaTooComplex, UnsupportedValue
+from hotloop.errors import InvalidRequest, InvalidType, SchemaTooComplex
 from hotloop.protocol.decoding import decode_as
 from hotloop.protocol.wire import json_bytes
 
@@ -28,6 +27,7 @@ class FunctionTool(msgspec.Struct, frozen=True, kw_only=True):
     description: str | None = None
     parameters: msgspec.Raw | None = None
     strict: bool | None = None
+    is_deferred: bool = False  # offered only once a tool search has found it
 
 
 class TextFormat(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="text"):
@@ -56,6 +56,19 @@ class HostedTool(msgspec.Struct, frozen=True):
     raw: bytes
 
 
+class TypedTool(HostedTool, frozen=True):
+    """A tool with item types of its own, run by the client: a model is offered it as the function `function`."""
+
+    function: FunctionTool
+
+
+class NamespaceTool(HostedTool, frozen=True):
+    """Tools under a common name."""
+
+    name: str
+    members: "tuple[Tool, ...]"
+
+
 Tool = FunctionTool | CustomTool | HostedTool
 
 
@@ -64,6 +77,23 @@ class _FunctionWire(msgspec.Struct, frozen=True, kw_only=True, tag_field="type",
     description: str | None = None
     parameters: msgspec.Raw = msgspec.Raw(b"null")
     strict: bool | None = None
+    defer_loading: bool | None = None
+
+
+class _NamespaceWire(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="namespace"):
+    name: Name
+    tools: list[msgspec.Raw] = []
+
+
+class _ShellEnvironment(msgspec.Struct, frozen=True):
+    type: str = "local"
+
+
+class _SpecialWire(msgspec.Struct, frozen=True, kw_only=True):
+    environment: _ShellEnvironment | None = None
+    execution: str | None = None
+    description: str | None = None
+    parameters: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class _Head(msgspec.Struct, frozen=True):
@@ -74,35 +104,78 @@ _list_decoder: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(li
 _head_decoder = msgspec.json.Decoder(_Head)
 _function_decoder = msgspec.json.Decoder(_FunctionWire)
 _custom_decoder = msgspec.json.Decoder(CustomTool)
+_namespace_decoder = msgspec.json.Decoder(_NamespaceWire)
+_special_decoder = msgspec.json.Decoder(_SpecialWire)
 
 
-def decode_tools(raw: bytes) -> tuple[Tool, ...]:
-    """The `tools` array; null is none. Raises the ApiError that names the field."""
+def decode_tools(raw: bytes, param: str = "tools") -> tuple[Tool, ...]:
+    """A `tools` array; null is none. Raises the ApiError that names the field."""
     if raw in (b"null", b"[]"):
         return ()
     if len(raw) > MAX_TOOLS_BYTES:
-        raise SchemaTooComplex(f"'tools' is longer than {MAX_TOOLS_BYTES} bytes.", param="tools")
-    raws = decode_as(_list_decoder, raw, "tools")
+        raise SchemaTooComplex(f"'{param}' is longer than {MAX_TOOLS_BYTES} bytes.", param=param)
+    raws = decode_as(_list_decoder, raw, param)
     if len(raws) > MAX_TOOLS:
-        raise SchemaTooComplex(f"'tools' holds more than {MAX_TOOLS} tools.", param="tools")
-    tools = tuple(_decode_tool(item, f"tools[{index}]") for index, item in enumerate(raws))
+        raise SchemaTooComplex(f"'{param}' holds more than {MAX_TOOLS} tools.", param=param)
+    tools = tuple(_decode_tool(item, f"{param}[{index}]") for index, item in enumerate(raws))
     seen: set[str] = set()
     for index, tool in enumerate(tools):
         if isinstance(tool, HostedTool):
             continue
         if tool.name in seen:
-            raise InvalidRequest(f"Two tools are called '{tool.name}'.", param=f"tools[{index}].name")
+            raise InvalidRequest(f"Two tools are called '{tool.name}'.", param=f"{param}[{index}].name")
         seen.add(tool.name)
     return tools
 
 
 def _decode_tool(raw: msgspec.Raw, param: str) -> Tool:
     kind = decode_as(_head_decoder, raw, param).type
-    if kind == "function":
-        return _function_tool(decode_as(_function_decoder, raw, param), param)
-    if kind == "custom":
-        return decode_as(_custom_decoder, raw, param)
-    return HostedTool(kind, bytes(raw))
+    match kind:
+        case "function":
+            return _function_tool(decode_as(_function_decoder, raw, param), param)
+        case "custom":
+            return decode_as(_custom_decoder, raw, param)
+        case "namespace":
+            return _namespace(raw, param)
+        case "local_shell" | "apply_patch":
+            return TypedTool(kind, bytes(raw), TYPED_TOOLS[kind])
+        case "shell":
+            environment = decode_as(_special_decoder, raw, param).environment
+            is_local = environment is None or environment.type == "local"
+            return TypedTool(kind, bytes(raw), TYPED_TOOLS[kind]) if is_local else HostedTool(kind, bytes(raw))
+        case "tool_search":
+            return _tool_search(raw, param)
+        case _:
+            return HostedTool(kind, bytes(raw))
+
+
+def _namespace(raw: msgspec.Raw, param: str) -> NamespaceTool:
+    wire = decode_as(_namespace_decoder, raw, param)
+    if len(wire.tools) > MAX_TOOLS:
+        raise SchemaTooComplex(f"'{param}.tools' holds more than {MAX_TOOLS} tools.", param=f"{param}.tools")
+    members = tuple(_member(member, f"{param}.tools[{index}]") for index, member in enumerate(wire.tools))
+    return NamespaceTool("namespace", bytes(raw), wire.name, members)
+
+
+def _member(raw: msgspec.Raw, param: str) -> Tool:
+    kind = decode_as(_head_decoder, raw, param).type
+    # Only what is called by a name can be called by one within a namespace; a namespace holds no other.
+    return _decode_tool(raw, param) if kind in ("function", "custom") else HostedTool(kind, bytes(raw))
+
+
+def _tool_search(raw: msgspec.Raw, param: str) -> HostedTool:
+    """Searched by the client; a search that the server would have to make is not served."""
+    wire = decode_as(_special_decoder, raw, param)
+    if wire.execution != "client":
+        return HostedTool("tool_search", bytes(raw))
+    parameters = wire.parameters.copy() if bytes(wire.parameters)[:1] == b"{" else None
+    known = TYPED_TOOLS["tool_search"]
+    function = FunctionTool(
+        name="tool_search",
+        description=wire.description or known.description,
+        parameters=parameters or known.parameters,
+    )
+    return TypedTool("tool_search", bytes(raw), function)
 
 
 def _function_tool(wire: _FunctionWire, param: str) -> FunctionTool:
@@ -111,7 +184,60 @@ def _function_tool(wire: _FunctionWire, param: str) -> FunctionTool:
         raise InvalidType(f"'{param}.parameters' must be a JSON Schema object.", param=f"{param}.parameters")
     # A copy: a Raw is a view that would keep the whole message alive.
     parameters = wire.parameters.copy() if first == b"{" else None
-    return FunctionTool(name=wire.name, description=wire.description, parameters=parameters, strict=wire.strict)
+    return FunctionTool(
+        name=wire.name,
+        description=wire.description,
+        parameters=parameters,
+        strict=wire.strict,
+        is_deferred=wire.defer_loading is True,
+    )
+
+
+def _typed_function(name: str, description: str, properties: dict[str, Any], required: list[str]) -> FunctionTool:
+    schema = {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+    return FunctionTool(name=name, description=description, parameters=msgspec.Raw(json_bytes(schema)), strict=True)
+
+
+_TIMEOUT = {"type": "integer", "description": "Milliseconds after which the command is stopped."}
+
+# How a model is offered the tools whose calls are items of their own.
+TYPED_TOOLS: dict[str, FunctionTool] = {
+    "local_shell": _typed_function(
+        "local_shell",
+        "Runs a command on the user's machine and returns its output.",
+        {
+            "command": {"type": "array", "items": {"type": "string"}, "description": "The program and its arguments."},
+            "working_directory": {"type": "string", "description": "Where to run it."},
+            "timeout_ms": _TIMEOUT,
+        },
+        ["command"],
+    ),
+    "shell": _typed_function(
+        "shell",
+        "Runs shell commands on the user's machine and returns what they print.",
+        {
+            "commands": {"type": "array", "items": {"type": "string"}, "description": "Command lines, run in order."},
+            "timeout_ms": _TIMEOUT,
+            "max_output_length": {"type": "integer", "description": "Most characters of output to return."},
+        },
+        ["commands"],
+    ),
+    "apply_patch": _typed_function(
+        "apply_patch",
+        "Creates, changes or deletes one file on the user's machine.",
+        {
+            "type": {"type": "string", "enum": ["create_file", "update_file", "delete_file"]},
+            "path": {"type": "string", "description": "Path of the file."},
+            "diff": {"type": "string", "description": "The change, as a V4A diff; nothing for a file to be deleted."},
+        },
+        ["type", "path"],
+    ),
+    "tool_search": FunctionTool(
+        name="tool_search",
+        description="Finds more tools; those found can be called afterwards.",
+        parameters=msgspec.Raw(b'{"type":"object","properties":{"query":{"type":"string"}},"required":["query"]}'),
+    ),
+}
 
 
 def echo_tools(tools: Sequence[Tool]) -> bytes:
@@ -126,61 +252,10 @@ def _echo_tool(tool: Tool) -> bytes:
         case CustomTool():
             return json_bytes(tool)
         case FunctionTool():
-            return b'{"type":"function","name":%b,"description":%b,"parameters":%b,"strict":%b}' % (
+            return b'{"type":"function","name":%b,"description":%b,"parameters":%b,"strict":%b%b}' % (
                 json_bytes(tool.name),
                 json_bytes(tool.description),
                 b"null" if tool.parameters is None else bytes(tool.parameters),
                 json_bytes(tool.strict),
+                b',"defer_loading":true' if tool.is_deferred else b"",
             )
-
-
-@dataclass(frozen=True, slots=True)
-class ToolChoice:
-    """`mode` is `auto`, `none` or `required`; `names` limits the tools that may be called (None: all)."""
-
-    mode: Literal["auto", "none", "required"] = "auto"
-    names: frozenset[str] | None = None
-
-
-def resolve_tool_choice(choice: "str | dict[str, Any] | None", tools: Sequence[Tool]) -> ToolChoice:
-    """What `tool_choice` asks for, checked against `tools`. Raises with param `tool_choice`."""
-    offered = {tool.name for tool in tools if not isinstance(tool, HostedTool)}
-    match choice:
-        case None | "auto":
-            return ToolChoice()
-        case "none":
-            return ToolChoice("none")
-        case "required":
-            if not offered:
-                raise InvalidRequest("'tool_choice' is 'required' but no callable tool is given.", param="tool_choice")
-            return ToolChoice("required")
-        case {"type": "function" | "custom", "name": str(name)}:
-            return ToolChoice("required", frozenset([_offered(name, offered)]))
-        case {"type": "allowed_tools", "mode": "auto" | "required" as mode, "tools": list()}:
-            assert isinstance(choice, dict)  # the pattern says so; not every type checker sees it
-            names = frozenset(_offered(name, offered) for name in _names_in(choice["tools"]))
-            if mode == "required" and not names:
-                raise InvalidRequest("'tool_choice' requires a call but allows no callable tool.", param="tool_choice")
-            return ToolChoice(mode, names)
-        case {"type": str(kind)} if any(isinstance(tool, HostedTool) and tool.kind == kind for tool in tools):
-            raise UnsupportedValue(f"The hosted tool '{kind}' is not served here.", param="tool_choice")
-        case _:
-            raise InvalidRequest("'tool_choice' is not one of the forms the protocol knows.", param="tool_choice")
-
-
-def _offered(name: str, offered: set[str]) -> str:
-    if name not in offered:
-        raise InvalidRequest(f"'tool_choice' names the tool '{name}', which is not in 'tools'.", param="tool_choice")
-    return name
-
-
-def _names_in(entries: list[Any]) -> list[str]:
-    """Names of the tools listed; hosted tools have none."""
-    names: list[str] = []
-    for entry in entries:
-        match entry:
-            case {"name": str(name)}:
-                names.append(name)
-            case _:
-                pass
-    return names

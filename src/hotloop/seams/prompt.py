@@ -15,8 +15,8 @@ class PromptContext:
 
     instructions: str | None = None
     tools: tuple[Tool, ...] = ()
-    # where each of them stands in the request's `tools`, for errors; empty: in the same places
-    tool_places: tuple[int, ...] = field(default=(), compare=False)
+    # where each of them stands in the request, such as `tools[3]`, for errors; empty: in the same places of `tools`
+    tool_places: tuple[str, ...] = field(default=(), compare=False)
     reasoning_effort: str | None = None  # "none" switches thinking off where the family can
     keep_reasoning: bool = False  # reasoning.context all_turns: never strip old reasoning
     digest: bytes = b""  # equal for equal contexts; set by the model context cache, so that comparing costs nothing
@@ -27,6 +27,10 @@ class PromptContext:
         if self.digest and other.digest:
             return self.digest == other.digest
         return self == other
+
+    def place_of_tool(self, index: int) -> str:
+        """Path of the field that a tool came from."""
+        return self.tool_places[index] if self.tool_places else f"tools[{index}]"
 
 
 @dataclass(frozen=True, slots=True)

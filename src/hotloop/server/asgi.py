@@ -18,6 +18,7 @@ from hotloop.server.door import Door
 from hotloop.server.http_turn import HttpTurns
 from hotloop.server.idempotency import Idempotency, IdempotencyLimits, IdempotencyMiddleware
 from hotloop.server.routes.chat import ChatCompletions
+from hotloop.server.routes.compact import CompactResponse
 from hotloop.server.routes.conversations import ConversationRoutes
 from hotloop.server.routes.create import CreateResponse
 from hotloop.server.routes.metrics import MetricsRoute
@@ -63,6 +64,7 @@ def build_asgi(
         Route("/metrics", MetricsRoute(runner.services, door, open_connections).get, methods=["GET"]),
         WebSocketRoute("/v1/responses", ResponsesSocket(runner, policy, socket_settings, open_connections)),
         Route("/v1/responses", CreateResponse(turns, door, background)),
+        Route("/v1/responses/compact", CompactResponse(turns, door, runner.services)),
         Route("/v1/responses/input_tokens", responses.input_tokens, methods=["POST"]),
         Route("/v1/responses/{response_id}", responses.get, methods=["GET"]),
         Route("/v1/responses/{response_id}", responses.delete, methods=["DELETE"]),

@@ -246,7 +246,7 @@ class ServedConnection:
                 on_created=on_created,
             )
             outcome = await self._runner.run(turn, LaneSink(self._sink))
-            end = TurnEnd(outcome.error, outcome.ending)
+            end = TurnEnd(None if outcome.keeps_parent else outcome.error, outcome.ending)
         finally:
             self._running.pop(start.turn, None)
             self._perform(self._core.turn_over(start.turn, end))

@@ -21,6 +21,8 @@ from hotloop.protocol.items import (
     OpaqueItem,
     OutputText,
     Reasoning,
+    TypedCall,
+    TypedCallOutput,
 )
 from hotloop.session.principal import Tenant
 
@@ -48,6 +50,10 @@ def _content(item: Item) -> tuple[Any, ...]:
         case Message():
             content = item.content if isinstance(item.content, str) else [_part(part) for part in item.content]
             return ("message", item.role, content, item.phase)
+        case TypedCall():
+            return (item.kind, item.call_id, _arguments(item.arguments))
+        case TypedCallOutput():
+            return (f"{item.kind}_output", item.call_id, item.output)
         case FunctionCall():
             return ("function_call", item.call_id, item.name, _arguments(item.arguments), item.namespace)
         case FunctionCallOutput():
@@ -57,8 +63,8 @@ def _content(item: Item) -> tuple[Any, ...]:
         case CustomToolCallOutput():
             return ("custom_tool_call_output", item.call_id, item.output)
         case Reasoning():
-            # Sealed reasoning is opaque: its text is its content.
-            return ("reasoning", item.summary, item.content or [], item.encrypted_content)
+            # What was sealed is what the content says; where only the sealed text is known, it is the content.
+            return ("reasoning", item.summary, item.content or [], None if item.content else item.encrypted_content)
         case ItemReference():
             return ("item_reference", item.id)
         case OpaqueItem():

@@ -14,6 +14,7 @@ from hotloop.protocol.items import (
     FunctionCallOutput,
     Item,
 )
+from hotloop.session.chain_settings import NO_SETTINGS, ChainSettings
 from hotloop.session.item_log import ItemLog
 
 OpenCalls = Mapping[str, bool]  # call id → its output must come, of the calls that may still be answered
@@ -57,6 +58,7 @@ class TurnState(msgspec.Struct, frozen=True):
     history: bytes = b""  # the chain in the prefix index (`session.prefix_index`); empty if it was not computed
     context: bytes = b""  # digest of the context that the model state was rendered in
     chain_bytes: int = 0  # of the whole chain up to here
+    settings: ChainSettings = NO_SETTINGS
 
 
 def pair_calls(open_calls: OpenCalls, new_items: Sequence[Item]) -> OpenCalls:

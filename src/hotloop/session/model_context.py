@@ -24,11 +24,12 @@ class ContextKey(msgspec.Struct, frozen=True):
     tools: bytes
     reasoning_effort: str | None
     keep_reasoning: bool
+    added_tools: tuple[bytes, ...] = ()  # `tools` arrays that items of the chain brought
 
     @property
     def size_bytes(self) -> int:
         """Bytes of the texts in the key."""
-        return len(self.tools) + len(self.instructions or "")
+        return len(self.tools) + len(self.instructions or "") + sum(map(len, self.added_tools))
 
     def digest(self) -> bytes:
         """16 bytes that are equal for equal keys only (BLAKE2b)."""
@@ -38,6 +39,8 @@ class ContextKey(msgspec.Struct, frozen=True):
             encoded = b"-" if part is None else part.encode("utf-8", "surrogatepass")
             state.update(len(encoded).to_bytes(8, "big") + encoded + (b"n" if part is None else b"s"))
         state.update(self.tools)
+        for tools in self.added_tools:
+            state.update(b"\xff" + tools)  # no byte of JSON text
         return state.digest()
 
 

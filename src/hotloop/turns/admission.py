@@ -4,15 +4,17 @@ from collections.abc import Sequence
 
 import msgspec
 
-from hotloop.errors import PreviousResponseNotFound
+from hotloop.errors import InvalidRequest, PreviousResponseNotFound
 from hotloop.protocol.echo import ContextEcho
-from hotloop.protocol.items import Item
-from hotloop.protocol.request import ResponseCreate, TextJsonObject, TextJsonSchema
-from hotloop.protocol.tools import HostedTool, ToolChoice, decode_tools, echo_tools, resolve_tool_choice
+from hotloop.protocol.items import CompactionTrigger, Item
+from hotloop.protocol.offer import ToolChoice, offer_of, resolve_tool_choice
+from hotloop.protocol.request import ResponseCreate, Text, TextJsonObject, TextJsonSchema
+from hotloop.protocol.tools import decode_tools, echo_tools
 from hotloop.protocol.wire import json_bytes
 from hotloop.seams.model import Model, ModelRequest, SamplingWishes
 from hotloop.seams.prompt import CallRules, PromptContext
 from hotloop.session.chain import OpenCalls, pair_calls
+from hotloop.session.chain_settings import NO_SETTINGS, ChainSettings
 from hotloop.session.model_context import ContextCache, ContextKey
 from hotloop.session.principal import Tenant
 from hotloop.turns.bind import Parent
@@ -32,6 +34,17 @@ class AdmittedTurn(msgspec.Struct, frozen=True):
     open_calls: OpenCalls  # calls of the history and the input that may still be answered
     rules: CallRules
     wishes: SamplingWishes
+    settings: ChainSettings  # of the chain, with what the input changes
+    prefills_only: bool = False  # nothing is sampled, though the request asks for something
+    is_compacted: bool = False  # the first output item stands in the history already: it is the compaction
+
+    @property
+    def compact_threshold(self) -> int | None:
+        """Prompt tokens from which on the context is compacted first; None for never."""
+        # A conversation holds all of its items: its compaction would be told, and undone with the next turn.
+        if self.request.is_warm_up or self.request.conversation_id is not None:
+            return None
+        return self.request.compact_threshold(self.model.context_tokens)
 
     @property
     def new_items(self) -> Sequence[Item]:
@@ -48,7 +61,7 @@ class AdmittedTurn(msgspec.Struct, frozen=True):
             history=self.history.items,
             new_items=self.history.new_items,
             parent=self.history.model_state,
-            generate=not self.request.is_warm_up,
+            generate=not (self.request.is_warm_up or self.prefills_only),
         )
 
     def release(self) -> None:
@@ -63,11 +76,13 @@ def admit(
     model = services.model(request.model)
     if request.previous_response_id is not None and parent is None:
         raise PreviousResponseNotFound(request.previous_response_id)
-    context = _context_of(services, request, model)
-    choice = resolve_tool_choice(request.tool_choice, context.tools)
+    settings = given.settings_behind(NO_SETTINGS if parent is None else parent.settings)
+    context = _context_of(services, request, model, settings)
+    choice = resolve_tool_choice(request.tool_choice, context.offer)
     history = continue_history(services.prefixes, tenant, context.prompt.digest, parent, given)
     try:
         open_calls = pair_calls(history.open_calls, history.new_items)
+        _check_triggers(request, history.new_items)
     except BaseException:
         history.release()
         raise
@@ -77,58 +92,69 @@ def admit(
         context=context,
         history=history,
         open_calls=open_calls,
-        rules=_rules(request, choice),
+        rules=_rules(request, choice, settings),
         wishes=_wishes(request),
+        settings=settings,
     )
 
 
-def _context_of(services: TurnServices, request: ResponseCreate, model: Model) -> ModelContext:
-    key = _context_key(request, model)
+def _check_triggers(request: ResponseCreate, new_items: Sequence[Item]) -> None:
+    """docs/protocol.md §4.2: a compaction is asked for by the last item; here, not of a conversation, which keeps all."""
+    for index, item in enumerate(new_items):
+        if isinstance(item, CompactionTrigger) and (index < len(new_items) - 1 or request.conversation_id is not None):
+            raise InvalidRequest(
+                "A 'compaction_trigger' is the last input item, and belongs to no conversation.", param="input"
+            )
+
+
+def _context_of(services: TurnServices, request: ResponseCreate, model: Model, settings: ChainSettings) -> ModelContext:
+    key = _context_key(request, model, settings)
     contexts = services.contexts
     return contexts.get(key, lambda: _make_context(key, contexts), lambda made: _CONTEXT_COPIES * key.size_bytes)
 
 
-def _context_key(request: ResponseCreate, model: Model) -> ContextKey:
+def _context_key(request: ResponseCreate, model: Model, settings: ChainSettings) -> ContextKey:
     reasoning = request.reasoning
     return ContextKey(
         model=model.name,
         instructions=request.instructions,
         tools=bytes(request.tools),
-        reasoning_effort=reasoning.effort if reasoning is not None else None,
+        reasoning_effort=(reasoning.effort if reasoning is not None else None) or settings.effort,
         keep_reasoning=reasoning is not None and reasoning.context == "all_turns",
+        added_tools=settings.added_tools,
     )
 
 
 def _make_context(key: ContextKey, contexts: ContextCache) -> ModelContext:
     tools = decode_tools(key.tools)
     # docs/protocol.md §4.6: hosted tools nobody runs here are dropped softly; they stay in the echo.
-    places = tuple(index for index, tool in enumerate(tools) if not isinstance(tool, HostedTool))
+    offer = offer_of(tools, [decode_tools(added, "input.tools") for added in key.added_tools])
     digest = key.digest()
     prompt = PromptContext(
         instructions=key.instructions,
-        tools=tuple(tools[index] for index in places),
-        tool_places=places,
+        tools=offer.tools,
+        tool_places=offer.places,
         reasoning_effort=key.reasoning_effort,
         keep_reasoning=key.keep_reasoning,
         digest=digest,
         shelf=contexts.shelf(digest),
     )
     instructions = b"null" if key.instructions is None else json_bytes(key.instructions)
-    return ModelContext(tools, prompt, ContextEcho(instructions, echo_tools(tools)))
+    return ModelContext(offer, prompt, ContextEcho(instructions, echo_tools(tools)))
 
 
-def _rules(request: ResponseCreate, choice: ToolChoice) -> CallRules:
+def _rules(request: ResponseCreate, choice: ToolChoice, settings: ChainSettings) -> CallRules:
     is_named = choice.mode == "required" and choice.names is not None and len(choice.names) == 1
     return CallRules(
         choice="named" if is_named else choice.mode,
         allowed=choice.names,
         parallel=request.parallel_tool_calls is not False,
-        text_schema=_text_schema(request),
+        text_schema=_text_schema(request.text or settings.text),
     )
 
 
-def _text_schema(request: ResponseCreate) -> bytes | None:
-    match request.text.format if request.text is not None else None:
+def _text_schema(text: Text | None) -> bytes | None:
+    match text.format if text is not None else None:
         case TextJsonSchema(schema=schema):
             return bytes(schema)
         case TextJsonObject():

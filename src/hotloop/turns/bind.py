@@ -8,6 +8,7 @@ from hotloop.protocol.request import ResponseCreate
 from hotloop.seams.store import ConversationStore, ResponseStore
 from hotloop.session.chain import ModelState, OpenCalls, open_calls_in
 from hotloop.session.chain_cache import ChainCache, ConnectionId, Pin
+from hotloop.session.chain_settings import NO_SETTINGS, ChainSettings
 from hotloop.session.item_log import ItemLog
 from hotloop.session.principal import Principal
 from hotloop.turns.conversation import ConversationHold
@@ -23,6 +24,7 @@ class Parent(msgspec.Struct, frozen=True):
     history: bytes = b""  # see TurnState; empty if it came from the store
     context: bytes = b""
     chain_bytes: int = 0
+    settings: ChainSettings = NO_SETTINGS
     pin: Pin | None = None
     hold: ConversationHold | None = None
 
@@ -81,6 +83,7 @@ def _pinned(pin: Pin, hold: ConversationHold | None = None) -> Parent:
         history=state.history,
         context=state.context,
         chain_bytes=state.chain_bytes,
+        settings=state.settings,
         pin=pin,
         hold=hold,
     )
@@ -91,7 +94,7 @@ async def bind_stored(store: ResponseStore, principal: Principal, response_id: s
     stored = await store.get(principal, response_id)
     if stored is None or not stored.continuable:
         raise PreviousResponseNotFound(response_id)
-    return Parent(stored.items, stored.open_calls, None)
+    return Parent(stored.items, stored.open_calls, None, settings=NO_SETTINGS.behind(stored.items))
 
 
 async def bind_conversation(
@@ -109,7 +112,8 @@ async def bind_conversation(
     pin = chains.find(principal, connection, conversation.tip) if conversation.tip is not None else None
     if pin is not None:
         return _pinned(pin, hold)
-    return Parent(conversation.items, open_calls_in(conversation.items), None, hold=hold)
+    items = conversation.items
+    return Parent(items, open_calls_in(items), None, settings=NO_SETTINGS.behind(items), hold=hold)
 
 
 async def resolve_reference(store: ResponseStore, principal: Principal, reference: ItemReference, param: str) -> Item:

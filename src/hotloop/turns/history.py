@@ -8,7 +8,7 @@ beginning is found in the prefix index, and only the rest is parsed. Why more ha
     context_changed    it is remembered under other instructions, tools or render options
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -16,10 +16,12 @@ from hotloop.protocol.items import CustomToolCall, FunctionCall, Item, ItemRefer
 from hotloop.protocol.request import decode_item, split_input
 from hotloop.session.canonical import canonical, item_digest
 from hotloop.session.chain import ModelState, OpenCalls
+from hotloop.session.chain_settings import SETTING_MARKS, ChainSettings
 from hotloop.session.item_log import ItemLog
 from hotloop.session.prefix_index import PrefixIndex, extend_history, history_start
 from hotloop.session.principal import Principal, Tenant
 from hotloop.turns.bind import Parent, resolve_reference
+from hotloop.turns.sealing import opened
 from hotloop.turns.services import TurnServices
 
 
@@ -49,12 +51,22 @@ class ReadInput(msgspec.Struct, frozen=True):
 
     raws: "list[msgspec.Raw]"
     digests: list[bytes]  # canonical
-    parsed: dict[int, Item]  # those that were not known by their bytes, references resolved
+    parsed: dict[int, Item]  # those that were not known by their bytes, references resolved, sealed ones opened
+    read: Callable[[msgspec.Raw, str], Item]  # for the others; the second argument is their place
 
     def items(self, start: int) -> list[Item]:
         """The items from `start` on. Raises the ApiError that names an invalid one."""
-        parsed, raws = self.parsed, self.raws
-        return [parsed.get(index) or decode_item(raws[index], _param(index)) for index in range(start, len(raws))]
+        return [self._item(index) for index in range(start, len(self.raws))]
+
+    def _item(self, index: int) -> Item:
+        return self.parsed.get(index) or self.read(self.raws[index], _param(index))
+
+    def settings_behind(self, before: ChainSettings) -> ChainSettings:
+        """What the input makes of the chain's settings. Raises the ApiError that names an invalid item."""
+        changing = [index for index, raw in enumerate(self.raws) if any(mark in bytes(raw) for mark in SETTING_MARKS)]
+        if not changing:
+            return before
+        return before.behind(map(self._item, changing))
 
 
 async def read_input(services: TurnServices, principal: Principal, raw: msgspec.Raw) -> ReadInput:
@@ -64,13 +76,17 @@ async def read_input(services: TurnServices, principal: Principal, raw: msgspec.
     """
     known, tenant = services.item_digests, principal.tenant
     raws = split_input(raw)
+
+    def read(raw_item: msgspec.Raw, param: str) -> Item:
+        return opened(services.sealer, tenant, decode_item(raw_item, param), param)
+
     digests: list[bytes] = []
     parsed: dict[int, Item] = {}
     for index, raw_item in enumerate(raws):
         text = bytes(raw_item)
         digest = known.find(tenant, text) if services.remembers else None
         if digest is None:
-            item = decode_item(raws[index], _param(index))
+            item = read(raws[index], _param(index))
             if isinstance(item, ItemReference):
                 item = await resolve_reference(services.store, principal, item, _param(index))
                 digest = item_digest(item)
@@ -80,7 +96,7 @@ async def read_input(services: TurnServices, principal: Principal, raw: msgspec.
             parsed[index] = item
         if digest is not None:
             digests.append(digest)
-    return ReadInput(raws, digests, parsed)
+    return ReadInput(raws, digests, parsed, read)
 
 
 def _param(index: int) -> str:
@@ -116,6 +132,24 @@ def continue_history(
         new_bytes=sum(len(memoryview(raw)) for raw in given.raws[known:]),
         missed=None if parent is not None else _miss(prefixes, places[known:], known, new_items),
         share=found.point.model_state if found is not None else None,
+    )
+
+
+def replaced_history(tenant: Tenant, items: Sequence[Item]) -> History:
+    """A chain that begins anew with `items`, as if a client had sent them."""
+    start = history_start(tenant)
+    places = extend_history(start, map(item_digest, items))
+    return History(
+        items=ItemLog(),
+        open_calls={},
+        model_state=None,
+        new_items=items,
+        recognised=0,
+        behind=start,
+        place=places[-1] if places else start,
+        chain_bytes=0,
+        new_bytes=sum(len(canonical(item)) for item in items),
+        missed=None,
     )
 
 

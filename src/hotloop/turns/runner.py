@@ -12,6 +12,8 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal
 
+import msgspec
+
 from hotloop.errors import ApiError, ContentBlocked, EngineTimeout, EngineUnavailable, ServerFault, StorageUnavailable
 from hotloop.protocol.echo import request_echo
 from hotloop.protocol.item_view import with_ids
@@ -28,9 +30,12 @@ from hotloop.session.chain import calls_in
 from hotloop.turns.admission import AdmittedTurn, admit
 from hotloop.turns.bind import bind
 from hotloop.turns.commit import remember, state_behind
+from hotloop.turns.compaction import is_asked_for
 from hotloop.turns.gate import Gate
+from hotloop.turns.held_call import HeldCall
 from hotloop.turns.history import read_input
 from hotloop.turns.keep_alive import KeepAlive
+from hotloop.turns.plan import Plan, Planner
 from hotloop.turns.record import monotonic, wall_clock
 from hotloop.turns.services import TurnServices
 from hotloop.turns.turn_request import TurnOutcome, TurnRequest
@@ -93,7 +98,7 @@ class _Turn:
         self._services = services
         self._keep_alive = keep_alive
         self._turn = turn
-        self._admitted = admitted
+        self._asked = self._admitted = admitted  # as the client asked, as it runs
         self._sink = sink
         self._record = turn.record
         self._gate = Gate(services.classifier)
@@ -105,6 +110,15 @@ class _Turn:
         self._has_ignored = False  # and there was some
         self._is_steered = False
         self._is_noted = False  # the ledger knows the end
+        self._held: HeldCall | None = None
+        self._plan: Plan | None = None
+        self._planner = Planner(
+            services.sealer,
+            turn.principal.tenant,
+            services.new_id,
+            self._watch_summary,
+            lambda: self._stopped is not None,
+        )
         self.response_id = services.new_id("resp")
         self._stream = ResponseStream(
             response_id=self.response_id,
@@ -118,6 +132,7 @@ class _Turn:
             new_id=services.new_id,
             stream_id=turn.lane,
             reasoning_events=services.reasoning_events,
+            seal=self._seal_reasoning if admitted.request.seals_reasoning else None,
         )
         self._new_items: Sequence[Item] | None = None  # with ids, once they were needed
 
@@ -131,7 +146,7 @@ class _Turn:
                 await self._keep_for_show()
             # Numbered behind what was said since the terminal event.
             ending = None if outcome.ending is None else self._stream.ending()
-            return TurnOutcome(outcome.body, outcome.error, ending)
+            return msgspec.structs.replace(outcome, ending=ending)
         except asyncio.CancelledError:
             if not self._is_noted:
                 self._note_end("cancelled", None)
@@ -153,7 +168,8 @@ class _Turn:
             self._keep_alive.forget(self)
             return ended if isinstance(ended, TurnOutcome) else await self._store_and_finish(ended)
         except ApiError as error:
-            return self._fail(error, None)
+            # A compaction that fails loses nothing: what it was to sum up stays a parent.
+            return msgspec.structs.replace(self._fail(error, None), keeps_parent=is_asked_for(self._asked))
         except asyncio.CancelledError:
             if not self._is_late or self._task is None or self._task.uncancel():
                 raise  # somebody else wants it to end
@@ -263,14 +279,30 @@ class _Turn:
         """
         admitted = self._admitted
         self._gate.check_input(admitted.new_items)
-        prepared = await admitted.model.prepare(admitted.model_request(self._turn.principal.tenant))
-        self._prepared = prepared
+        prepared = self._adopt(await self._planner.plan(admitted))
         self._record.rendered = monotonic()
         prepared.start(self._on_events, self._on_end)
         if self._stopped is not None or (self._is_steered and self._stop_if_steered()):
             prepared.abort()
         self._record.submitted = monotonic()
         return await self._ended
+
+    def _adopt(self, plan: Plan) -> PreparedTurn:
+        """Run on the items planned; a compaction among them is the first output."""
+        self._plan = plan
+        if plan.admitted is not self._admitted:
+            self._admitted, self._new_items = plan.admitted, None
+        self._prepared = plan.prepared
+        if plan.compaction is not None and self._stopped is None:
+            self._sink.push(self._stream.compaction(plan.compaction))
+            if self._turn.on_compacted is not None:
+                self._turn.on_compacted(plan.kept)
+        return plan.prepared
+
+    def _watch_summary(self, prepared: PreparedTurn) -> None:
+        self._prepared = prepared
+        if self._stopped is not None:
+            prepared.abort()
 
     def _on_events(self, events: Sequence[ParsedEvent]) -> None:
         """Parsed output to wire events. The hot path: called once per engine step."""
@@ -288,6 +320,9 @@ class _Turn:
                     if not self._gate.lets_pass(event.text):
                         self._stop("content_filter")
                         break
+                    if self._held is not None:
+                        self._held.add(event.text)
+                        continue
                     if is_paused and not event.logprobs:
                         stream.hold(event.text)
                         continue
@@ -296,15 +331,34 @@ class _Turn:
                     logprobs = self._wire_logprobs(event.logprobs) if event.logprobs else ()
                     out.append(stream.delta(event.text, logprobs))
                 case ItemOpened():
-                    out += stream.open_item(event.kind, event.name, event.phase)
+                    out += self._open_item(event)
                 case ItemClosed():
-                    out += stream.close_item(complete=event.complete)
+                    out += self._close_item(complete=event.complete)
                     if self._is_steered and event.complete and self._stop_if_steered():
                         self._has_ignored = index < len(events)
                         break
         self._sink.push(out)
         if self._sink.is_closed:
             self._abort()
+
+    def _open_item(self, event: ItemOpened) -> list[bytes]:
+        """A call by the name that was offered becomes the one that the client knows."""
+        target = self._admitted.context.offer.targets.get(event.name) if event.name else None
+        if target is None:
+            return self._stream.open_item(event.kind, event.name, event.phase)
+        if target.kind:
+            self._held = HeldCall(target.kind)
+            return []
+        return self._stream.open_item(event.kind, target.name, None, target.namespace)
+
+    def _close_item(self, *, complete: bool) -> list[bytes]:
+        held, self._held = self._held, None
+        if held is None:
+            return self._stream.close_item(complete=complete)
+        return held.close(self._stream, complete=complete)
+
+    def _seal_reasoning(self, text: str) -> str:
+        return self._services.sealer.seal(self._turn.principal.tenant, "reasoning", text)
 
     def _on_end(self, end: ModelEnd) -> None:
         self._record.last_token = monotonic()
@@ -327,7 +381,7 @@ class _Turn:
 
     def _end_early(self, end: ModelEnd) -> TurnOutcome | None:
         """The outcome of a turn that has no whole answer: it failed, was cancelled, or nobody is left to tell."""
-        usage = _wire_usage(end)
+        usage = self._wire_usage(end)
         self._record.usage = end.usage
         self._note_work()
         if end.error is not None:
@@ -351,9 +405,9 @@ class _Turn:
         self._record.committed = monotonic()
         timing = self._timing()
         if reason is None:
-            terminal = self._stream.completed(_wire_usage(end), int(wall_clock()))
+            terminal = self._stream.completed(self._wire_usage(end), int(wall_clock()))
         else:
-            terminal = self._stream.incomplete(reason, _wire_usage(end))
+            terminal = self._stream.incomplete(reason, self._wire_usage(end))
         return reason, closing, [*timing, terminal]
 
     async def _store_and_finish(self, end: ModelEnd) -> TurnOutcome:
@@ -367,7 +421,7 @@ class _Turn:
             await _in_time(self._store())
         except ApiError as error:
             self._stream.retract(len(last))
-            return self._fail(error, _wire_usage(end), end)
+            return self._fail(error, self._wire_usage(end), end)
         return self._finish(end, reason, [], last)
 
     def _finish(
@@ -402,14 +456,15 @@ class _Turn:
         ran_out = end.reason is not EndReason.ABORTED and not self._has_ignored
         if self._stopped is not None and not (self._stopped == "steered" and ran_out):
             return self._stopped
-        is_cut = end.reason is EndReason.LENGTH and not self._admitted.request.is_warm_up
+        only_prefills = self._admitted.request.is_warm_up or self._admitted.prefills_only
+        is_cut = end.reason is EndReason.LENGTH and not only_prefills
         return "max_output_tokens" if is_cut else None
 
     def _commit(self, reason: IncompleteReason | None) -> None:
         """Make the response a parent, and its history one that is recognised when a client resends it."""
         assert self._prepared is not None
         admitted, turn, services = self._admitted, self._turn, self._services
-        output = self._stream.output
+        output = self._written()
         is_cut = reason in ("interrupted", "steered")
         # A blocked text is in the sampled ids: the next turn renders what was released, in full.
         is_kept = reason != "content_filter" and services.remembers
@@ -435,8 +490,10 @@ class _Turn:
         request, output = self._admitted.request, self._stream.output
         addition: Addition | None = None
         if request.conversation_id is not None:
-            history = self._admitted.history
-            items = [*history.items.last(history.recognised), *self._identified(), *output]
+            history = self._asked.history
+            is_whole = self._admitted is self._asked
+            new = self._identified() if is_whole else with_ids(self._asked.new_items, self._services.new_id)
+            items = [*history.items.last(history.recognised), *new, *output]
             size = history.new_bytes + len(self._stream.final)
             addition = Addition(request.conversation_id, items, size, self.response_id)
         principal, store = self._turn.principal, self._services.store
@@ -457,8 +514,12 @@ class _Turn:
     async def _show(self, body: bytes) -> None:
         await _in_time(self._services.store.put(self._turn.principal, self._stored(body, continuable=False)))
 
+    def _written(self) -> Sequence[Item]:
+        """The output behind the new items: a compaction stands among those."""
+        return self._stream.output[self._admitted.is_compacted :]
+
     def _stored(self, body: bytes, *, continuable: bool) -> StoredResponse:
-        output = self._stream.output
+        output = self._written()
         admitted, history = self._admitted, self._admitted.history
         return StoredResponse(
             response_id=self.response_id,
@@ -480,6 +541,14 @@ class _Turn:
             self._new_items = with_ids(self._admitted.new_items, self._services.new_id)
         return self._new_items
 
+    def _wire_usage(self, end: ModelEnd) -> ResponseUsage:
+        """What the context holds, and all that was sampled: a summary counts too."""
+        usage = end.usage
+        summary_tokens = self._plan.summary_tokens if self._plan is not None else 0
+        return ResponseUsage(
+            usage.prompt_tokens, usage.cached_tokens, usage.output_tokens + summary_tokens, end.reasoning_tokens
+        )
+
     def _timing(self) -> list[bytes]:
         if not self._turn.wants_timing:
             return []
@@ -487,9 +556,10 @@ class _Turn:
 
     def _note_work(self) -> None:
         self._record.findings = self._gate.findings
-        missed = self._admitted.history.missed
+        missed = self._asked.history.missed
         taken = self._prepared.fallbacks if self._prepared is not None else ()
-        self._record.fallbacks = (*((missed,) if missed else ()), *taken)
+        planned = self._plan.fallbacks if self._plan is not None else ()
+        self._record.fallbacks = (*((missed,) if missed else ()), *planned, *taken)
 
     def _note_end(self, outcome: AttemptOutcome, end: ModelEnd | None) -> None:
         self._is_noted = True
@@ -514,8 +584,3 @@ async def _in_time(storing: Awaitable[object]) -> None:
             await storing
     except TimeoutError:
         raise StorageUnavailable("The store did not answer in time.") from None
-
-
-def _wire_usage(end: ModelEnd) -> ResponseUsage:
-    usage = end.usage
-    return ResponseUsage(usage.prompt_tokens, usage.cached_tokens, usage.output_tokens, end.reasoning_tokens)

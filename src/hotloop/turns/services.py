@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 
 from hotloop.errors import MissingParameter, ModelNotFound
 from hotloop.protocol.echo import ContextEcho
+from hotloop.protocol.offer import Offer
 from hotloop.protocol.response import ReasoningEvents
-from hotloop.protocol.tools import Tool
 from hotloop.seams.classifier import Classifier
 from hotloop.seams.ledger import UsageLedger
 from hotloop.seams.model import Model
 from hotloop.seams.prompt import PromptContext
+from hotloop.seams.sealer import Sealer
 from hotloop.seams.store import Store
 from hotloop.session.canonical import ItemDigests
 from hotloop.session.chain_cache import ChainCache
@@ -45,7 +46,7 @@ class FreshIds:
 class ModelContext:
     """What follows from a request's instructions and tools."""
 
-    tools: tuple[Tool, ...]  # as offered, hosted ones included
+    offer: Offer
     prompt: PromptContext
     echo: ContextEcho
 
@@ -64,6 +65,7 @@ class TurnServices:
     chains: ChainCache
     contexts: ContextCache
     records: RecordRing
+    sealer: Sealer
     new_id: Callable[[str], str] = field(default_factory=FreshIds)
     turn_timeout_s: float = 3600.0
     silence_s: float = 15.0  # docs/design.md §5

@@ -1,11 +1,12 @@
 """What a door and a turn say to each other: the request, what can be asked of it while it runs, the outcome."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 import msgspec
 
 from hotloop.errors import ApiError
+from hotloop.protocol.items import Item
 from hotloop.protocol.request import ResponseCreate
 from hotloop.protocol.response import ResponseEnding
 from hotloop.session.chain_cache import ConnectionId
@@ -48,7 +49,7 @@ class TurnRequest(msgspec.Struct):
 
     `parent` is what was bound when the request was received, if anything; `connection` is None over HTTP. `on_created` is
     told at admission, before the first event. `capacity`, if given, is told the response object as
-    `queued` once it can be read, and awaited before the work starts.
+    `queued` once it can be read, and awaited before the work starts. `on_compacted` is told what a compaction has kept.
     """
 
     principal: Principal
@@ -60,6 +61,7 @@ class TurnRequest(msgspec.Struct):
     wants_timing: bool = False
     on_created: Callable[[RunningTurn], None] | None = None
     capacity: Callable[[bytes], Awaitable[object]] | None = None
+    on_compacted: Callable[[Sequence[Item]], None] | None = None
 
 
 class TurnOutcome(msgspec.Struct, frozen=True):
@@ -68,6 +70,7 @@ class TurnOutcome(msgspec.Struct, frozen=True):
     body: bytes = b""  # the terminal response object
     error: ApiError | None = None
     ending: ResponseEnding | None = None  # None: refused, cancelled, or nobody was left to tell
+    keeps_parent: bool = False  # a failure that leaves its parent as it was: a compaction that failed loses nothing
 
     @property
     def is_refused(self) -> bool:

@@ -11,6 +11,7 @@ from hotloop.formats import format_for_template
 from hotloop.models.token_model import TokenModel
 from hotloop.protocol.request import decode_create
 from hotloop.safety.patterns import PatternPolicy
+from hotloop.safety.sealing import KeyRing, new_key
 from hotloop.seams.ledger import AttemptEnded, AttemptStarted
 from hotloop.server.sinks import DiscardSink
 from hotloop.session.chain_cache import CacheLimits, ChainCache
@@ -56,6 +57,7 @@ class Weighed:
                 classifier=PatternPolicy(),
                 chains=self.chains,
                 contexts=ContextCache(),
+                sealer=KeyRing([new_key()]),
                 records=RecordRing(1),
             )
         )

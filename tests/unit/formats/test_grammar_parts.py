@@ -105,7 +105,7 @@ def test_a_schema_too_deep_for_the_decoder_names_its_field() -> None:
 
 def test_tools_are_named_by_their_place_in_the_request() -> None:
     tools = decode_tools(json.dumps([{"type": "custom", "name": "a"}, {"type": "custom", "name": "b"}]).encode())
-    context = PromptContext(tools=tools, tool_places=(0, 4))
+    context = PromptContext(tools=tools, tool_places=("tools[0]", "tools[4]"))
     assert [tool.param for tool in allowed_tools(context, CallRules())] == ["tools[0]", "tools[4]"]
     assert [tool.param for tool in allowed_tools(context, CallRules(allowed=frozenset("b")))] == ["tools[4]"]
     assert [tool.param for tool in allowed_tools(PromptContext(tools=tools), CallRules())] == ["tools[0]", "tools[1]"]

@@ -53,7 +53,7 @@ def custom(syntax: str, definition: str) -> dict[str, object]:
 
 
 def context(*tools: dict[str, object], shelf: ContextShelf | None = None) -> PromptContext:
-    places = tuple(2 * index + 1 for index in range(len(tools)))  # hosted tools stood between them
+    places = tuple(f"tools[{2 * index + 1}]" for index in range(len(tools)))  # hosted tools stood between them
     return PromptContext(tools=decode_tools(json.dumps(tools).encode()), tool_places=places, shelf=shelf)
 
 

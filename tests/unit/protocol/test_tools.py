@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from hotloop.errors import ApiError, InvalidRequest, InvalidType, MissingParameter, SchemaTooComplex, UnsupportedValue
+from hotloop.protocol.offer import ToolChoice, offer_of, resolve_tool_choice
 from hotloop.protocol.tools import (
     MAX_TOOLS,
     CustomTool,
@@ -11,10 +12,8 @@ from hotloop.protocol.tools import (
     GrammarFormat,
     HostedTool,
     Tool,
-    ToolChoice,
     decode_tools,
     echo_tools,
-    resolve_tool_choice,
 )
 
 RUN = {"type": "function", "name": "run", "parameters": {"type": "object"}}
@@ -121,7 +120,7 @@ OFFERED = tools(RUN, PATCH, SEARCH)
     ],
 )
 def test_a_choice_means_this(choice: "str | dict[str, Any] | None", resolved: ToolChoice) -> None:
-    assert resolve_tool_choice(choice, OFFERED) == resolved
+    assert resolve_tool_choice(choice, offer_of(OFFERED)) == resolved
 
 
 @pytest.mark.parametrize(
@@ -141,7 +140,7 @@ def test_a_choice_means_this(choice: "str | dict[str, Any] | None", resolved: To
 )
 def test_a_choice_that_cannot_be_kept_is_refused(choice: Any, offered: tuple[Tool, ...], kind: type[ApiError]) -> None:
     with pytest.raises(ApiError) as caught:
-        resolve_tool_choice(choice, offered)
+        resolve_tool_choice(choice, offer_of(offered))
     assert (type(caught.value), caught.value.param) == (kind, "tool_choice")
 
 

@@ -24,6 +24,7 @@ from hotloop.protocol.items import (
     OutputText,
     Reasoning,
     ReasoningText,
+    opaque_text,
     text_of,
 )
 from hotloop.protocol.tools import CustomTool, FunctionTool, HostedTool
@@ -179,7 +180,7 @@ def _texts_besides_question(items: ItemLog) -> list[str]:
             case Reasoning():
                 texts.append(text_of(item.content or item.summary))
             case OpaqueItem():
-                texts.append(item.raw.decode("utf-8", "replace"))
+                texts.append(opaque_text(item))
             case _:
                 pass
     return texts

@@ -1,0 +1,57 @@
+"""What the items of a chain change for the responses behind them (docs/protocol.md §4.2, §4.6).
+
+additional_tools, tool_search_output    more tools
+configuration_update                    the reasoning effort, the form of the text
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from hotloop.protocol.decoding import decode_as
+from hotloop.protocol.items import Item, SettingItem, TypedCallOutput
+from hotloop.protocol.request import Effort, Text
+from hotloop.protocol.typed_calls import tools_in
+
+
+@dataclass(frozen=True, slots=True)
+class ChainSettings:
+    """The sum of it. A request's own word counts before it."""
+
+    added_tools: tuple[bytes, ...] = ()  # `tools` arrays, raw, oldest first, each once
+    effort: Effort | None = None
+    text: Text | None = None
+
+    def behind(self, items: Iterable[Item]) -> "ChainSettings":
+        """With what these items change. Raises the ApiError that names an invalid one."""
+        settings = self
+        for item in items:
+            if isinstance(item, SettingItem | TypedCallOutput):
+                settings = settings._with(item)
+        return settings
+
+    def _with(self, item: SettingItem | TypedCallOutput) -> "ChainSettings":
+        if isinstance(item, SettingItem) and item.kind == "configuration_update":
+            update = decode_as(_update_decoder, item.raw, "input")
+            effort = update.reasoning.effort if update.reasoning is not None else None
+            return replace(self, effort=effort or self.effort, text=update.text or self.text)
+        tools = tools_in(item)
+        if tools is None or tools in self.added_tools:
+            return self
+        return replace(self, added_tools=(*self.added_tools, tools))
+
+
+class _Reasoning(msgspec.Struct, frozen=True):
+    effort: Effort | None = None
+
+
+class _Update(msgspec.Struct, frozen=True):
+    reasoning: _Reasoning | None = None
+    text: Text | None = None
+
+
+_update_decoder = msgspec.json.Decoder(_Update)
+NO_SETTINGS = ChainSettings()
+# What the raw JSON of an item that changes settings must hold: others need not be parsed to know that they do not.
+SETTING_MARKS = (b'"additional_tools"', b'"tool_search_output"', b'"configuration_update"')

@@ -1,0 +1,68 @@
+"""`truncation: auto`: items go from the start of a conversation until the rest fits the model's context.
+
+A call goes with its output. Instructions, tools and the newest item stay. It is counted as `truncated`.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from hotloop.errors import ContextLengthExceeded
+from hotloop.protocol.items import (
+    CustomToolCall,
+    CustomToolCallOutput,
+    FunctionCall,
+    FunctionCallOutput,
+    Item,
+    SettingItem,
+)
+from hotloop.seams.model import PreparedTurn
+from hotloop.session.canonical import canonical
+from hotloop.session.principal import Tenant
+from hotloop.turns.admission import AdmittedTurn
+from hotloop.turns.history import replaced_history
+
+_ROOM_SHARE = 8  # an eighth of the context is left for the answer
+_MAX_TRIES = 16
+
+
+async def prepare_truncated(
+    admitted: AdmittedTurn, tenant: Tenant, error: ContextLengthExceeded
+) -> tuple[AdmittedTurn, PreparedTurn]:
+    """The turn without as many of its oldest items as it takes. Raises `error` again if even the newest does not fit."""
+    items: Sequence[Item] = tuple(admitted.history.items.extended(admitted.new_items))
+    limit = admitted.model.context_tokens
+    too_long = error
+    for _ in range(_MAX_TRIES):
+        excess = too_long.prompt_tokens - limit + limit // _ROOM_SHARE
+        shorter = without_oldest(items, excess / too_long.prompt_tokens)
+        if len(shorter) == len(items):
+            raise error
+        items = shorter
+        short = msgspec.structs.replace(admitted, history=replaced_history(tenant, items))
+        try:
+            return short, await short.model.prepare(short.model_request(tenant))
+        except ContextLengthExceeded as still:
+            too_long = still
+    raise error
+
+
+def without_oldest(items: Sequence[Item], share: float) -> list[Item]:
+    """The items without the oldest that make up `share` of the whole, and without the outputs of calls among them."""
+    sizes = [0 if isinstance(item, SettingItem) else len(canonical(item)) for item in items]
+    to_drop = share * sum(sizes)
+    dropped_calls: set[str] = set()
+    kept: list[Item] = []
+    gone = 0.0
+    for index, (item, size) in enumerate(zip(items, sizes, strict=True)):
+        if isinstance(item, SettingItem):
+            kept.append(item)
+            continue
+        answers = isinstance(item, FunctionCallOutput | CustomToolCallOutput) and item.call_id in dropped_calls
+        if answers or (gone < to_drop and index < len(items) - 1):
+            gone += size
+            if isinstance(item, FunctionCall | CustomToolCall):
+                dropped_calls.add(item.call_id)
+            continue
+        kept.append(item)
+    return kept

@@ -1,0 +1,72 @@
+"""Whatever items come in whatever order: an answer, or one of the protocol's own errors, and the chain goes on."""
+
+import asyncio
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.support.turns import ME, Pipeline, body
+
+TYPES = [
+    *("message", "function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output", "reasoning"),
+    *("local_shell_call", "local_shell_call_output", "shell_call", "shell_call_output", "apply_patch_call"),
+    *("apply_patch_call_output", "tool_search_call", "tool_search_output", "additional_tools", "configuration_update"),
+    *("compaction", "compaction_trigger", "item_reference", "web_search_call", "mcp_call", "computer_call_output"),
+    *("image_generation_call", "program", "unheard_of"),
+]
+VALUE: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 3) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
+    max_leaves=4,
+)
+KNOWN: dict[str, st.SearchStrategy[Any]] = {
+    "id": st.sampled_from(["a", "b"]),
+    "call_id": st.sampled_from(["a", "b"]),
+    "name": st.sampled_from(["run", "shell"]),
+    "namespace": st.sampled_from(["functions", "other"]),
+    "arguments": st.just("{}") | st.builds(dict[str, Any]),
+    "input": st.text(max_size=5),
+    "role": st.sampled_from(["user", "assistant", "developer", "system"]),
+    "content": st.text(max_size=5) | st.just([{"type": "input_text", "text": "t"}]),
+    "output": st.text(max_size=5) | st.just([{"stdout": "o", "stderr": ""}]),
+    "summary": st.just([]),
+    "status": st.sampled_from(["completed", "incomplete", "failed"]),
+    "action": st.just({"commands": ["ls"]}),
+    "operation": st.just({"type": "delete_file", "path": "p"}),
+    "tools": st.just([{"type": "function", "name": "run"}]) | st.just([{"type": "shell"}]),
+    "encrypted_content": st.just("x"),
+    "execution": st.just("client"),
+}
+FIELDS = st.fixed_dictionaries({}, optional={name: known | VALUE for name, known in KNOWN.items()})
+LIKELY = st.fixed_dictionaries({}, optional=KNOWN)
+
+
+def typed(kind: str, fields: dict[str, Any]) -> dict[str, Any]:
+    return {**fields, "type": kind}
+
+
+ITEM = st.builds(typed, st.sampled_from(TYPES), LIKELY | LIKELY | FIELDS)
+
+
+@given(st.lists(st.lists(ITEM, max_size=5), min_size=1, max_size=3))
+def test_any_items_get_an_answer_or_an_error_of_the_protocol(turns: list[list[dict[str, Any]]]) -> None:
+    asyncio.run(play(turns))
+
+
+async def play(turns: list[list[dict[str, Any]]]) -> None:
+    pipeline = Pipeline()
+    previous: str | None = None
+    for items in turns:
+        fields: dict[str, Any] = {"input": items, "previous_response_id": previous}
+        outcome = await pipeline.run(**fields)
+        if outcome.error is None:
+            response = body(outcome)
+            assert response["status"] == "completed"
+            previous = response["id"]
+        else:
+            assert 400 <= outcome.error.status < 500, (items, outcome.error)
+            assert outcome.error.code
+    if previous is not None:  # a refusal leaves the chain as it was
+        pin = pipeline.chains.find(ME, 1, previous)
+        assert pin is not None
+        pin.release()

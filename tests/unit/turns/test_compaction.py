@@ -1,0 +1,83 @@
+"""A compaction that is ended, fails, or is asked for at an odd moment."""
+
+import asyncio
+from typing import Any
+
+from tests.support.event_order import check_response_events
+from tests.support.toy_engine import ToyEngine
+from tests.support.toy_format import say
+from tests.support.turns import Pipeline, RecordingSink, body
+
+from hotloop.turns.turn_request import RunningTurn
+
+TRIGGER: dict[str, Any] = {"type": "compaction_trigger"}
+
+
+def engine(summary: str = "sum") -> ToyEngine:
+    """Says `summary` when it is asked for one, else ok."""
+
+    def reply(prompt: list[int]) -> list[int]:
+        text = "".join(chr(token) for token in prompt if token < 0x110000)
+        is_asked = text.endswith("write the summary only.")
+        return say(summary if is_asked else "ok")
+
+    return ToyEngine(reply, context_tokens=1_000_000)
+
+
+def user(text: str) -> dict[str, Any]:
+    return {"type": "message", "role": "user", "content": text}
+
+
+async def test_an_interrupt_while_the_summary_is_written_ends_the_turn_on_its_chain() -> None:
+    pipeline = Pipeline(engine())
+    sink = RecordingSink()
+    pipeline.engine.pause()
+    turn = pipeline.turn(input=[user("a" * 200)], context_management=[{"type": "compaction", "compact_threshold": 50}])
+    running_turns: list[RunningTurn] = []
+    turn.on_created = running_turns.append
+    task = asyncio.create_task(pipeline.runner.run(turn, sink))
+    await asyncio.wait_for(pipeline.engine.has_run.wait(), 5)
+    running_turns[0].interrupt()
+    pipeline.engine.resume()
+    outcome = await asyncio.wait_for(task, 5)
+    assert body(outcome)["incomplete_details"] == {"reason": "interrupted"}
+    check_response_events(sink.events)
+    after = await pipeline.run(input=[user("b")], previous_response_id=body(outcome)["id"])
+    assert body(after)["status"] == "completed"
+
+
+async def test_an_empty_summary_is_none() -> None:
+    pipeline = Pipeline(engine("  "))
+    first = body(await pipeline.run(input=[user("a")]))
+    outcome = await pipeline.run(input=[TRIGGER], previous_response_id=first["id"])
+    assert outcome.error is not None
+    assert outcome.keeps_parent
+    assert body(outcome)["status"] == "failed"
+    after = await pipeline.run(input=[user("b")], previous_response_id=first["id"])
+    assert body(after)["status"] == "completed"
+
+
+async def test_user_messages_and_settings_stay_and_nothing_leaks() -> None:
+    pipeline = Pipeline(engine())
+    tools: dict[str, Any] = {
+        "type": "additional_tools",
+        "role": "developer",
+        "tools": [{"type": "function", "name": "ls"}],
+    }
+    found: dict[str, Any] = {
+        "type": "tool_search_output",
+        "call_id": "c",
+        "tools": [{"type": "function", "name": "rm"}],
+    }
+    call: dict[str, Any] = {"type": "tool_search_call", "call_id": "c", "arguments": {}}
+    old = user("old " * 30_000)
+    given = [tools, old, call, found, user("newest")]
+    first = body(await pipeline.run(input=[*given, TRIGGER]))
+    await pipeline.run(input=[user("go on")], previous_response_id=first["id"])
+    assert pipeline.prompt.count("<user>") == 2 + 1  # the newest, the summary as the toy writes it, the question
+    assert "newest" in pipeline.prompt
+    assert "old" not in pipeline.prompt
+    turn = pipeline.engine.runs[-1].turn
+    assert [getattr(tool, "name", "") for tool in turn.context.tools] == ["ls", "rm"]
+    pipeline.services.prefixes.clear()
+    pipeline.chains.drop_connection(1)
