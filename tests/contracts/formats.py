@@ -109,14 +109,37 @@ HARMONY_CASES = [
     _harmony("harmony-real", BRIEF, _HARMONY_SHAPE, vocabulary=o200k_harmony),
 ]
 
-CASES = [
-    *CHATML_CASES,
-    *HARMONY_CASES,
-    *MISTRAL_CASES,
-    *GENERIC_CASES,
-    *DEEPSEEK_CASES,
-    *KIMI_CASES,
-    *TAGGED_CASES,
-    *LLAMA_CASES,
-    *QWEN_CASES,
-]
+FAMILIES: dict[str, list[FormatCase]] = {
+    "chatml": [*CHATML_CASES, *QWEN_CASES],
+    "harmony": HARMONY_CASES,
+    "mistral": MISTRAL_CASES,
+    "generic": GENERIC_CASES,
+    "deepseek": DEEPSEEK_CASES,
+    "kimi": KIMI_CASES,
+    "qwen-xml": [case for case in TAGGED_CASES if case.name.startswith("qwen")],
+    "glm": [case for case in TAGGED_CASES if not case.name.startswith("qwen")],
+    "llama": LLAMA_CASES,
+}
+CASES = [case for cases in FAMILIES.values() for case in cases]
+
+# Cases that run in full in `make test`: one for each renderer and parser. The others have the same code in another mode or over
+# another vocabulary, and run SECONDARY_EXAMPLES; together they would take four of the ten minutes.
+PRIMARY = frozenset(
+    [
+        "chatml", "qwen3", "harmony", "mistral-nemo", "mistral-small", "devstral", "ministral", "deepseek-r1-toy",
+        "deepseek-v3.1-thinking", "deepseek-v3.2-thinking", "deepseek-v4-thinking", "kimi-k2-toy", "kimi-k2-thinking-toy",
+        "qwen3-coder-spelled", "qwen3.5", "glm-4.6", "glm-4.7", "llama3.1",
+    ]
+)  # fmt: skip
+SECONDARY_EXAMPLES = 30
+
+
+def examples_of(case: FormatCase, *, quick: int, long: int | None) -> int:
+    """How often a property is tried on `case`: `quick` times in `make test`, less for secondary and slow cases.
+
+    `long`: in `make test-long`, times a family; its cases share them, for they share its code.
+    """
+    if long is not None:
+        return -(-long // next(len(cases) for cases in FAMILIES.values() if case in cases))
+    secondary = quick if case.name in PRIMARY else SECONDARY_EXAMPLES
+    return min(quick, secondary if case.examples is None else case.examples)
