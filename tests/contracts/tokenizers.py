@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import mistral_common
@@ -26,6 +27,7 @@ class TokenizerCase:
     name: str
     make: Callable[[Path], Tokenizer]
     specials: tuple[str, ...]
+    composes: bool = False  # text is normalized to NFC first, as the model's own tokenizer does
 
 
 def tekken_path() -> Path:
@@ -40,6 +42,10 @@ def fast_tokenizer(path: Path) -> Tokenizer:
     return choice.tokenizer
 
 
+def _published(name: str, _model: Path) -> Tokenizer:
+    return JsonTokenizer(ASSETS / f"tokenizers/{name}/tokenizer.json")
+
+
 CASES = [
     TokenizerCase("gguf", lambda model: GgufTokenizer(str(model)), CONTROL + USER_DEFINED),
     TokenizerCase(
@@ -48,10 +54,27 @@ CASES = [
         ("<|im_start|>", "<|im_end|>", "<|endoftext|>"),
     ),
     TokenizerCase(
+        "gemma-4 gguf",
+        lambda _: GgufTokenizer(str(ASSETS / "vocabularies/gemma-4.gguf")),
+        ("<bos>", "<eos>", "<|turn>"),
+    ),
+    TokenizerCase(
         "tiktoken file",
         lambda _: tiktoken_file(ASSETS / "tokenizers/o200k_base.tiktoken", O200K, HARMONY),
         tuple(HARMONY),
     ),
     TokenizerCase("tekken", lambda _: tekken_file(tekken_path()), ("[INST]", "[/INST]", "<s>", "</s>")),
     TokenizerCase("tokenizer.json", lambda _: JsonTokenizer(ASSETS / "tokenizers/deepseek_v3.json"), DEEPSEEK),
+]
+
+QWEN = ("<|im_start|>", "<|im_end|>", "<|endoftext|>", "<tool_call>")
+# From npm: only `make test-long` fetches them.
+PUBLISHED = [
+    TokenizerCase(f"{name} tokenizer.json", partial(_published, name), specials, name.startswith("qwen"))
+    for name, specials in {
+        "qwen3": (*QWEN, "<think>"),
+        "qwen2_5": QWEN,
+        "llama3_1": ("<|begin_of_text|>", "<|start_header_id|>", "<|eot_id|>"),
+        "deepseek_v3": DEEPSEEK,
+    }.items()
 ]

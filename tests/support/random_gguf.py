@@ -6,6 +6,7 @@ The vocabulary has the 256 byte symbols, merges for a few words, and the ChatML 
 """
 
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,9 @@ def byte_symbols() -> dict[int, str]:
     return {byte: chr(byte) for byte in printable} | {byte: chr(256 + n) for n, byte in enumerate(others)}
 
 
-def vocabulary(extra_tokens: int = 0) -> tuple[list[str], list[int], list[str]]:
+def vocabulary(
+    extra_tokens: int = 0, control: Sequence[str] = CONTROL, user_defined: Sequence[str] = USER_DEFINED
+) -> tuple[list[str], list[int], list[str]]:
     """Tokens, their kinds, and the merges. `extra_tokens` pads the vocabulary with tokens no text reaches."""
     tokens = list(byte_symbols().values())
     merges: list[str] = []
@@ -44,8 +47,8 @@ def vocabulary(extra_tokens: int = 0) -> tuple[list[str], list[int], list[str]]:
                 tokens.append(word[: end + 1])
                 merges.append(f"{word[:end]} {word[end]}")
     tokens += [f"Ġunused{n}x" for n in range(extra_tokens)]
-    kinds = [_NORMAL_TOKEN] * len(tokens) + [_CONTROL_TOKEN] * len(CONTROL) + [_USER_DEFINED_TOKEN] * len(USER_DEFINED)
-    return [*tokens, *CONTROL, *USER_DEFINED], kinds, merges
+    kinds = [_NORMAL_TOKEN] * len(tokens) + [_CONTROL_TOKEN] * len(control) + [_USER_DEFINED_TOKEN] * len(user_defined)
+    return [*tokens, *control, *user_defined], kinds, merges
 
 
 def write_random_gguf(
@@ -58,12 +61,14 @@ def write_random_gguf(
     layers: int = 2,
     heads: int = 2,
     template: str = TEMPLATE,
+    control: Sequence[str] = CONTROL,
+    user_defined: Sequence[str] = USER_DEFINED,
 ) -> Path:
     """A Llama-architecture model with random f32 weights; the same arguments give the same bytes.
 
-    An empty `template` is left out.
+    An empty `template` is left out. Of the `control` tokens the first begins a text, the last ends an output.
     """
-    tokens, kinds, merges = vocabulary(extra_tokens)
+    tokens, kinds, merges = vocabulary(extra_tokens, control, user_defined)
     head_size = hidden // heads
     metadata: dict[str, Value] = {
         "general.architecture": "llama",
@@ -83,8 +88,8 @@ def write_random_gguf(
         "tokenizer.ggml.tokens": tokens,
         "tokenizer.ggml.token_type": kinds,
         "tokenizer.ggml.merges": merges,
-        "tokenizer.ggml.bos_token_id": tokens.index("<|endoftext|>"),
-        "tokenizer.ggml.eos_token_id": tokens.index("<|im_end|>"),
+        "tokenizer.ggml.bos_token_id": tokens.index(control[0]),
+        "tokenizer.ggml.eos_token_id": tokens.index(control[-1]),
         "tokenizer.ggml.add_bos_token": False,
     }
     if template:

@@ -7,15 +7,14 @@ from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import tiktoken
-import tokenizers
 from tests.support.real_templates import asset
 from tests.support.toy_tokenizer import ToyTokenizer
 
 from hotloop.engines.llama import GgufTokenizer
 from hotloop.seams.tokenizer import Tokenizer
+from hotloop.tokenizers.tokenizer_json import JsonTokenizer
 
 
 class SpyTokenizer:
@@ -134,45 +133,10 @@ def o200k_harmony() -> Tokenizer:
     return TiktokenVocabulary(_O200K_PATTERN, ranks, HARMONY_IDS)
 
 
-class HuggingFaceVocabulary:
-    """Implements `Tokenizer` over a byte-level `tokenizer.json`. Its added tokens are known to `special` alone."""
-
-    def __init__(self, path: Path) -> None:
-        description: dict[str, Any] = json.loads(path.read_text())
-        self._specials: dict[str, int] = {one["content"]: one["id"] for one in description.pop("added_tokens")}
-        self._spellings = {token: text.encode() for text, token in self._specials.items()}
-        self._tokenizer = tokenizers.Tokenizer.from_str(json.dumps({**description, "added_tokens": []}))
-        self._pieces = {token: text for text, token in self._tokenizer.get_vocab(with_added_tokens=False).items()}
-        self._bytes = _byte_alphabet()
-
-    @property
-    def vocabulary_size(self) -> int:
-        return 1 + max(*self._spellings, *self._pieces)
-
-    def encode(self, text: str) -> "array[int]":
-        [encoding] = self._tokenizer.encode_batch_fast([text], add_special_tokens=False)
-        return array("I", encoding.ids)
-
-    def special(self, text: str) -> int | None:
-        return self._specials.get(text)
-
-    def piece(self, token: int) -> bytes:
-        if token in self._spellings:
-            return self._spellings[token]
-        return bytes(self._bytes[character] for character in self._pieces.get(token, ""))
-
-
-def _byte_alphabet() -> dict[str, int]:
-    """The character that stands for each byte in a byte-level vocabulary."""
-    visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    hidden = [byte for byte in range(256) if byte not in visible]
-    return {chr(byte): byte for byte in visible} | {chr(256 + index): byte for index, byte in enumerate(hidden)}
-
-
 @cache
 def hugging_face(path: str) -> Tokenizer:
     """A `tokenizer.json` under `.assets/tokenizers`."""
-    return HuggingFaceVocabulary(asset(f"tokenizers/{path}"))
+    return JsonTokenizer(asset(f"tokenizers/{path}"))
 
 
 MISTRAL_MARKS = (

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.random_gguf import TEMPLATE
+from tests.support.real_templates import asset
 
 from hotloop.engines.llama import GgufTokenizer, ModelFileError
 
@@ -52,3 +53,9 @@ def test_a_vocabulary_that_is_not_byte_level_is_refused(random_model: Path, tmp_
 def test_a_lone_surrogate_becomes_a_question_mark(random_model: Path) -> None:
     tokenizer = GgufTokenizer(str(random_model))
     assert b"".join(map(tokenizer.piece, tokenizer.encode("a\ud800b"))) == b"a?b"
+
+
+@pytest.mark.parametrize("name", ["llama-spm", "phi-3"])
+def test_a_real_sentencepiece_vocabulary_is_refused(name: str) -> None:
+    with pytest.raises(ModelFileError, match="not byte-level BPE"):
+        GgufTokenizer(str(asset(f"vocabularies/{name}.gguf")))
