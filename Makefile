@@ -68,7 +68,7 @@ test: check $(ASSETS_STAMP)
 
 test-long: $(STAMP) $(ASSETS_STAMP) $(ASSETS_LONG_STAMP) $(CLIENTS_STAMPS)
 	$(BIN)/python -m pytest -m long
-	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest --timeout 3600 tests/properties \
+	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -n auto --dist worksteal --timeout 3600 tests/properties \
 	  tests/contracts/test_format_contract.py
 
 format: $(STAMP)
