@@ -98,8 +98,7 @@ class TagMatcher:
                 return {end for element in format["elements"] for end in self._ends(element, start)}
             case "tag":
                 assert format["begin"] == "" and format["content"] == {"type": "any_text"}
-                end = format["end"]
-                return {start + text.index(end) + len(end)} if end in text else set()
+                return self._first(format["end"], start)
             case "token_dispatch":
                 ((trigger, content),) = format["rules"]
                 return self._dispatched(trigger, content, start, loop=format["loop"])
@@ -120,6 +119,15 @@ class TagMatcher:
                 return self._repeated(format["content"], start, format["min"], None if most < 0 else most)
             case _:
                 return self._repeated(format["content"], start, 0 if kind == "star" else 1, None)
+
+    def _first(self, end: str, start: int) -> set[int]:
+        """Behind the first `end`, in which a control token counts by its spelling."""
+        written = ""
+        for at, unit in enumerate(self._units[start:], start):
+            written += unit if isinstance(unit, str) else self._pieces[unit].decode()
+            if written.endswith(end):
+                return {at + 1}
+        return set()
 
     def _json_ends(self, schema: dict[str, Any], text: str, start: int) -> set[int]:
         ends: set[int] = set()

@@ -21,6 +21,7 @@ from hotloop.formats.grammar_parts import (
     mark,
     raw_input,
     raw_input_until,
+    spelling,
 )
 from hotloop.protocol.tools import GrammarFormat
 
@@ -99,7 +100,8 @@ class _Tags:
         """Any parameter."""
         text = f"{self.tag('<', _HEAD)} {_KEY} {literal(_STRING)} {self.text_and_end()}"
         value = f"{self.tag('<', _HEAD)} {_KEY} {literal(_OTHER)} any_value {self.tag('</', _PARAMETER_END)}"
-        return [f"any_parameter: {text} | {value}", f"any_value: {json_value(_NO_STRING, SPACED, 'tools')}"]
+        rules = [f"any_parameter: {text} | {value}", f"any_value: {json_value(_NO_STRING, SPACED, 'tools')}"]
+        return rules if self._token is None else [*rules, spelling(self._token, DSML)]
 
 
 def _is_lark(allowed: AllowedTool) -> bool:

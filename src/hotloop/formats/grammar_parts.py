@@ -258,6 +258,11 @@ def mark(token: int | None, spelling: str) -> str:
     return literal(spelling) if token is None else f"<[{token}]>"
 
 
+def spelling(token: int, text: str) -> str:
+    """A terminal that no rule uses: it tells `structural_tag` how a marker is spelled that ends a text in mid-token."""
+    return f"SPELLING_{token}: {literal(text)}"
+
+
 def think_block(opening: str, closing: int | None, spelling: str, after: str = "") -> str:
     """A think block: the expression `opening` (may be empty), any text, the closing marker, the text `after`."""
     behind = f" {literal(after)}" if after else ""

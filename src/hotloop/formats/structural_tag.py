@@ -28,8 +28,9 @@ MAX_PARTS = 20_000
 
 _Format = dict[str, object]
 _ANY = "(?s:.*)"
+_SPELLING = "SPELLING_"  # `grammar_parts.spelling`
 _ANY_IN_FRONT = re.compile(r"\(\?s:\.\*\)|\(\?:\(\?s:\.\*\)\)")
-_PLAIN_CHARACTER = re.compile(r"\\x\{([0-9a-f]+)\}|([0-9A-Za-z]|[^\x00-\x7f])")
+_PLAIN_CHARACTER = re.compile(r"\\x\{([0-9a-f]+)\}|(?:\\(?=/))?([0-9A-Za-z<>/]|[^\x00-\x7f])")
 
 
 class _Refused(Exception):
@@ -80,6 +81,11 @@ class _Writer:
     def __init__(self, read: grammar.Grammar, trigger: int | None) -> None:
         self._grammar = read
         tokens = {token.id for token in _tokens(read)}
+        self._spellings = {
+            int(name.removeprefix(_SPELLING)): node.text
+            for name, node in read.definitions.items()
+            if name.startswith(_SPELLING) and isinstance(node, grammar.Literal)
+        }
         self._marks = sorted(tokens if trigger is None else tokens | {trigger})
         self._open: list[tuple[int, str]] = []  # names that are being written out, by grammar
         self._parts = 0
@@ -110,7 +116,7 @@ class _Writer:
             case grammar.Name(name):
                 return self._named(name, read)
             case grammar.Row(parts):
-                return [one for part in parts for one in self._row(part, read)]
+                return _ended([one for part in parts for one in self._row(part, read)], self._spellings)
             case grammar.Options(options):
                 return [{"type": "or", "elements": [self._finished(self._row(one, read)) for one in options]}]
             case grammar.Times(grammar.Token(token, True), 0, None):
@@ -178,6 +184,26 @@ def _tokens(node: grammar.Node) -> Iterator[grammar.Token]:
                 waiting.append(part)
             case _:
                 pass
+
+
+def _ended(row: list[_Format], spellings: Mapping[int, str]) -> list[_Format]:
+    """The same row, where any text that ends with some text and a marker of known spelling ends at the first of both.
+
+    `any_tokens` takes whole tokens: it could not end where the text in front of the marker is a part of a token.
+    """
+    out: list[_Format] = []
+    for part in row:
+        token = part.get("token")
+        if (
+            isinstance(token, int)
+            and token in spellings
+            and [one["type"] for one in out[-2:]] == ["any_tokens", "const_string"]
+        ):
+            end = f"{out[-1]['value']}{spellings[token]}"
+            out[-2:] = [{"type": "tag", "begin": "", "content": {"type": "any_text"}, "end": end}]
+        else:
+            out.append(part)
+    return out
 
 
 def _repeated(content: _Format, least: int, most: int | None) -> _Format:

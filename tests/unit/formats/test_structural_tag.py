@@ -99,3 +99,14 @@ def test_a_pattern_inside_json_lets_through_what_the_pattern_does(pattern: str, 
 def test_a_difference_with_a_property_is_no_ecma_pattern() -> None:
     with pytest.raises(NotEcma):
         ecma_pattern(write_pattern(parse_pattern(r"[\p{L}\n]"), "json"))
+
+
+def test_a_text_that_ends_in_mid_token_ends_at_the_first_spelling_of_its_marker() -> None:
+    """The token behind `</` is known by its id, but `</` may be a part of the token in front of it."""
+    grammar = 'start: "x" text "y"\ntext: /(?:(?s:.*))<\\// <[5]>\nSPELLING_5: "|END|"'
+    tag = {"type": "tag", "begin": "", "content": {"type": "any_text"}, "end": "</|END|"}
+    fixed = [{"type": "const_string", "value": text} for text in ("x", "y")]
+    written = {"type": "sequence", "elements": [fixed[0], tag, fixed[1]]}
+    assert LazyForm(grammar).form() == StructuralTag({"type": "structural_tag", "format": written})
+    digit = {"type": "regex", "pattern": r"[\s\S]*\d"}
+    assert LazyForm(r"start: /(?s:.*)\d/").form() == StructuralTag({"type": "structural_tag", "format": digit})
