@@ -9,7 +9,7 @@ tools     as the mix says; accounted, not slept, for it is the same whatever the
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
@@ -50,25 +50,31 @@ class Split:
 
 
 class Agent:
-    """Plays rollouts on one connection.
+    """Plays rollouts, each on a connection of its own that is made before the clock starts.
 
     Args:
-        client: asks for the server's timing.
+        connect: makes the connection, which asks for the server's timing.
         model: name of the model.
         name: one word; with a number it begins every task, so that no rollout finds another one's beginning in a cache.
         is_resending: every request carries the whole conversation, as a stateless client must.
     """
 
-    def __init__(self, client: WebSocketClient | HttpClient, model: str, name: str, *, is_resending: bool) -> None:
-        self._client = client
+    def __init__(
+        self, connect: Callable[[], WebSocketClient | HttpClient], model: str, name: str, *, is_resending: bool
+    ) -> None:
+        self._connect = connect
         self._name = name
         self._played = 0
         self._is_resending = is_resending
-        kind: Json = {"type": "response.create"} if isinstance(client, WebSocketClient) else {"stream": True}
-        self._body: Json = {**kind, "model": model, "store": False, "tools": [TOOL]}
+        self._body: Json = {"model": model, "store": False, "tools": [TOOL]}
 
     def play(self, inputs: Sequence[Input]) -> Split:
         """The whole rollout. Raises BenchError if the server gives no timing."""
+        with self._connect() as client:
+            return self._play(client, inputs)
+
+    def _play(self, client: WebSocketClient | HttpClient, inputs: Sequence[Input]) -> Split:
+        kind: Json = {"type": "response.create"} if isinstance(client, WebSocketClient) else {"stream": True}
         self._played += 1
         task = replace(inputs[0], text=f"{self._name}-{self._played} {inputs[0].text}")
         started = time.perf_counter()
@@ -78,12 +84,12 @@ class Agent:
         for one in (task, *inputs[1:]):
             new = _item(one, output)
             sent += [*output, new]
-            body = self._body | {"input": sent if self._is_resending else [new]}
+            body = {**kind, **self._body, "input": sent if self._is_resending else [new]}
             if one.max_output_tokens:
                 body |= {"max_output_tokens": one.max_output_tokens, "tool_choice": "none"}
             if answers and not self._is_resending:
                 body["previous_response_id"] = answers[-1].response_id
-            answer = self._client.ask(encoded(body))
+            answer = client.ask(encoded(body))
             answers.append(answer)
             output = [json.loads(item) for item in answer.output]
         return split(time.perf_counter() - started, sum(one.tool_s for one in inputs), answers)

@@ -160,6 +160,11 @@ class Conversation:
             self._turns_left -= count
         return sample_of(cpu_s, answers)
 
+    def attend(self) -> None:
+        """Keep the connection alive while other arms run."""
+        if isinstance(self._client, WebSocketClient):
+            self._client.attend()
+
     def close(self) -> None:
         """Close the connection."""
         if self._client is not None:

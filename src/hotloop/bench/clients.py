@@ -71,6 +71,18 @@ class WebSocketClient(Connection):
                 if answer is not None:
                     return answer
 
+    def attend(self) -> None:
+        """Answer pings that came while nobody listened: a server gives up a client that does not. Call it between turns."""
+        self.socket.setblocking(False)
+        try:
+            for opcode, payload in self._frames.feed(self.receive()):
+                if opcode == PING:
+                    self.socket.sendall(masked_frame(payload, PONG))
+        except BlockingIOError:
+            pass
+        finally:
+            self.socket.settimeout(_PATIENCE_S)
+
     def ask(self, body: bytes) -> Answer:
         """The same for a create that is not framed yet; framing it is not in the answer's times."""
         return self.turn(masked_frame(body))

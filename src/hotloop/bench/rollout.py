@@ -163,15 +163,16 @@ def _play(series: Series, hot: RunningServer, cold: RunningServer, tokenizer: To
     work = inputs(series.mix, series.calls, tokenizer) if series.speed else _chat(tokenizer)
     with ExitStack() as stack:
         near, far = (_reached(stack, server, series.network) for server in (hot, cold))
-        websocket = stack.enter_context(WebSocketClient(near.host, near.port, api_key=API_KEY, timing=True))
-        http = stack.enter_context(HttpClient(far.host, far.port, api_key=API_KEY, timing=True))
+        websocket, http, hot_http = (
+            partial(kind, server.host, server.port, api_key=API_KEY, timing=True)
+            for kind, server in ((WebSocketClient, near), (HttpClient, far), (HttpClient, near))
+        )
         arms: dict[Key, Callable[[], Split]] = {
             Key(series, HOT): partial(Agent(websocket, hot.model, "websocket", is_resending=False).play, work),
             Key(series, COLD): partial(Agent(http, cold.model, "cold", is_resending=True).play, work),
         }
         if series.with_hot_http:
-            client = stack.enter_context(HttpClient(near.host, near.port, api_key=API_KEY, timing=True))
-            arms[Key(series, HOT_HTTP)] = partial(Agent(client, hot.model, "http", is_resending=True).play, work)
+            arms[Key(series, HOT_HTTP)] = partial(Agent(hot_http, hot.model, "http", is_resending=True).play, work)
         return interleave(arms, series.rounds)
 
 

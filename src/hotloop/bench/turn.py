@@ -124,6 +124,7 @@ def measure(plan: Plan) -> Findings:
             _RAW: partial(round_trips, raw.pid, link, request_bytes("T", 1), len(FRAME), _RAW_TURNS)
         }
         scales = {answer: _scale(servers[plan.histories[0], "on"], answer) for answer in plan.answers}
+        conversations: list[Conversation] = []
         for arm in plan.arms():
             is_cold = arm.caches == "off"
             turns = max(1, _COLD_TOKENS // arm.tokens) if is_cold else plan.turns
@@ -136,12 +137,20 @@ def measure(plan: Plan) -> Findings:
             )
             stack.enter_context(closing(conversation))
             conversation.keep_at(arm.tokens, scales[arm.answer], turns * plan.rounds)
-            arms[arm] = partial(conversation.sample, turns)
+            conversations.append(conversation)
+            arms[arm] = partial(_sample, conversations, conversation, turns)
         for sample in arms.values():
             sample()  # warm-up: lazy imports, caches
         samples = interleave(arms, plan.rounds)
     _check(samples)
     return findings_of(plan, samples)
+
+
+def _sample(all_of_them: Sequence[Conversation], one: Conversation, turns: int) -> Sample:
+    """One round of an arm; the others' connections are kept alive first."""
+    for conversation in all_of_them:
+        conversation.attend()
+    return one.sample(turns)
 
 
 def _check(samples: Mapping[Arm, Sequence[Sample]]) -> None:

@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.plot:
             check_plot(arguments.plot)
         findings = (bench.quick if arguments.quick else bench.full)(arguments)
-    except BenchError as error:
+    except (BenchError, OSError) as error:
         print(f"hotloop: {error}", file=sys.stderr)
         return 2
     surroundings.ended()
