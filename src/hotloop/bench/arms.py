@@ -137,7 +137,8 @@ class Conversation:
     def keep_at(self, tokens: int, scale: Scale, turns_in_all: int) -> None:
         """From now on the mean measured prompt has `tokens`, over `turns_in_all` turns."""
         self._turns_per_base = max(_LEAST_TURNS, min(turns_in_all, int(_DRIFT * tokens / scale.turn)))
-        grown = scale.warm_up * self._warm_ups / 2 + scale.turn * (self._turns_per_base + 1) / 2
+        # The first measured turn stands behind a short answer, whatever it asks for itself.
+        grown = scale.warm_up * (self._warm_ups - 1) + scale.question + scale.turn * (self._turns_per_base - 1) / 2
         self._base_chars = scale.chars(tokens - grown)
         self._turns_left = 0
 

@@ -9,6 +9,7 @@ import pytest
 
 from hotloop.bench import chain, floor, render, rollout, turn
 from hotloop.bench.answers import BenchError
+from hotloop.bench.arms import TOLERANCE
 from hotloop.bench.catalog import Bench
 from hotloop.bench.goals import Goal
 from hotloop.bench.report import Findings
@@ -34,6 +35,13 @@ def test_turns_are_measured_at_the_lengths_asked_for_in_every_way() -> None:
     ]
     assert all(figure.median > 0 for figure in findings.figures.values())
     assert "Scripted engine" in "".join(findings.notes)
+
+
+def test_long_answers_too_are_measured_at_the_lengths_asked_for() -> None:
+    plan = turn.Plan(histories=(1_000,), answers=("short", "long"), rounds=2, turns=4, all_ways=False)
+    rows = {(row[0], row[2]): float(row[3].replace(",", "")) for row in turn.measure(plan).table.rows[1:]}
+    assert set(rows) == {(way, answer) for way, _ in rows for answer in plan.answers}
+    assert all(tokens == pytest.approx(1_000, rel=TOLERANCE) for tokens in rows.values())
 
 
 def test_rollouts_are_played_on_both_networks_and_on_the_real_model() -> None:
