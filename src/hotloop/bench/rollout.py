@@ -168,11 +168,15 @@ def _play(series: Series, hot: RunningServer, cold: RunningServer, tokenizer: To
             for kind, server in ((WebSocketClient, near), (HttpClient, far), (HttpClient, near))
         )
         arms: dict[Key, Callable[[], Split]] = {
-            Key(series, HOT): partial(Agent(websocket, hot.model, "websocket", is_resending=False).play, work),
-            Key(series, COLD): partial(Agent(http, cold.model, "cold", is_resending=True).play, work),
+            Key(series, HOT): partial(
+                Agent(websocket, hot.model, f"websocket-{series.network}", is_resending=False).play, work
+            ),
+            Key(series, COLD): partial(Agent(http, cold.model, f"cold-{series.network}", is_resending=True).play, work),
         }
         if series.with_hot_http:
-            arms[Key(series, HOT_HTTP)] = partial(Agent(hot_http, hot.model, "http", is_resending=True).play, work)
+            arms[Key(series, HOT_HTTP)] = partial(
+                Agent(hot_http, hot.model, f"http-{series.network}", is_resending=True).play, work
+            )
         return interleave(arms, series.rounds)
 
 
