@@ -62,8 +62,9 @@ def test_rollouts_are_played_on_both_networks_and_on_the_real_model() -> None:
     assert hot["prompt_tokens"] == pytest.approx(60_000, rel=0.05)
     round_trips = 0.04 * taken[f"{far.name}, {rollout.HOT}"][0]["turns"]
     assert taken[f"{far.name}, {rollout.HOT}"][0]["network_s"] >= 0.95 * round_trips
-    cold_far, hot_far = (taken[f"{far.name}, {arm}"][0]["network_s"] for arm in (rollout.COLD, rollout.HOT))
-    assert cold_far > hot_far, "a resent history has to pass the narrow link"
+    last_request_s = 60_000 * 1.5 * 8 / (rollout.UP_MBIT * 1e6)  # a token of this text has more than 1.5 characters
+    cold_far = taken[f"{far.name}, {rollout.COLD}"][0]["network_s"]
+    assert cold_far >= 0.95 * round_trips + last_request_s, "a resent history has to pass the narrow link"
 
 
 def test_a_turn_and_a_delta_are_measured_against_both_floors() -> None:
