@@ -30,13 +30,27 @@ metrics_exporter = "none"
 plugins = false
 apps = false
 """
+
+
+def in_code(call: str) -> dict[str, str]:
+    """A call of the tool `exec`, whose input is a program."""
+    return {"name": "exec", "input": f"text(await tools.{call});\n"}
+
+
 SCRIPT = repairs(
-    [{"name": "exec_command", "arguments": {"cmd": "cat calc.py"}}],
+    [
+        {"name": "exec_command", "arguments": {"cmd": "cat calc.py"}},
+        in_code('exec_command({cmd: "cat calc.py"})'),
+    ],
     [
         {"name": "apply_patch", "input": PATCH},
         {"name": "exec_command", "arguments": {"cmd": f"apply_patch <<'END'\n{PATCH}END\n"}},
+        in_code(f"apply_patch({json.dumps(PATCH)})"),
     ],
-    [{"name": "exec_command", "arguments": {"cmd": RUN_CHECK}}],
+    [
+        {"name": "exec_command", "arguments": {"cmd": RUN_CHECK}},
+        in_code(f"exec_command({{cmd: {json.dumps(RUN_CHECK)}}})"),
+    ],
 )
 OVER_HTTP = ("-c", "model_providers.hotloop.supports_websockets=false")
 
@@ -98,8 +112,10 @@ def serving(codex: Codex, model: str) -> Generator[Served]:
         yield server
 
 
-# An unknown model gets its patches into a shell command; a known one a custom tool with a Lark grammar.
-SLUGS = ("some-model", "gpt-5.5")
+# An unknown model gets function tools and patches through a shell command; a known one a custom tool with a Lark grammar;
+# a newer one a namespace of tools in an item, and writes programs that call the rest.
+SLUGS = ("some-model", "gpt-5.5", "gpt-5.6-sol")
+TOOLS_IN_ITEMS = frozenset({"gpt-5.6-sol"})  # nothing is known of them when the connection is warmed up
 
 
 @pytest.mark.parametrize("model", SLUGS)
@@ -110,7 +126,7 @@ def test_it_repairs_a_program_over_websocket(codex: Codex, model: str) -> None:
     # The warm-up and four turns, on one chain: nothing was sent or rendered twice.
     assert turns.completed == {"websocket": 5}
     assert not turns.others
-    assert not turns.fallbacks
+    assert turns.fallbacks == ({"context_changed": 1} if model in TOOLS_IN_ITEMS else {})
     assert turns.recognised_tokens == 0
 
 

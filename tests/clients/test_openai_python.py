@@ -62,3 +62,10 @@ def test_input_tokens_counts_what_a_response_then_uses(server: Served, tmp_path:
 def test_conversations_remember(server: Served, tmp_path: Path) -> None:
     result, _ = run(server, tmp_path, "conversations")
     assert result == {"text": "Ada.", "items": ["message"] * 4, "deleted": True}
+
+
+def test_compact_gives_items_to_go_on_from(server: Served, tmp_path: Path) -> None:
+    result, _ = run(server, tmp_path, "compact")
+    assert result["object"] == "response.compaction"
+    assert "compaction" in result["kinds"]
+    assert result["text"] == ABOUT

@@ -134,4 +134,15 @@ def conversations() -> Any:
     return {"text": named.output_text, "items": items, "deleted": deleted}
 
 
+def compact() -> Any:
+    """A history made short, and gone on from."""
+    history: Any = [{"role": "user", "content": "My name is Ada."}, {"role": "assistant", "content": "Hello Ada."}]
+    compacted = CLIENT.responses.compact(model=MODEL, input=history)
+    items: Any = [item.to_dict() for item in compacted.output]
+    answer = CLIENT.responses.create(
+        model=MODEL, input=[*items, {"role": "user", "content": "What can you do?"}], store=False
+    )
+    return {"object": compacted.object, "kinds": sorted({item["type"] for item in items}), "text": answer.output_text}
+
+
 print(json.dumps(globals()[SCENARIO]()))
