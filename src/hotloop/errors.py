@@ -33,7 +33,8 @@ ApiError
     ├── Overloaded                    503  service_unavailable_error  server_is_overloaded
     ├── StorageUnavailable            503                         storage_unavailable
     ├── EngineUnavailable             503                         engine_unavailable
-    └── EngineTimeout                 504                         engine_timeout
+    ├── EngineTimeout                 504                         engine_timeout
+    └── CompactionFailed              500                         server_error
 """
 
 from collections.abc import Sequence
@@ -312,3 +313,7 @@ class EngineTimeout(ServerFault):
     """The engine did not answer in time."""
 
     status, code = 504, "engine_timeout"
+
+
+class CompactionFailed(ServerFault):
+    """The model gave no summary. The conversation is as it was."""

@@ -70,6 +70,8 @@ def plain(item: Json) -> Any:
     if item["type"] == "function_call":
         with suppress(ValueError):
             fields["arguments"] = ["json", json.loads(item["arguments"], parse_float=lambda text: ["float", text])]
+    if item["type"] == "reasoning" and item.get("content"):
+        fields.pop("encrypted_content", None)  # it seals what the content says
     if isinstance(item.get("content"), list):
         parts = [{key: value for key, value in part.items() if key != "logprobs"} for part in item["content"]]
         fields["content"] = [

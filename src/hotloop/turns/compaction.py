@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from hotloop.errors import ServerFault
+from hotloop.errors import CompactionFailed
 from hotloop.protocol.items import (
     Compaction,
     CompactionTrigger,
@@ -36,10 +36,6 @@ from hotloop.turns.history import replaced_history
 KEPT_CHARS = 80_000  # of user messages that stay as they are: some 20,000 tokens
 MAX_SUMMARY_TOKENS = 8192
 _ASK = CompactionTrigger(role="user", content=SUMMARY_PROMPT, raw=b'{"type":"compaction_trigger"}')
-
-
-class CompactionFailed(ServerFault):
-    """The model gave no summary. The conversation is as it was."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ truncated            `truncation: auto` left the oldest items out
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hotloop.errors import ContextLengthExceeded, ServerFault
+from hotloop.errors import CompactionFailed, ContextLengthExceeded, ServerFault
 from hotloop.protocol.items import Compaction, Item
 from hotloop.seams.model import PreparedTurn
 from hotloop.seams.sealer import Sealer
@@ -15,7 +15,6 @@ from hotloop.session.principal import Tenant
 from hotloop.turns.admission import AdmittedTurn
 from hotloop.turns.compaction import (
     KEPT_CHARS,
-    CompactionFailed,
     compacted,
     is_asked_for,
     kept_items,

@@ -16,7 +16,7 @@ LANES = 16  # of each connection: as many as may run at once
 TURNS = 3
 
 _IDS = re.compile(r'"(resp|msg|fc|ctc|rs|call|steer)_[0-9a-f]{32}"')
-_TIMES = re.compile(r'"(created_at|completed_at)":\d+')
+_UNREPEATED = re.compile(r'"(created_at|completed_at|encrypted_content)":(?:\d+|"[^"]*")')
 SCRIPT: list[dict[str, Any]] = [{"match": "^long", "turns": [{"text": "word " * 40}]}, *CONVERSATIONS]
 QUESTIONS = ("hello", "think about it", "two steps", "long")
 
@@ -71,10 +71,10 @@ async def run_connection(server: LiveServer, lanes: list[str]) -> dict[str, list
 
 
 def normalised(messages: list[str]) -> list[str]:
-    """Ids by order of appearance, times left out; all else as it is."""
+    """Ids by order of appearance, times and sealed texts left out; all else as it is."""
     names: dict[str, str] = {}
     return [
-        _IDS.sub(lambda found: names.setdefault(found[0], f'"id {len(names)}"'), _TIMES.sub(r'"\1":0', message))
+        _IDS.sub(lambda found: names.setdefault(found[0], f'"id {len(names)}"'), _UNREPEATED.sub(r'"\1":0', message))
         for message in messages
     ]
 
