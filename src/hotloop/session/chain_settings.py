@@ -53,5 +53,8 @@ class _Update(msgspec.Struct, frozen=True):
 
 _update_decoder = msgspec.json.Decoder(_Update)
 NO_SETTINGS = ChainSettings()
-# What the raw JSON of an item that changes settings must hold: others need not be parsed to know that they do not.
-SETTING_MARKS = (b'"additional_tools"', b'"tool_search_output"', b'"configuration_update"')
+
+
+def changes_settings(item: Item) -> bool:
+    """The item is one of those that `ChainSettings.behind` looks at."""
+    return isinstance(item, SettingItem) or (isinstance(item, TypedCallOutput) and tools_in(item) is not None)

@@ -16,7 +16,7 @@ from hotloop.protocol.items import CustomToolCall, FunctionCall, Item, ItemRefer
 from hotloop.protocol.request import decode_item, split_input
 from hotloop.session.canonical import canonical, item_digest
 from hotloop.session.chain import ModelState, OpenCalls
-from hotloop.session.chain_settings import SETTING_MARKS, ChainSettings
+from hotloop.session.chain_settings import ChainSettings, changes_settings
 from hotloop.session.item_log import ItemLog
 from hotloop.session.prefix_index import PrefixIndex, extend_history, history_start
 from hotloop.session.principal import Principal, Tenant
@@ -51,7 +51,8 @@ class ReadInput(msgspec.Struct, frozen=True):
 
     raws: "list[msgspec.Raw]"
     digests: list[bytes]  # canonical
-    parsed: dict[int, Item]  # those that were not known by their bytes, references resolved, sealed ones opened
+    # Those that were not known by their bytes, references resolved, sealed ones opened; and all that change settings.
+    parsed: dict[int, Item]
     read: Callable[[msgspec.Raw, str], Item]  # for the others; the second argument is their place
 
     def items(self, start: int) -> list[Item]:
@@ -63,10 +64,7 @@ class ReadInput(msgspec.Struct, frozen=True):
 
     def settings_behind(self, before: ChainSettings) -> ChainSettings:
         """What the input makes of the chain's settings. Raises the ApiError that names an invalid item."""
-        changing = [index for index, raw in enumerate(self.raws) if any(mark in bytes(raw) for mark in SETTING_MARKS)]
-        if not changing:
-            return before
-        return before.behind(map(self._item, changing))
+        return before.behind(self.parsed.values())
 
 
 async def read_input(services: TurnServices, principal: Principal, raw: msgspec.Raw) -> ReadInput:
@@ -92,7 +90,8 @@ async def read_input(services: TurnServices, principal: Principal, raw: msgspec.
                 digest = item_digest(item)
             elif services.remembers:
                 digest = item_digest(item)
-                known.put(tenant, text, digest)
+                if not changes_settings(item):  # those are read every time
+                    known.put(tenant, text, digest)
             parsed[index] = item
         if digest is not None:
             digests.append(digest)
