@@ -80,6 +80,8 @@ bench: $(STAMP)
 	$(BIN)/hotloop bench turn
 	$(BIN)/hotloop bench render
 	$(BIN)/hotloop bench chain
+	$(BIN)/hotloop bench rollout
+	$(BIN)/hotloop bench load
 
 bench-check: $(STAMP)
 	$(BIN)/hotloop bench turn --quick --check
