@@ -75,18 +75,23 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# Some 15 minutes on a machine that does nothing else; tables, and plots beside the document that shows them.
 bench: $(STAMP)
 	$(BIN)/hotloop bench floor
-	$(BIN)/hotloop bench turn
+	$(BIN)/hotloop bench turn --plot docs/plots/turn.svg
 	$(BIN)/hotloop bench render
 	$(BIN)/hotloop bench chain
-	$(BIN)/hotloop bench rollout
-	$(BIN)/hotloop bench load
+	$(BIN)/hotloop bench rollout --plot docs/plots/rollout.svg
+	$(BIN)/hotloop bench load --plot docs/plots/load.svg
+	$(BIN)/hotloop bench peers
 
 bench-check: $(STAMP)
 	$(BIN)/hotloop bench turn --quick --check
 	$(BIN)/hotloop bench render --quick --check
 	$(BIN)/hotloop bench chain --quick --check
+	$(BIN)/hotloop bench rollout --quick --check
+	$(BIN)/hotloop bench load --quick --check
+	$(BIN)/hotloop bench peers --quick --check
 
 # The WebSocket conformance suite; it needs Python 2.7 out of Debian 11, so it stands apart.
 autobahn: $(STAMP)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-_KIND_AT = len(b'{"type":"')  # every event begins with its type
+_START = b'{"type":"'  # every event of hotloop's begins so
+_KIND_AT = len(_START)
 _ENDS = frozenset({b"response.completed", b"response.incomplete"})
 _FAILURES = frozenset({b"response.failed", b"error"})
 
@@ -38,18 +39,18 @@ class Timing(msgspec.Struct, frozen=True):
 
 
 class _Details(msgspec.Struct):
-    cached_tokens: int
+    cached_tokens: int = 0
 
 
 class _Usage(msgspec.Struct):
-    input_tokens: int
-    output_tokens: int
-    input_tokens_details: _Details
+    input_tokens: int = 0
+    output_tokens: int = 0
+    input_tokens_details: _Details | None = None
 
 
 class _Response(msgspec.Struct):
     id: str
-    usage: _Usage
+    usage: _Usage | None = None  # other servers leave it out
     output: list[msgspec.Raw] = []
 
 
@@ -59,6 +60,19 @@ class _Terminal(msgspec.Struct):
 
 _terminal_decoder = msgspec.json.Decoder(_Terminal)
 _timing_decoder = msgspec.json.Decoder(Timing)
+
+
+class _Typed(msgspec.Struct):
+    type: str = ""
+
+
+_typed_decoder = msgspec.json.Decoder(_Typed)
+
+
+def _kind_of(event: bytes) -> bytes:
+    if event.startswith(_START):
+        return event[_KIND_AT : event.index(b'"', _KIND_AT)]
+    return _typed_decoder.decode(event).type.encode()  # other servers order their keys otherwise
 
 
 class AnswerReader:
@@ -73,7 +87,7 @@ class AnswerReader:
 
     def add(self, event: bytes, arrived: float) -> Answer | None:
         """The next event; the answer if it is the last one. Raises BenchError if it tells of a failure."""
-        kind = event[_KIND_AT : event.index(b'"', _KIND_AT)]
+        kind = _kind_of(event)
         self._first_event = self._first_event or arrived
         if kind.endswith(b".delta"):
             self._first_delta = self._first_delta or arrived
@@ -88,15 +102,17 @@ class AnswerReader:
 
     def _end(self, event: bytes, arrived: float) -> Answer:
         response = _terminal_decoder.decode(event).response
+        usage = response.usage or _Usage()
+        details = usage.input_tokens_details or _Details()
         return Answer(
             response_id=response.id,
             first_event_s=self._first_event - self._started,
             first_delta_s=self._first_delta - self._started if self._first_delta else 0.0,
             completed_s=arrived - self._started,
             deltas=self._deltas,
-            prompt_tokens=response.usage.input_tokens,
-            cached_tokens=response.usage.input_tokens_details.cached_tokens,
-            output_tokens=response.usage.output_tokens,
+            prompt_tokens=usage.input_tokens,
+            cached_tokens=details.cached_tokens,
+            output_tokens=usage.output_tokens,
             output=tuple(map(bytes, response.output)),
             timing=self._timing,
         )

@@ -4,7 +4,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hotloop.bench import chain, floor, render, rollout, turn
+from hotloop.bench import chain, floor, load, peers, render, rollout, turn
 from hotloop.bench.goals import Goal
 from hotloop.bench.report import Findings
 
@@ -32,6 +32,15 @@ BENCHES = (
         lambda given: render.measure(render.FULL, given.tokenizer),
         lambda given: render.measure(render.QUICK, given.tokenizer),
         render.add_options,
+    ),
+    Bench("load", load.TITLE, load.GOALS, lambda _: load.measure(load.FULL), lambda _: load.measure(load.QUICK)),
+    Bench(
+        "peers",
+        peers.TITLE,
+        (),
+        lambda given: peers.measure(peers.FULL, peers.target_of(given)),
+        lambda given: peers.measure(peers.QUICK, peers.target_of(given)),
+        peers.add_options,
     ),
     Bench(
         "rollout",

@@ -148,8 +148,8 @@ class EventStream:
         while self._in_body and not self.is_over and self._read_chunk():
             pass
         *events, self._text = self._text.split(b"\n\n")
-        values = [event.partition(b"data: ")[2] for event in events]
-        return [value for value in values if value != b"[DONE]"]
+        values = [event.partition(b"data:")[2].strip() for event in events]
+        return [value for value in values if value and value != b"[DONE]"]
 
     def _read_head(self) -> None:
         head, found, rest = self._raw.partition(b"\r\n\r\n")

@@ -34,6 +34,15 @@ def settled_cpu_seconds(pid: int) -> float:
     return before
 
 
+def resident_bytes(pid: int, proc: Path = PROC) -> int:
+    """Memory of the process that is in RAM."""
+    try:
+        return int((proc / str(pid) / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except FileNotFoundError:
+        shown = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True, check=True).stdout
+        return int(shown) * 1024
+
+
 def _scheduled_ns(schedstat: Path) -> int:
     """First field: nanoseconds on a CPU (kernel, Documentation/scheduler/sched-stats)."""
     return int(schedstat.read_text().split()[0])

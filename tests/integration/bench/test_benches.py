@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from hotloop.bench import chain, floor, render, rollout, turn
+from hotloop.bench import chain, floor, load, peers, render, rollout, turn
 from hotloop.bench.answers import BenchError
 from hotloop.bench.arms import TOLERANCE
 from hotloop.bench.catalog import Bench
 from hotloop.bench.goals import Goal
 from hotloop.bench.report import Findings
+from hotloop.bench.scripts import write_script
+from hotloop.bench.servers import API_KEY, hotloop_server
 from hotloop.cli.bench import run
 from hotloop.formats.registry import FAMILIES
 
@@ -65,6 +67,29 @@ def test_rollouts_are_played_on_both_networks_and_on_the_real_model() -> None:
     last_request_s = 60_000 * 1.5 * 8 / (rollout.UP_MBIT * 1e6)  # a token of this text has more than 1.5 characters
     cold_far = taken[f"{far.name}, {rollout.COLD}"][0]["network_s"]
     assert cold_far >= 0.95 * round_trips + last_request_s, "a resent history has to pass the narrow link"
+
+
+def test_load_is_measured_beside_slow_readers_and_while_a_large_create_arrives() -> None:
+    arms = (load.Arm(4, 250), load.Arm(4, 250, slow=2))
+    findings = load.measure(load.Plan(arms, window_s=1.0, rounds=1, idle=20))
+    assert set(findings.figures) == {goal.name for goal in load.GOALS}
+    assert [row[0] for row in findings.table.rows] == [arm.name for arm in arms]
+    assert all(float(row[1]) > 0 and float(row[6]) > 0 for row in findings.table.rows), "tokens came, at gaps"
+
+
+def test_another_server_is_driven_with_the_same_work(tmp_path: Path) -> None:
+    script = tmp_path / "script.json"
+    write_script(script)
+    with hotloop_server(script, None) as other:
+        peer = peers.Target("other", other.host, other.port, "/v1/responses", other.model, API_KEY, "http", False)
+        findings = peers.measure(peers.Plan((1_000,), 2), peer)
+        assert [row[:3] for row in findings.table.rows] == [
+            ("hotloop", "websocket previous", "1,000"),
+            ("hotloop", "http full", "1,000"),
+            ("other", "http previous", "1,000"),
+        ]
+    with pytest.raises(BenchError, match="other at "):
+        peers.measure(peers.Plan((1_000,), 2), peer)
 
 
 def test_a_turn_and_a_delta_are_measured_against_both_floors() -> None:
