@@ -524,7 +524,7 @@ async def test_a_fault_at_the_end_does_not_reach_the_engine(monkeypatch: pytest.
         raise RuntimeError("a bug")
 
     pipeline, sink = Pipeline(), RecordingSink()
-    monkeypatch.setattr("hotloop.turns.runner._Turn._last_events", broken)
+    monkeypatch.setattr("hotloop.turns.ending.TurnEnding._last_events", broken)
     outcome = await pipeline.run(sink, input="hi", store=False)
     assert (sink.types[-1], outcome.error is not None) == ("failed", True)
     assert all(run.is_over for run in pipeline.engine.runs)
