@@ -11,8 +11,9 @@ from tests.support.event_order import check_response_events
 from hotloop.errors import EngineTimeout
 from hotloop.protocol.echo import ContextEcho, request_echo
 from hotloop.protocol.items import CustomToolCall, FunctionCall, Message, Reasoning, text_of
+from hotloop.protocol.open_item import ItemKind, TextLogprob
 from hotloop.protocol.request import decode_create
-from hotloop.protocol.response import ItemKind, ResponseStream, ResponseUsage, TextLogprob
+from hotloop.protocol.response import ResponseStream, ResponseUsage
 
 ECHO = request_echo(decode_create(b'{"model":"m"}'), "m", ContextEcho())
 KINDS: list[ItemKind] = ["message", "reasoning", "function_call", "custom_tool_call"]

@@ -8,34 +8,20 @@ Every method returns complete JSON events, ready for a WebSocket message or an S
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Any, Literal
 
 import msgspec
 
 from hotloop.errors import ApiError
-from hotloop.protocol.items import (
-    CallItem,
-    Compaction,
-    ContentPart,
-    CustomToolCall,
-    FunctionCall,
-    Item,
-    Message,
-    OutputText,
-    Reasoning,
-    ReasoningText,
-)
+from hotloop.protocol.items import CallItem, Compaction, CustomToolCall, FunctionCall, Item
+from hotloop.protocol.open_item import ID_PREFIX, OPEN_RESPONSES_SHAPES, SHAPES, ItemKind, OpenItem, TextLogprob
 from hotloop.protocol.typed_calls import CALL_ID_PREFIXES, typed_call
 from hotloop.protocol.wire import escaped, json_bytes
 
-ItemKind = Literal["message", "reasoning", "function_call", "custom_tool_call"]
 IncompleteReason = Literal["max_output_tokens", "content_filter", "steered", "interrupted"]
 ReasoningEvents = Literal["openai", "open_responses"]  # whose names raw reasoning streams under (docs/protocol.md §3.2)
 NewId = Callable[[str], str]  # prefix, such as `msg` → a fresh unique id
-
-_ID_PREFIX: dict[str, str] = {"message": "msg", "reasoning": "rs", "function_call": "fc", "custom_tool_call": "ctc"}
 
 
 class ResponseUsage(msgspec.Struct, frozen=True):
@@ -58,26 +44,6 @@ class ResponseUsage(msgspec.Struct, frozen=True):
             self.reasoning_tokens,
             self.input_tokens + self.output_tokens,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class TextLogprob:
-    """Log-probability of one token of text, as the wire shows it."""
-
-    token: bytes
-    logprob: float
-    top: Sequence[tuple[bytes, float]] = ()
-
-    def as_dict(self) -> dict[str, Any]:
-        """The wire's entry."""
-        return {
-            **_logprob_entry(self.token, self.logprob),
-            "top_logprobs": [_logprob_entry(token, logprob) for token, logprob in self.top],
-        }
-
-
-def _logprob_entry(token: bytes, logprob: float) -> dict[str, Any]:
-    return {"token": token.decode("utf-8", "replace"), "logprob": logprob, "bytes": list(token)}
 
 
 class ResponseEnding(msgspec.Struct, frozen=True):
@@ -128,11 +94,11 @@ class ResponseStream:
         self._new_id = new_id
         self._seal = seal
         self._lane = b"" if stream_id is None else b',"stream_id":' + json_bytes(stream_id)
-        self._shapes = _SHAPES if reasoning_events == "openai" else _OPEN_RESPONSES_SHAPES
+        self._shapes = SHAPES if reasoning_events == "openai" else OPEN_RESPONSES_SHAPES
         self._sequence = 0
         self._phase = _Phase.NEW
         self._output_bytes: list[bytes] = []
-        self._item: _OpenItem | None = None
+        self._item: OpenItem | None = None
         self._delta = (
             b""  # template of the open item's deltas: number and text, quoted; messages: log-probabilities too
         )
@@ -183,9 +149,9 @@ class ResponseStream:
         """An item begins; `name` is the tool's, for calls, `phase` a message's, where the model tells phases apart."""
         assert self._phase is _Phase.RUNNING, self._phase
         self._phase = _Phase.ITEM_OPEN
-        item_id = self._new_id(_ID_PREFIX[kind])
+        item_id = self._new_id(ID_PREFIX[kind])
         call_id = self._new_id("call") if kind in ("function_call", "custom_tool_call") else ""
-        self._item = item = _OpenItem(kind, item_id, call_id, name, phase, namespace, self._shapes[kind])
+        self._item = item = OpenItem(kind, item_id, call_id, name, phase, namespace, self._shapes[kind])
         where = b',"item_id":"%b","output_index":%d' % (item_id.encode(), len(self.output))
         self._delta = b'{"type":"%b","sequence_number":%%d%b%b%b,"delta":%%b%b}' % (
             item.shape.delta,
@@ -403,148 +369,3 @@ class ResponseStream:
             usage,
             self._echo,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Shape:
-    """How one kind of item streams."""
-
-    delta: bytes
-    done: bytes
-    done_field: bytes
-    index: bytes = b""
-    part: bytes = b""  # prefix of its one content part, up to the text; empty: the item has no part events
-
-
-_SHAPES: dict[str, _Shape] = {
-    "message": _Shape(
-        b"response.output_text.delta",
-        b"response.output_text.done",
-        b"text",
-        b',"content_index":0',
-        b'{"type":"output_text","annotations":[],',
-    ),
-    "reasoning": _Shape(
-        b"response.reasoning_text.delta",
-        b"response.reasoning_text.done",
-        b"text",
-        b',"content_index":0',
-        b'{"type":"reasoning_text",',
-    ),
-    "function_call": _Shape(
-        b"response.function_call_arguments.delta", b"response.function_call_arguments.done", b"arguments"
-    ),
-    "custom_tool_call": _Shape(
-        b"response.custom_tool_call_input.delta", b"response.custom_tool_call_input.done", b"input"
-    ),
-}
-_OPEN_RESPONSES_SHAPES: dict[str, _Shape] = {
-    **_SHAPES,
-    "reasoning": replace(_SHAPES["reasoning"], delta=b"response.reasoning.delta", done=b"response.reasoning.done"),
-}
-
-
-class _OpenItem:
-    """The item being written, its text so far in pieces."""
-
-    __slots__ = ("_logprobs", "call_id", "item_id", "kind", "name", "namespace", "phase", "sealed", "shape", "texts")
-
-    def __init__(
-        self,
-        kind: ItemKind,
-        item_id: str,
-        call_id: str,
-        name: str,
-        phase: str | None,
-        namespace: str | None,
-        shape: _Shape,
-    ) -> None:
-        self.kind: ItemKind = kind
-        self.item_id = item_id
-        self.call_id = call_id
-        self.name = name
-        self.phase = phase
-        self.namespace = namespace
-        self.shape = shape
-        self.sealed: str | None = None
-        self.texts: list[str] = []
-        self._logprobs: list[dict[str, Any]] = []
-
-    def add_logprobs(self, logprobs: Sequence[TextLogprob]) -> bytes:
-        entries = [entry.as_dict() for entry in logprobs]
-        self._logprobs += entries
-        return json_bytes(entries)
-
-    def logprobs(self) -> bytes:
-        return json_bytes(self._logprobs) if self._logprobs else b"[]"
-
-    def part(self, body: bytes) -> bytes:
-        if self.kind == "reasoning":
-            return b'%b"text":"%b"}' % (self.shape.part, body)
-        return b'%b"text":"%b","logprobs":%b}' % (self.shape.part, body, self.logprobs())
-
-    def stub(self) -> bytes:
-        """The item as `output_item.added` shows it."""
-        return self._encoded(b"in_progress", b"", started=False)
-
-    def final(self, body: bytes, complete: bool) -> bytes:
-        """The item as `output_item.done` and the final object show it."""
-        return self._encoded(b"completed" if complete else b"incomplete", body, started=True)
-
-    def _encoded(self, status: bytes, body: bytes, *, started: bool) -> bytes:
-        head = b'{"id":"%b","type":"%b","status":"%b"' % (self.item_id.encode(), self.kind.encode(), status)
-        content = self.part(body) if started and self.shape.part else b""
-        if self.kind == "message":
-            # docs/protocol.md §4.3: shown only where the model tells commentary from the final answer
-            phase = b"" if self.phase is None else b',"phase":' + json_bytes(self.phase)
-            return b'%b,"role":"assistant","content":[%b]%b}' % (head, content, phase)
-        if self.kind == "reasoning":
-            sealed = b"" if self.sealed is None else b',"encrypted_content":"%b"' % self.sealed.encode()
-            return b'%b,"summary":[],"content":[%b]%b}' % (head, content, sealed)
-        field = self.shape.done_field
-        namespace = b"" if self.namespace is None else b',"namespace":' + json_bytes(self.namespace)
-        return b'%b,"call_id":"%b","name":%b,"%b":"%b"%b}' % (
-            head,
-            self.call_id.encode(),
-            json_bytes(self.name),
-            field,
-            body,
-            namespace,
-        )
-
-    @property
-    def text(self) -> str:
-        return "".join(self.texts)
-
-    def as_item(self, complete: bool) -> Item:
-        text = self.text
-        status: Literal["completed", "incomplete"] = "completed" if complete else "incomplete"
-        match self.kind:
-            case "message":
-                content: list[ContentPart] = [OutputText(text=text)]
-                return Message(id=self.item_id, status=status, role="assistant", content=content, phase=self.phase)
-            case "reasoning":
-                return Reasoning(
-                    id=self.item_id,
-                    status=status,
-                    content=[ReasoningText(text=text)],
-                    encrypted_content=self.sealed,
-                )
-            case "function_call":
-                return FunctionCall(
-                    id=self.item_id,
-                    status=status,
-                    call_id=self.call_id,
-                    name=self.name,
-                    arguments=text,
-                    namespace=self.namespace,
-                )
-            case "custom_tool_call":
-                return CustomToolCall(
-                    id=self.item_id,
-                    status=status,
-                    call_id=self.call_id,
-                    name=self.name,
-                    input=text,
-                    namespace=self.namespace,
-                )

@@ -6,7 +6,8 @@ import pytest
 
 from hotloop.errors import ApiError, ContextLengthExceeded, EngineUnavailable
 from hotloop.protocol.chat_answer import ChunkStream, chat_error, completion
-from hotloop.protocol.response import ResponseStream, ResponseUsage, TextLogprob
+from hotloop.protocol.open_item import TextLogprob
+from hotloop.protocol.response import ResponseStream, ResponseUsage
 
 USAGE = ResponseUsage(10, 4, 3, 1)
 LOGPROB = TextLogprob(b"hi", -0.5)

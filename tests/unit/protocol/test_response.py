@@ -9,8 +9,9 @@ from tests.support.event_order import check_response_events
 from hotloop.errors import EngineUnavailable, RateLimited, SchemaTooComplex
 from hotloop.protocol.echo import ContextEcho, request_echo
 from hotloop.protocol.items import CustomToolCall, FunctionCall, Message, OutputText, Reasoning, ReasoningText
+from hotloop.protocol.open_item import ItemKind, TextLogprob
 from hotloop.protocol.request import decode_create
-from hotloop.protocol.response import ItemKind, ResponseStream, ResponseUsage, TextLogprob
+from hotloop.protocol.response import ResponseStream, ResponseUsage
 
 ECHO = request_echo(decode_create(b'{"model":"m"}'), "m", ContextEcho())
 USAGE = ResponseUsage(10, 4, 3, 1)
