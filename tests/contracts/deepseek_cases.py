@@ -1,4 +1,4 @@
-"""DeepSeek for the Format suite: each version against its own template, with the deviations `formats/deepseek.py` lists."""
+"""DeepSeek for the Format suite: each version against its own template, with the deviations that its module lists."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -8,7 +8,7 @@ from tests.support.dialogues import Shape, is_stripped
 from tests.support.real_templates import TODAY, ChatMessage, Style, template_source, tool_object
 from tests.support.vocabularies import gguf
 
-from hotloop.formats.generic import GenericFormat
+from hotloop.formats.generic.format import GenericFormat
 from hotloop.protocol.items import Item
 from hotloop.protocol.tools import CustomTool, FunctionTool
 from hotloop.seams.prompt import PromptContext

@@ -1,4 +1,4 @@
-"""Kimi K2 for the Format suite, with the deviations `formats/kimi.py` lists. No real vocabulary can be had."""
+"""Kimi K2 for the Format suite, with the deviations `formats/families/kimi.py` lists. No real vocabulary can be had."""
 
 from collections.abc import Sequence
 

@@ -6,9 +6,9 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hotloop.formats.call_reader import CallReader
-from hotloop.formats.input_reader import InputReader
-from hotloop.formats.text_decoder import PieceTable, TextDecoder
+from hotloop.formats.parsing.call_reader import CallReader
+from hotloop.formats.parsing.input_reader import InputReader
+from hotloop.formats.parsing.text_decoder import PieceTable, TextDecoder
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),

@@ -1,7 +1,8 @@
 """The chat template of gpt-oss, told what it cannot express.
 
 The template renders everything it has words for. Where it would fail or drop something, a user message stands in as a
-placeholder, and what `formats/harmony.py` documents is put in its place afterwards. The line with the date is taken out.
+placeholder, and what `formats/families/harmony/format.py` documents is put in its place afterwards. The line with the date
+is taken out.
 """
 
 import json

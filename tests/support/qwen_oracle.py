@@ -1,8 +1,8 @@
 """The chat templates of Qwen2.5 and Qwen3 as Jinja, to compare renderings with.
 
-Same logic as the published templates, in our wording, with the differences that `formats/chatml.py` lists as its own: the
-system text is given apart from the messages, an empty think block stays until the next question, and a history without
-questions keeps its reasoning.
+Same logic as the published templates, in our wording, with the differences that `formats/families/chatml/dialect.py` lists
+as its own: the system text is given apart from the messages, an empty think block stays until the next question, and a
+history without questions keeps its reasoning.
 """
 
 import json

@@ -4,20 +4,16 @@ from collections.abc import Callable, Mapping
 from datetime import date
 from functools import partial
 
-from hotloop.formats.chat_format import ChatFormat
-from hotloop.formats.chatml import ChatML
-from hotloop.formats.deepseek import deepseek_r1, deepseek_v31, deepseek_v32
-from hotloop.formats.deepseek_v4 import deepseek_v4, deepseek_v4_flash
-from hotloop.formats.default_system import default_system
-from hotloop.formats.dialect import Dialect
+from hotloop.formats.bases.chat.dialect import Dialect
+from hotloop.formats.bases.chat.format import ChatFormat
+from hotloop.formats.families.chatml import CODER_SYSTEM, QWEN3_CODER, QWEN35, ChatML
+from hotloop.formats.families.deepseek import deepseek_r1, deepseek_v4, deepseek_v4_flash, deepseek_v31, deepseek_v32
+from hotloop.formats.families.glm import GLM_46, GLM_47
+from hotloop.formats.families.harmony import Harmony
+from hotloop.formats.families.kimi import kimi_k2, kimi_k2_first, kimi_k2_thinking, kimi_k2_thinking_once
+from hotloop.formats.families.llama3 import Llama3
+from hotloop.formats.families.mistral import V3, V11, V13, V13_THINKING, Mistral, Version, default_system
 from hotloop.formats.generic import GenericFormat
-from hotloop.formats.glm import GLM_46, GLM_47
-from hotloop.formats.harmony import Harmony
-from hotloop.formats.kimi import kimi_k2, kimi_k2_first, kimi_k2_thinking, kimi_k2_thinking_once
-from hotloop.formats.llama3 import Llama3
-from hotloop.formats.mistral import Mistral
-from hotloop.formats.mistral_text import V3, V11, V13, V13_THINKING, Version
-from hotloop.formats.qwen_xml import CODER_SYSTEM, QWEN3_CODER, QWEN35
 from hotloop.seams.format import Format
 from hotloop.seams.tokenizer import Tokenizer
 

@@ -17,7 +17,7 @@ import pytest_asyncio
 from tests.support.generating import generate
 
 from hotloop.engines.llama import GgufTokenizer, LlamaEngine
-from hotloop.formats.grammar_parts import SPACED, AllowedTool, json_value, quoted_input, raw_input
+from hotloop.formats.grammar.parts import SPACED, AllowedTool, json_value, quoted_input, raw_input
 from hotloop.protocol.tools import CustomTool, GrammarFormat
 from hotloop.seams.engine import Constraint, EndReason, Sampling
 from hotloop.session.principal import LOCAL

@@ -1,0 +1,31 @@
+"""The shape of an answer in nearly every family: reasoning, text and calls in that order, and how think blocks are marked."""
+
+from typing import Literal
+
+from hotloop.protocol.items import (
+    CustomToolCall,
+    CustomToolCallOutput,
+    FunctionCall,
+    FunctionCallOutput,
+    Item,
+    Message,
+)
+
+THINK = "<think>"
+THINK_END = "</think>"
+
+# What the message under construction holds so far; "" between messages.
+Phase = Literal["", "outputs", "thought", "text", "calls"]
+
+
+def joins(phase: Phase, item: Item) -> bool:
+    """The item continues the message that is at `phase`."""
+    match item:
+        case FunctionCallOutput() | CustomToolCallOutput():
+            return phase == "outputs"
+        case FunctionCall() | CustomToolCall():
+            return phase in ("thought", "text", "calls")
+        case Message(role="assistant"):
+            return phase == "thought"
+        case _:
+            return False

@@ -1,0 +1,413 @@
+"""Reads output with `<think>` and `<tool_call>` markers as items, token by token: ChatML, Qwen's XML calls, GLM.
+
+    START ──<think>──▶ THINK ──</think>──▶ TEXT ──<tool_call>──▶ CALL ──</tool_call>──▶ TEXT …
+
+A marker counts as a control token and, where it may stand, also spelled in plain text over any number of tokens: models
+sample both. Inside a JSON string, or a value in tags, a spelled marker is text. What may still become a marker, or white
+space that the template puts there itself, is held back. A call that cannot be one comes out as message text, marker
+included: nothing is lost.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal
+
+from hotloop.formats.bases.answer import THINK, THINK_END
+from hotloop.formats.parsing.argument_types import ArgumentTypes
+from hotloop.formats.parsing.call_syntax import CALL, CALL_END, CallSyntax
+from hotloop.formats.parsing.item_stream import ItemStream
+from hotloop.formats.parsing.pending_call import PendingCall
+from hotloop.formats.parsing.text_decoder import PieceTable, TextDecoder
+from hotloop.seams.engine import TokenLogprob
+from hotloop.seams.format import ItemDelta, ParsedEvent
+
+Begin = Literal["block", "thought", "text"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a family's output is read by.
+
+    Args:
+        table: texts of tokens, shared.
+        marks: ids of the markers that the vocabulary has as control tokens, by spelling.
+        stops: ids that end the output.
+        thinks: think blocks are reasoning; otherwise they are text.
+        strips: white space around texts and reasoning says nothing.
+        calls: how calls are spelled.
+    """
+
+    table: PieceTable
+    marks: Mapping[str, int]
+    stops: frozenset[int]
+    thinks: bool
+    strips: bool
+    calls: CallSyntax
+    plain: "PlainTexts" = field(init=False, compare=False, repr=False)
+    # what each marker's id does, made by the first parser
+    actions: "dict[int, Callable[[ChatMLParser], None]]" = field(
+        default_factory=dict[int, "Callable[[ChatMLParser], None]"], init=False, compare=False, repr=False
+    )
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "plain", PlainTexts(self.table, self.stops | frozenset(self.marks.values())))
+
+
+class PlainTexts(dict[int, str]):
+    """Text of the tokens that are nothing but text wherever they stand in a message; empty for all others.
+
+    A marker may begin at any `<`, and a line end may belong to the template.
+    """
+
+    def __init__(self, table: PieceTable, others: frozenset[int]) -> None:
+        super().__init__()
+        self._table = table
+        self._others = others
+
+    def __missing__(self, token: int) -> str:
+        text = "" if token in self._others else self._table.text(token) or ""
+        if "<" in text or text.endswith("\n"):
+            text = ""
+        self[token] = text
+        return text
+
+
+class ChatMLParser:
+    """Implements `seams.format.Parser` for one response.
+
+    Args:
+        reading: how the family is read.
+        types: of the arguments of the tools offered.
+        custom: names of the tools that take free text.
+        begin: where the generation prompt has left off: in front of a think block, inside of it, or behind it.
+    """
+
+    def __init__(self, reading: Reading, types: ArgumentTypes, custom: frozenset[str], *, begin: Begin) -> None:
+        self._decoder = TextDecoder(reading.table)
+        self._stops = reading.stops
+        self._calls = reading.calls
+        self._call_marks = frozenset(reading.marks)
+        # A spelled marker begins no call where almost any text behind it would make one.
+        self._opening = "" if reading.calls.is_loose and CALL in reading.marks else CALL
+        self._types = types
+        self._custom = custom
+        self._strips = reading.strips
+        self._blank = None if reading.strips else "\n"  # what is stripped around reasoning
+        self._stream = ItemStream()
+        if not reading.actions:
+            reading.actions.update(self._marks(reading))
+        self._on_mark = reading.actions
+        self._plain = reading.plain
+        modes = {"block": ChatMLParser._read_start, "thought": ChatMLParser._read_think}
+        self._read: _Mode = modes.get(begin, ChatMLParser._read_text)
+        self._may_think = True  # a think block may still begin
+        self._held = ""  # read, but perhaps part of a marker or of the white space around one
+        self._lead = ""  # white space in front of a message's first visible character
+        self._tail = ""  # white space behind the last visible character, where it is stripped
+        self._call: PendingCall | None = None
+        self._reasoning_tokens = 0
+
+    @property
+    def reasoning_tokens(self) -> int:
+        """Ids from `<think>`, if the model writes it, to `</think>`, both included."""
+        return self._reasoning_tokens
+
+    def feed(self, ids: Sequence[int], logprobs: Sequence[TokenLogprob] | None) -> list[ParsedEvent]:
+        """See `Parser.feed`."""
+        if self._is_plain() and logprobs is None:
+            texts = [*map(self._plain.__getitem__, ids)]
+            if all(texts):
+                return [ItemDelta("".join(texts))]
+        for index, token in enumerate(ids):
+            if token in self._stops:
+                continue
+            was_thinking = self._read is ChatMLParser._read_think
+            if logprobs is not None:
+                self._stream.logprobs.append(logprobs[index])
+            mark = self._on_mark.get(token)
+            if mark is None:
+                text = self._decoder.feed(token)
+                if text:
+                    self._read(self, text)
+            else:
+                self._end_character()
+                mark(self)
+            is_thinking = self._read is ChatMLParser._read_think
+            if was_thinking or is_thinking:
+                self._reasoning_tokens += 1
+            if is_thinking or self._call is not None:
+                self._stream.logprobs.clear()
+        return self._stream.take()
+
+    def _is_plain(self) -> bool:
+        """A message is being written, and nothing is held back: what can only be its text is passed on as it is."""
+        return (
+            self._read is ChatMLParser._read_text
+            and not self._held
+            and not self._strips
+            and self._stream.kind == "message"
+            and not self._decoder.is_split
+        )
+
+    def finish(self, *, complete: bool) -> list[ParsedEvent]:
+        """See `Parser.finish`."""
+        self._end_character()
+        if self._call is not None:
+            self._end_call(self._take_held(), ended=complete)
+        elif self._read is ChatMLParser._read_think:
+            self._say_thought(self._take_held().rstrip(self._blank))
+        self._say(self._take_held())
+        self._stream.close(complete=complete)
+        return self._stream.take()
+
+    # --- marks that are control tokens ---
+
+    def _marks(self, reading: Reading) -> "dict[int, Callable[[ChatMLParser], None]]":
+        actions: dict[str, Callable[[ChatMLParser], None]] = {
+            mark: partial(ChatMLParser._mark_in_call, mark=mark) for mark in reading.calls.marks
+        }
+        actions |= {CALL: ChatMLParser._mark_call, CALL_END: ChatMLParser._mark_call_end}
+        if reading.thinks:
+            actions |= {THINK: ChatMLParser._mark_think, THINK_END: ChatMLParser._mark_think_end}
+        return {reading.marks[mark]: action for mark, action in actions.items() if mark in reading.marks}
+
+    def _mark_think(self) -> None:
+        if (
+            self._may_think
+            and self._stream.kind is None
+            and self._call is None
+            and not (self._lead + self._held).strip()
+        ):
+            self._held = self._lead = ""
+            self._may_think = False
+            self._read = ChatMLParser._read_think
+        else:
+            self._read(self, THINK)
+
+    def _mark_think_end(self) -> None:
+        if self._read is ChatMLParser._read_think:
+            self._end_thought(self._take_held())
+        else:
+            self._read(self, THINK_END)
+
+    def _mark_call(self) -> None:
+        if self._call is not None:
+            self._end_call(self._take_held(), ended=True)
+        elif self._read is ChatMLParser._read_think:
+            self._end_thought(self._take_held())  # some models forget to end the block
+        self._begin_call(self._take_held())
+
+    def _mark_call_end(self) -> None:
+        if self._call is None:
+            self._read(self, CALL_END)
+        else:
+            held = self._take_held()
+            self._end_call(held, ended=True, mark=CALL_END)
+
+    def _mark_in_call(self, mark: str) -> None:
+        call = self._call
+        if call is None:
+            self._read(self, mark)
+            return
+        rest = call.read_mark(self._take_held(), mark)
+        self._report(call)
+        self._take_rest(call, rest)
+
+    # --- plain text, by mode ---
+
+    def _read_start(self, text: str) -> None:
+        text = self._take_held() + text
+        visible = text.lstrip()
+        if visible.startswith(THINK):
+            self._read = ChatMLParser._read_think
+            self._read_on(visible[len(THINK) :])
+        elif THINK.startswith(visible):
+            self._held = text
+        else:
+            self._read = ChatMLParser._read_text
+            self._read_text(text)
+
+    def _read_think(self, text: str) -> None:
+        text = self._take_held() + text
+        end = text.find(THINK_END)
+        if end >= 0:
+            self._end_thought(text[:end])
+            self._read_on(text[end + len(THINK_END) :])
+            return
+        sure = len(text) - _partial(text, THINK_END)
+        sure = len(text[:sure].rstrip(self._blank))
+        self._held = text[sure:]
+        self._say_thought(text[:sure])
+
+    def _read_after_think(self, text: str) -> None:
+        text = text.lstrip(self._blank)
+        if text:
+            self._read = ChatMLParser._read_text
+            self._read_text(text)
+        else:
+            self._stream.logprobs.clear()
+
+    def _read_after_call(self, text: str) -> None:
+        text = text.lstrip()
+        if text:
+            self._read = ChatMLParser._read_text
+            self._read_text(text)
+        else:
+            self._stream.logprobs.clear()
+
+    def _read_text(self, text: str) -> None:
+        if not self._held and "<" not in text and text[-1] != "\n":
+            self._say(text)
+            return
+        text = self._take_held() + text
+        begin = text.find(self._opening) if self._opening else -1
+        if begin >= 0:
+            self._begin_call(text[:begin])
+            self._read_on(text[begin + len(CALL) :])
+            return
+        sure = len(text) - _partial(text, self._opening)
+        if text.endswith("\n", 0, sure):
+            sure -= 1
+        self._held = text[sure:]
+        self._say(text[:sure])
+
+    def _read_call(self, text: str) -> None:
+        call = self._call
+        assert call is not None
+        text = self._take_held() + text
+        rest = call.read(text)
+        self._report(call)
+        self._take_rest(call, rest)
+
+    def _take_rest(self, call: PendingCall, rest: str) -> None:
+        """What the call did not read: the end marker, the beginning of something, or what fits no call."""
+        if not rest:
+            return
+        if call.reader.awaits(rest):
+            self._held = rest
+        elif rest.startswith(CALL_END):
+            self._end_call("", ended=True, mark=CALL_END)
+            self._read_on(rest[len(CALL_END) :])
+        elif CALL_END.startswith(rest):
+            self._held = rest
+        elif call.is_open:
+            self._report_junk(call, rest)
+        else:
+            self._give_up_call(call, rest)
+
+    def _report_junk(self, call: PendingCall, rest: str) -> None:
+        end = rest.find(CALL_END)
+        sure = end if end >= 0 else len(rest) - _partial(rest, CALL_END)
+        call.junk(rest[:sure])
+        self._report(call)
+        if end >= 0:
+            self._end_call("", ended=True, mark=CALL_END)
+            self._read_on(rest[end + len(CALL_END) :])
+        else:
+            self._held = rest[sure:]
+
+    # --- what the modes share ---
+
+    def _read_on(self, rest: str) -> None:
+        if rest:
+            self._read(self, rest)
+
+    def _take_held(self) -> str:
+        held = self._held
+        self._held = ""
+        return held
+
+    def _end_character(self) -> None:
+        text = self._decoder.flush()
+        if text:
+            self._read(self, text)
+
+    def _say(self, text: str) -> None:
+        if self._stream.kind is None:
+            text = self._lead + text
+            if not text.strip():
+                self._lead = text
+                return
+            self._lead = ""
+            self._tail = ""
+            self._stream.open("message")
+            if self._strips:
+                text = text.lstrip()
+        if self._strips:
+            text = self._tail + text
+            visible = text.rstrip()
+            self._tail = text[len(visible) :]
+            text = visible
+        self._stream.add(text)
+
+    def _say_thought(self, text: str) -> None:
+        if self._stream.kind is None:
+            text = text.lstrip(self._blank)
+            if not text:
+                return
+            self._stream.open("reasoning")
+        self._stream.add(text)
+
+    def _end_thought(self, text: str) -> None:
+        self._may_think = False
+        self._say_thought(text.rstrip(self._blank))
+        self._stream.close()
+        self._stream.logprobs.clear()
+        self._read = ChatMLParser._read_after_think
+
+    def _begin_call(self, before: str) -> None:
+        # The template puts one line end between text and call.
+        self._say(before.removesuffix("\n"))
+        separator = "\n" if before.endswith("\n") else ""
+        if self._stream.kind is None:
+            separator = self._lead + separator
+            self._lead = ""
+        self._call = PendingCall(separator + CALL, self._calls.reader(self._types, self._call_marks))
+        self._read = ChatMLParser._read_call
+
+    def _report(self, call: PendingCall) -> None:
+        self._may_think = False
+        name = call.reader.name
+        if name is None:
+            return
+        if not call.is_open:
+            is_custom = name in self._custom
+            self._stream.open("custom_tool_call" if is_custom else "function_call", name)
+            call.open(is_custom)
+        self._stream.add(call.take())
+
+    def _give_up_call(self, call: PendingCall, rest: str) -> None:
+        self._call = None
+        self._read = ChatMLParser._read_text
+        self._say(call.opening)
+        self._read_on(call.raw() + rest)  # another call may have begun inside what looked like a string
+
+    def _end_call(self, held: str, *, ended: bool, mark: str = "") -> None:
+        """The call is over: by `mark`, by the next call, or by the end of the output (`ended` False: cut off)."""
+        call = self._call
+        assert call is not None
+        junk = call.reader.end(held, ended=ended)
+        self._report(call)
+        if not call.is_open:
+            self._give_up_call(call, held + mark)
+            return
+        self._call = None
+        self._read = ChatMLParser._read_after_call
+        if junk:
+            call.junk(junk)
+        self._stream.add(call.finish(ended=ended or call.reader.is_over))
+        if not (ended or call.reader.is_over):
+            return  # `finish` closes the item as incomplete
+        self._stream.close()
+        if call.leftover.strip():
+            self._read_on(call.leftover)
+
+
+_Mode = Callable[[ChatMLParser, str], None]
+
+
+def _partial(text: str, marker: str) -> int:
+    """Length of the longest end of `text` that `marker` could begin with."""
+    start = text.rfind("<", max(0, len(text) - len(marker) + 1))
+    return len(text) - start if start >= 0 and marker.startswith(text[start:]) else 0

@@ -1,0 +1,211 @@
+"""The grammar that keeps calls in tags and JSON answers well-formed, as llguidance Lark.
+
+    auto              text is free until `<tool_call>`; from there one call of an allowed tool
+    required, named   (think block) then calls of allowed tools: several for `required` with parallel calls, else one
+    none              anything but `<tool_call>`
+    text schema       (think block) then JSON; with `auto` and tools: either calls or JSON
+
+The arguments of a strict tool come in the order of its schema, every required one; each value fits its own schema. A text may
+hold anything but the tag behind it, within its `pattern` or else its lengths; its `format` is left to the tool. Any
+other function tool gets arguments of any name that are any text: the parser types them. A custom tool's text is `input`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from hotloop.formats.bases.tags.text import json_value as as_json_text
+from hotloop.formats.bases.tags.text import python_value
+from hotloop.formats.grammar.parts import (
+    ANY_TEXT,
+    SPACED,
+    AllowedTool,
+    Anything,
+    Forced,
+    FreeText,
+    NoCalls,
+    after_trigger,
+    argument_schema,
+    choices,
+    json_value,
+    literal,
+    mark,
+    plan,
+    raw_input,
+    raw_input_until,
+    ruled,
+    string_text,
+    without,
+)
+from hotloop.formats.parsing.argument_types import resolve, types_of
+from hotloop.formats.parsing.call_syntax import CALL, CALL_END
+from hotloop.seams.engine import Constraint
+from hotloop.seams.prompt import CallRules, PromptContext
+
+
+@dataclass(frozen=True, slots=True)
+class TagGrammar:
+    """Fixed text of a call in tags, exactly as the family's template writes it, and what stands around calls.
+
+    `before_answer` stands in front of calls and text. `python`: values that are no text are written as Python writes them.
+    """
+
+    before_name: str
+    behind_name: str
+    before_key: str
+    before_value: str
+    after_value: str
+    after_arguments: str
+    between_calls: str
+    python: bool
+    before_answer: str = ""
+
+
+def build_constraint(
+    context: PromptContext, rules: CallRules, grammar: TagGrammar, marks: Mapping[str, int], *, think: str | None
+) -> Constraint | None:
+    """The grammar for `rules`. `think`: a think block that must come first. Raises InvalidRequest where nothing is allowed."""
+    writer = _Rules(grammar, marks)
+    match plan(context, rules, SPACED):
+        case Anything():
+            return None
+        case NoCalls():
+            return without(marks.get(CALL), CALL)
+        case FreeText(tools, several):
+            return after_trigger(marks.get(CALL), CALL, writer.call(tools), once=not several, think=think)
+        case Forced(tools, several, schema):
+            lead = f"{literal(grammar.before_answer)} " if grammar.before_answer else ""
+            answers: list[str] = []
+            lines: list[str] = []
+            if tools:
+                opening = mark(marks.get(CALL), CALL)
+                between = f"{literal(grammar.between_calls)} " if grammar.between_calls else ""
+                more = f" ({between}{opening} call)*" if several else ""
+                answers.append("calls")
+                lines += [f"calls: {lead}{opening} call{more}", *writer.call(tools)]
+            if schema is not None:
+                answers.append("json")
+                lines += [f"json: {lead}json_text", f"json_text: {schema}"]
+            return ruled(answers, lines, think=think, must_think=True)
+
+
+class _Rules:
+    """Writes the rule `call` and the rules of its values."""
+
+    def __init__(self, grammar: TagGrammar, marks: Mapping[str, int]) -> None:
+        self._grammar = grammar
+        self._marks = marks
+        self._lines: list[str] = []
+
+    def call(self, tools: Sequence[AllowedTool]) -> list[str]:
+        """One call, from behind its opening marker to the closing one."""
+        closing = mark(self._marks.get(CALL_END), CALL_END)
+        grammar = self._grammar
+        calls: list[str] = []
+        for index, allowed in enumerate(tools):
+            arguments = self._arguments(allowed, f"value_{index}")
+            head = literal(f"{grammar.before_name}{allowed.name}{grammar.behind_name}")
+            tail = f"{literal(grammar.after_arguments)} " if grammar.after_arguments else ""
+            calls.append(" ".join([head, *arguments, tail + closing]))
+        return [choices("call", calls), *self._lines]
+
+    def _arguments(self, allowed: AllowedTool, name: str) -> list[str]:
+        grammar = self._grammar
+        if allowed.is_custom:
+            return [self._key("input"), self._custom_value(allowed)]
+        schema = argument_schema(allowed)
+        properties = schema.get("properties")
+        if not isinstance(properties, dict):
+            if schema.get("additionalProperties") is False:
+                return []
+            before, behind = self._tags(grammar.before_key), self._tags(grammar.before_value)
+            self._lines.append(f"{name}: {before} /[^<>\\n]+/ {behind} {self._text(ANY_TEXT)}")
+            return [f"{name}*"]
+        required = schema.get("required")
+        needed = cast("list[object]", required) if isinstance(required, list) else []
+        out: list[str] = []
+        for place, (key, one) in enumerate(cast("dict[str, object]", properties).items()):
+            self._lines.append(f"{name}_{place}: {self._key(key)} {self._value(one, schema, allowed)}")
+            out.append(f"{name}_{place}" if key in needed else f"{name}_{place}?")
+        return out
+
+    def _custom_value(self, allowed: AllowedTool) -> str:
+        spelled = self._spelled_end()
+        if spelled is None:
+            return f"{raw_input(allowed)} {self._tags(self._grammar.after_value)}"
+        return raw_input_until(allowed, spelled)
+
+    def _value(self, schema: object, root: dict[str, object], allowed: AllowedTool) -> str:
+        """A value and its end."""
+        fields = _resolved(schema, root)
+        end = self._tags(self._grammar.after_value)
+        values = [fields["const"]] if "const" in fields else fields.get("enum")
+        if isinstance(values, list):
+            write = python_value if self._grammar.python else as_json_text
+            return f"({' | '.join(literal(write(value)) for value in cast('list[object]', values))}) {end}"
+        types = types_of(schema, root)
+        param = f"{allowed.param}.parameters"
+        if not types or "string" in types:
+            return self._text(string_text(fields, param) if types == frozenset(["string"]) else ANY_TEXT)
+        kinds: list[str] = []
+        if self._grammar.python and "boolean" in types:
+            kinds.append('"True" | "False"')
+        if self._grammar.python and "null" in types:
+            kinds.append('"None"')
+        spelled = {"boolean", "null"} if self._grammar.python else set[str]()
+        if left := types - spelled:
+            one = fields if left == types else {**_without(fields, "anyOf", "oneOf"), "type": sorted(left)}
+            definitions = {key: root[key] for key in ("$defs", "definitions") if key in root}
+            kinds.append(json_value({**one, **definitions}, SPACED, param))
+        return f"{self._choice(kinds)} {end}"
+
+    def _choice(self, kinds: Sequence[str]) -> str:
+        rules: list[str] = []
+        for kind in kinds:
+            rules.append(f"kind_{len(self._lines)}")
+            self._lines.append(f"{rules[-1]}: {kind}")
+        return f"({' | '.join(rules)})"
+
+    def _text(self, expression: str) -> str:
+        spelled = self._spelled_end()
+        if spelled is None:
+            return f"{expression} {self._tags(self._grammar.after_value)}"
+        return f"%lark {{\nstart: text\ntext[suffix={literal(spelled)}]: {expression}\n}}"
+
+    def _spelled_end(self) -> str | None:
+        """What ends a value, if no control token does."""
+        end = self._grammar.after_value
+        return None if any(end.startswith(tag) for tag in self._marks) else end
+
+    def _key(self, name: str) -> str:
+        return f"{self._tags(self._grammar.before_key)} {literal(name)} {self._tags(self._grammar.before_value)}"
+
+    def _tags(self, text: str) -> str:
+        """Fixed text with the tags in it that are control tokens."""
+        parts: list[str] = []
+        while text:
+            found = [(at, tag) for tag in self._marks if (at := text.find(tag)) >= 0]
+            at, tag = min(found, default=(len(text), ""))
+            if at:
+                parts.append(literal(text[:at]))
+            if tag:
+                parts.append(mark(self._marks[tag], tag))
+            text = text[at + len(tag) :]
+        return " ".join(parts)
+
+
+def _resolved(schema: object, root: dict[str, object]) -> dict[str, object]:
+    fields = cast("dict[str, object]", schema) if isinstance(schema, dict) else {}
+    seen = 0
+    while isinstance(reference := fields.get("$ref"), str) and seen < _MOST_REFERENCES:
+        target = resolve(reference, root)
+        fields = cast("dict[str, object]", target) if isinstance(target, dict) else {}
+        seen += 1
+    return fields
+
+
+_MOST_REFERENCES = 8
+
+
+def _without(fields: dict[str, object], *keys: str) -> dict[str, object]:
+    return {key: value for key, value in fields.items() if key not in keys}

@@ -1,0 +1,1 @@
+"""From sampled ids to items: what the parsers of all families are made of."""
