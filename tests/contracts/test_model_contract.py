@@ -15,7 +15,8 @@ from tests.support.turns import written
 
 from hotloop.errors import ContextLengthExceeded, ServerFault
 from hotloop.models import token_model
-from hotloop.models.token_model import TokenModel, TokenState
+from hotloop.models.token_model import TokenModel
+from hotloop.models.token_state import TokenState
 from hotloop.protocol.items import (
     CustomToolCall,
     FunctionCall,

@@ -12,7 +12,8 @@ from tests.contracts.test_model_contract import START, Chain, Turn, commit, prep
 from tests.support.toy_engine import ToyEngine, ToyRun
 from tests.support.toy_format import CharTokenizer, Rewrites, ToyFormat, say, think
 
-from hotloop.models.token_model import PreparedTokenTurn, TokenModel
+from hotloop.models.token_model import TokenModel
+from hotloop.models.token_turn import PreparedTokenTurn
 from hotloop.seams.engine import EndReason
 from hotloop.seams.format import Extension
 from hotloop.seams.prompt import PromptContext

@@ -18,7 +18,8 @@ from hotloop.bench.answers import BenchError
 from hotloop.bench.workload import Json, encoded, history, post
 from hotloop.engines.scripted import ScriptedEngine, script_of
 from hotloop.ledger.memory import MemoryLedger
-from hotloop.models.token_model import TokenModel, TokenState
+from hotloop.models.token_model import TokenModel
+from hotloop.models.token_state import TokenState
 from hotloop.protocol.items import Item
 from hotloop.protocol.request import decode_create, decode_input
 from hotloop.safety.patterns import PatternPolicy
