@@ -235,6 +235,11 @@ def check_socket_create(request: ResponseCreate) -> None:
         raise UnsupportedParameter("Background responses are served over HTTP only.", param="background")
 
 
+def put_tools(request: ResponseCreate, tools: msgspec.Raw) -> None:
+    """Let a request that was just decoded hold another object of the same text; nobody else may have seen it yet."""
+    msgspec.structs.force_setattr(request, "tools", tools)
+
+
 def lane_of(stream_id: Any) -> str | None:
     """The named lane, or None for the default one. Raises InvalidStreamId."""
     if stream_id is None:

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import msgspec
+
 from hotloop.errors import ApiError, InvalidEvent, MissingParameter, ServerFault
 from hotloop.protocol.actions import (
     Action,
@@ -35,6 +37,7 @@ from hotloop.protocol.request import (
     decode_socket_create,
     event_head,
     lane_of,
+    put_tools,
     whole_create,
 )
 from hotloop.protocol.steering import decode_steer
@@ -84,6 +87,7 @@ class ServedConnection:
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._turns: set[asyncio.Task[None]] = set()
         self._running: dict[int, RunningTurn] = {}  # turns that have a response
+        self._tools: msgspec.Raw | None = None  # of the last create
 
     async def serve(self) -> None:
         """Until `stop`. Leaves no task and no cache entry behind."""
@@ -158,6 +162,9 @@ class ServedConnection:
         except ApiError as error:
             self._sink.push([error_event(error, lane)])
             return
+        # Unchanged tools stay the same object: `request.tools is` those of the create before.
+        self._tools = self._runner.services.raw_texts.same(request.tools, self._tools)
+        put_tools(request, self._tools)
         held = self._hold(request, lane, received, len(data))
         self._perform(self._core.receive(request, lane, held, len(data)), held)
 

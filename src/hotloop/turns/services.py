@@ -18,6 +18,7 @@ from hotloop.session.canonical import ItemDigests
 from hotloop.session.chain_cache import ChainCache
 from hotloop.session.model_context import ContextCache
 from hotloop.session.prefix_index import PrefixIndex
+from hotloop.session.raw_texts import RawTexts
 from hotloop.turns.conversation import ConversationLocks
 from hotloop.turns.record import RecordRing
 
@@ -71,6 +72,7 @@ class TurnServices:
     silence_s: float = 15.0  # docs/design.md §5
     prefixes: PrefixIndex = field(default_factory=PrefixIndex)
     item_digests: ItemDigests = field(default_factory=ItemDigests)
+    raw_texts: RawTexts = field(default_factory=RawTexts)
     aliases: Mapping[str, str] = field(default_factory=dict[str, str])  # other names for a model
     conversations: ConversationLocks = field(default_factory=ConversationLocks)
     reasoning_events: ReasoningEvents = "openai"

@@ -1,7 +1,9 @@
 import asyncio
+import itertools
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from tests.support.asgi_client import WebSocketPeer
 from tests.support.event_order import check_response_events, split_responses
@@ -11,11 +13,14 @@ from tests.support.turns import Pipeline, written
 from tests.support.virtual_time import run_virtual
 
 from hotloop.protocol.connection import Limits
+from hotloop.seams.sink import Sink
 from hotloop.server import websocket
 from hotloop.server.auth import AccessPolicy
 from hotloop.server.connections import OpenConnections
 from hotloop.server.served_connection import SocketSettings
 from hotloop.server.websocket import ResponsesSocket
+from hotloop.turns.runner import TurnRunner
+from hotloop.turns.turn_request import TurnOutcome, TurnRequest
 
 
 class Server:
@@ -512,5 +517,24 @@ async def test_timing_is_told_if_the_handshake_asked_for_it() -> None:
     events = await peer.turn()
     check_response_events(events)
     assert events[-2]["type"] == "hotloop:timing"
+    peer.leave()
+    await peer.gone()
+
+
+async def test_unchanged_tools_stay_the_same_object(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[msgspec.Raw] = []
+    run = TurnRunner.run
+
+    async def noting(self: TurnRunner, turn: TurnRequest, sink: Sink) -> TurnOutcome:
+        seen.append(turn.request.tools)
+        return await run(self, turn, sink)
+
+    monkeypatch.setattr(TurnRunner, "run", noting)
+    peer = await Server().connect()
+    named = [[{"type": "function", "name": name}] for name in "aab"]
+    for tools in named:
+        await peer.turn(tools=tools)
+    assert [one is two for one, two in itertools.pairwise(seen)] == [True, False]
+    assert [json.loads(bytes(raw)) for raw in seen] == named
     peer.leave()
     await peer.gone()
