@@ -17,10 +17,10 @@ N ?= 50
 
 help:
 	@echo "make demo        an agent repairs a repository, over WebSocket and over HTTP, and a table of the time"
-	@echo "make test        format, lint, types, imports, then the tests"
+	@echo "make test        format, lint, types, imports, lengths, then the tests"
 	@echo "make test-long   what needs npm, kills or minutes"
 	@echo "make clients     the real clients that test-long drives (npm and PyPI); clients-lock: pin them again"
-	@echo "make check       format, lint, types, imports only"
+	@echo "make check       format, lint, types, imports, lengths only"
 	@echo "make bench       the benches in full; bench-check: quick, fails if a goal is short"
 	@echo "make autobahn    the Autobahn WebSocket suite against the raw path (long); CASES='1.* 2.*' for a part"
 	@echo "make tiny-eval N=50   the demonstration model on N unseen repositories"
@@ -62,6 +62,7 @@ check: $(STAMP)
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
 	$(BIN)/basedpyright --level error
+	$(BIN)/python -m pytest tests/unit/test_shape.py
 
 test: check $(ASSETS_STAMP)
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not long" --cov --cov-report=term:skip-covered --cov-fail-under=95

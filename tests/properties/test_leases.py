@@ -8,7 +8,7 @@ import asyncio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.contracts.test_model_contract import START, Chain, Turn, commit, prepare, user
+from tests.support.model_turns import START, Chain, Turn, commit, prepare, user
 from tests.support.toy_engine import ToyEngine, ToyRun
 from tests.support.toy_format import CharTokenizer, Rewrites, ToyFormat, say, think
 

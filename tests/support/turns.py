@@ -9,12 +9,13 @@ from typing import Any
 from tests.support.toy_engine import ToyEngine
 from tests.support.toy_format import CharTokenizer, Rewrites, ToyFormat
 
+from hotloop.errors import StorageUnavailable
 from hotloop.ledger.memory import MemoryLedger
 from hotloop.models.token_model import ModelDefaults, TokenModel
 from hotloop.protocol.request import ResponseCreate, decode_create
 from hotloop.safety.patterns import PatternPolicy
 from hotloop.safety.sealing import KeyRing, new_key
-from hotloop.seams.store import Store
+from hotloop.seams.store import Addition, Store, StoredResponse
 from hotloop.session.chain_cache import CacheLimits, ChainCache
 from hotloop.session.model_context import ContextCache
 from hotloop.session.prefix_index import IndexLimits, PrefixIndex
@@ -142,3 +143,15 @@ def written(ids: Iterable[int]) -> str:
     """Token ids as text, markers spelled out."""
     tokenizer = CharTokenizer()
     return b"".join(tokenizer.piece(token) for token in array("I", ids)).decode()
+
+
+class BrokenStore(MemoryStore):
+    """A store whose disk is full."""
+
+    async def put(self, principal: Principal, response: StoredResponse, addition: Addition | None = None) -> None:
+        raise StorageUnavailable("The disk is full.")
+
+
+def ledger_outcomes(pipeline: Pipeline) -> list[str]:
+    """How each attempt ended."""
+    return [row.ended.outcome if row.ended is not None else "running" for row in pipeline.ledger.rows()]

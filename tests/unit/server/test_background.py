@@ -4,23 +4,14 @@ from typing import Any
 
 import pytest
 from tests.support.asgi_client import Message
-from tests.support.turns import ME, Pipeline
+from tests.support.turns import ME, BrokenStore, Pipeline
 
 from hotloop.errors import ApiError, ModelNotFound, RateLimited, StorageUnavailable
-from hotloop.seams.store import Addition, StoredResponse
 from hotloop.server.background import BackgroundLimits, BackgroundRun, BackgroundTurns
 from hotloop.server.connections import OpenConnections
 from hotloop.server.replay import ReplayLog
 from hotloop.server.replay_stream import ReplayStream
-from hotloop.session.principal import Principal
 from hotloop.storage.memory import MemoryStore
-
-
-class BrokenStore(MemoryStore):
-    """A store whose disk is full."""
-
-    async def put(self, principal: Principal, response: StoredResponse, addition: Addition | None = None) -> None:
-        raise StorageUnavailable("The disk is full.")
 
 
 class Place:

@@ -1,0 +1,40 @@
+"""Modules and functions stay short enough to be read in one go."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MODULES = sorted((*(ROOT / "src").rglob("*.py"), *(ROOT / "tests").rglob("*.py")))
+MOST_MODULE_LINES = 500
+MOST_FUNCTION_LINES = 60
+
+
+def functions(source: str) -> Iterator[tuple[str, int]]:
+    """Each function of a module, with how many lines it has."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno is not None
+            yield node.name, node.end_lineno - node.lineno + 1
+
+
+def test_every_module_is_looked_at() -> None:
+    assert {"app.py", Path(__file__).name} <= {path.name for path in MODULES}
+
+
+@pytest.mark.parametrize("folder", ["src", "tests"])
+def test_modules_and_functions_stay_short(folder: str) -> None:
+    too_long: list[str] = []
+    for path in MODULES:
+        if path.is_relative_to(ROOT / folder):
+            source = path.read_text(encoding="utf-8")
+            if (count := len(source.splitlines())) > MOST_MODULE_LINES:
+                too_long.append(f"{path.relative_to(ROOT)}: {count} lines")
+            too_long += [
+                f"{path.relative_to(ROOT)}: {name} has {lines} lines"
+                for name, lines in functions(source)
+                if lines > MOST_FUNCTION_LINES
+            ]
+    assert too_long == []
