@@ -160,7 +160,7 @@ class Chain:
         start = format_.begin(self._context)
         base = _extension(format_.extend(start.state, len(start.tokens), self._base))
         view = TokenView.of(start.tokens, self._model.log).head(base.keep).append(base.tokens)
-        return TokenState(self._model, self._context, view, base.state, None)
+        return TokenState(self._model, self._context, CallRules(), None, view, base.state, None, None)
 
     def _enter(self) -> None:
         given = _at_once(read_input(self._services, Principal(), self._request.input))

@@ -4,6 +4,8 @@ The turn states along one chain share one lease: the newest of them continues it
 while the first runs, forks. The handle is closed when the last turn state lets go.
 """
 
+import weakref
+
 from hotloop.seams.engine import KvHandle
 from hotloop.session.token_log import TokenView
 
@@ -21,6 +23,7 @@ class KvLease:
         self.tip = view  # the chain that `held` counts tokens of
         self.held = len(view)
         self.is_busy = False
+        self.reference = weakref.ref(self)  # for those who use it as long as others keep it open
         self._users = 1
 
     @property

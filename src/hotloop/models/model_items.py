@@ -16,8 +16,14 @@ from hotloop.protocol.items import (
     InputText,
     Item,
     Message,
+    OutputText,
+    PlainText,
+    Reasoning,
+    ReasoningText,
     ResultPart,
     SettingItem,
+    SummaryText,
+    text_of,
 )
 from hotloop.protocol.offer import flat_name
 
@@ -31,12 +37,56 @@ _TEXT_TYPES = (
 )
 
 
+_TEXT_PARTS = (InputText, OutputText, ReasoningText, SummaryText, PlainText)
+
+
 def for_model(items: Sequence[Item]) -> Sequence[Item]:
     """The items without those that say nothing, calls by the names that were offered, text files as their text."""
-    return [_as_seen(item) for item in items if not isinstance(item, SettingItem)]
+    return items if plain_chars(items) >= 0 else _allas_seen(items)
 
 
-def _as_seen(item: Item) -> Item:
+def seen_and_chars(items: Sequence[Item]) -> tuple[Sequence[Item], int]:
+    """`for_model`, and about how many characters it has to render."""
+    chars = plain_chars(items)
+    if chars >= 0:
+        return items, chars
+    seen = _allas_seen(items)
+    return seen, sum(map(text_chars, seen))
+
+
+def plain_chars(items: Sequence[Item]) -> int:
+    """Characters of items that models see as they are, all of them text; -1 if there are others. Nothing is made for it."""
+    total = 0
+    for item in items:
+        content: str | Sequence[object]
+        if type(item) is Message:
+            content = item.content
+        elif type(item) is FunctionCallOutput or type(item) is CustomToolCallOutput:
+            content = item.output
+        elif type(item) is FunctionCall and item.namespace is None:
+            content = item.arguments
+        elif type(item) is CustomToolCall and item.namespace is None:
+            content = item.input
+        elif type(item) is Reasoning:
+            content = item.content or item.summary
+        else:
+            return -1
+        if isinstance(content, str):
+            total += len(content)
+            continue
+        for part in content:
+            if not isinstance(part, _TEXT_PARTS):
+                return -1
+            total += len(part.text)
+    return total
+
+
+def _allas_seen(items: Sequence[Item]) -> list[Item]:
+    return [as_seen(item) for item in items if not isinstance(item, SettingItem)]
+
+
+def as_seen(item: Item) -> Item:
+    """One item as a model sees it."""
     match item:
         case FunctionCall() | CustomToolCall():
             if item.namespace is None:
@@ -69,3 +119,20 @@ def _file_text(part: InputFile) -> InputFile | InputText:
     except (binascii.Error, ValueError):
         return part
     return InputText(text=f"[{part.filename or 'file'}]\n{text}")
+
+
+def text_chars(item: Item) -> int:
+    """About how many characters it is rendered from."""
+    match item:
+        case Message():
+            return len(text_of(item.content))
+        case FunctionCallOutput() | CustomToolCallOutput():
+            return len(text_of(item.output))
+        case FunctionCall():
+            return len(item.arguments)
+        case CustomToolCall():
+            return len(item.input)
+        case Reasoning():
+            return len(text_of(item.content or item.summary))
+        case _:
+            return 64

@@ -9,31 +9,19 @@ A turn appends what its new items render to; the engine gets those tokens only. 
 
 import asyncio
 from array import array
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hotloop.errors import ContextLengthExceeded, InvalidRequest, ServerFault
 from hotloop.models.constraint_book import ConstraintBook
-from hotloop.models.model_items import for_model
+from hotloop.models.model_items import seen_and_chars
 from hotloop.models.token_state import TokenState
 from hotloop.models.token_turn import PreparedTokenTurn, Rendered
-from hotloop.protocol.items import (
-    CustomToolCall,
-    CustomToolCallOutput,
-    FunctionCall,
-    FunctionCallOutput,
-    Item,
-    Message,
-    Reasoning,
-    text_of,
-)
 from hotloop.seams.engine import Engine, Sampling
-from hotloop.seams.format import Extension, Fallback, Format, RenderState
+from hotloop.seams.format import Extension, Fallback, Format
 from hotloop.seams.grammar import GrammarValidator
 from hotloop.seams.model import ModelRequest
 from hotloop.seams.prompt import PromptContext
 from hotloop.seams.tokenizer import Tokenizer
-from hotloop.session.item_log import ItemLog
 from hotloop.session.token_log import BYTES_PER_TOKEN, LogMeter, TokenView
 
 OFF_LOOP_CHARS = 32_768  # longer new text is tokenized in a thread: about 10 ms at 3 M characters a second
@@ -90,15 +78,20 @@ class TokenModel:
 
     async def prepare(self, request: ModelRequest) -> PreparedTokenTurn:
         """Render and tokenize what is new, or everything where a fallback says so."""
-        constraint = await self._constraints.get(request.context, request.rules)
-        rendered = await self._render(request)
+        parent = request.parent if isinstance(request.parent, TokenState) and request.parent.model is self else None
+        if parent is not None and parent.context is request.context and parent.rules == request.rules:
+            constraint = parent.constraint
+        else:
+            constraint = await self._constraints.get(request.context, request.rules)
+        rendered = await self._render(request, parent)
         generation = self.format.generation_prompt(rendered.state) if request.generate else array("I")
-        prompt_tokens = len(rendered.view) + len(generation)
+        prompt_tokens = rendered.view.length + len(generation)
         if not prompt_tokens and request.generate:
             raise InvalidRequest("The prompt is empty: give at least one item.", param="input")
-        room = self.context_tokens - prompt_tokens
+        context_tokens = self.engine.context_tokens
+        room = context_tokens - prompt_tokens
         if room < (1 if request.generate else 0):
-            raise ContextLengthExceeded(prompt_tokens, self.context_tokens)
+            raise ContextLengthExceeded(prompt_tokens, context_tokens)
         sampling = self._sampling(request, room)
         return PreparedTokenTurn(self, request, rendered, generation, sampling, constraint)
 
@@ -108,14 +101,17 @@ class TokenModel:
         if self._validator is not None:
             await self._validator.close()
 
-    async def _render(self, request: ModelRequest) -> Rendered:
-        parent = request.parent
+    async def _render(self, request: ModelRequest, parent: TokenState | None) -> Rendered:
         reason: str | None = None
-        if isinstance(parent, TokenState) and parent.model is self:
-            if not parent.context.same_as(request.context):
+        if parent is not None:
+            if not (parent.context is request.context or parent.context.same_as(request.context)):
                 reason = "context_changed"
             else:
-                extension = await self._extend(parent.render_state, len(parent.view), request.new_items)
+                items, chars = seen_and_chars(request.new_items)
+                where = parent.render_state, parent.view.length
+                is_short = chars <= OFF_LOOP_CHARS
+                extend = self.format.extend
+                extension = extend(*where, items) if is_short else await asyncio.to_thread(extend, *where, items)
                 if isinstance(extension, Extension):
                     view = parent.view.head(extension.keep).append(extension.tokens)
                     fallbacks = [extension.reason] if extension.reason else []
@@ -123,20 +119,19 @@ class TokenModel:
                 reason = extension.reason
         elif len(request.history):
             reason = "state_not_kept"
-        items = request.history.extended(request.new_items)
+        return await self._render_in_full(request, parent, reason)
+
+    async def _render_in_full(self, request: ModelRequest, parent: TokenState | None, reason: str | None) -> Rendered:
+        items, chars = seen_and_chars(tuple(request.history.extended(request.new_items)))
         start = self._start(request.context)
-        extension = await self._extend(start.state, len(start.tokens), items)
+        where = start.state, len(start.tokens)
+        extend = self.format.extend
+        is_short = chars <= OFF_LOOP_CHARS
+        extension = extend(*where, items) if is_short else await asyncio.to_thread(extend, *where, items)
         if isinstance(extension, Fallback):
             raise ServerFault(f"The {self.format.name} format cannot render this conversation ({extension.reason}).")
         view = TokenView.of(start.tokens, self.log).head(extension.keep).append(extension.tokens)
-        kept_parent = parent if isinstance(parent, TokenState) and parent.model is self else None
-        return Rendered(view, extension.state, kept_parent, 0, [reason] if reason else [])
-
-    async def _extend(self, state: RenderState, length: int, items: "Sequence[Item] | ItemLog") -> Extension | Fallback:
-        sequence = for_model(items if isinstance(items, Sequence) else tuple(items))
-        if _text_chars(sequence) > OFF_LOOP_CHARS:
-            return await asyncio.to_thread(self.format.extend, state, length, sequence)
-        return self.format.extend(state, length, sequence)
+        return Rendered(view, extension.state, parent, 0, [reason] if reason else [])
 
     def _sampling(self, request: ModelRequest, room: int) -> Sampling:
         wishes = request.wishes
@@ -161,22 +156,3 @@ class TokenModel:
 
 def _start_bytes(start: Extension) -> int:
     return len(start.tokens) * BYTES_PER_TOKEN
-
-
-def _text_chars(items: Sequence[Item]) -> int:
-    total = 0
-    for item in items:
-        match item:
-            case Message():
-                total += len(text_of(item.content))
-            case FunctionCallOutput() | CustomToolCallOutput():
-                total += len(text_of(item.output))
-            case FunctionCall():
-                total += len(item.arguments)
-            case CustomToolCall():
-                total += len(item.input)
-            case Reasoning():
-                total += len(text_of(item.content or item.summary))
-            case _:
-                total += 64
-    return total

@@ -1,57 +1,63 @@
 """What a turn keeps of a chain that we render for."""
 
 import weakref
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from hotloop.models.kv_lease import KvLease
+from hotloop.seams.engine import Constraint
 from hotloop.seams.format import RenderState
-from hotloop.seams.prompt import PromptContext
+from hotloop.seams.prompt import CallRules, PromptContext
 from hotloop.session.token_log import TokenView
 
 if TYPE_CHECKING:
     from hotloop.models.token_model import TokenModel
 
 
-class TokenState:
+class TokenState(msgspec.Struct, eq=False):
     """What a turn keeps of its chain: the token log's view, the format's state, a share of the KV lease (or None).
 
     Without a share it remembers who has the KV of its chain, its `kin`: a fork of that lease shares the chain's beginning.
+    The rules of the turn and the constraint made of them go along: the next turn mostly asks for the same.
     """
 
-    def __init__(
-        self,
-        model: "TokenModel",
-        context: PromptContext,
-        view: TokenView,
-        render_state: RenderState,
-        lease: KvLease | None,
-        kin: KvLease | None = None,
-    ) -> None:
-        self.model = model
-        self.context = context
-        self.view = view
-        self.render_state = render_state
-        self.lease = lease
-        self.size_bytes = 0
-        self._kin = _weak(lease or kin)
+    model: "TokenModel"
+    context: PromptContext
+    rules: CallRules
+    constraint: Constraint | None
+    view: TokenView
+    render_state: RenderState
+    lease: KvLease | None
+    kin_reference: "weakref.ref[KvLease] | None"
+    size_bytes: int = 0
 
     @property
     def kin(self) -> KvLease | None:
         """The lease that holds KV of this chain, whoever keeps it open."""
-        kin = self._kin()
+        kin = self.kin_reference() if self.kin_reference is not None else None
         return kin if kin is not None and kin.is_open else None
 
     @property
     def token_count(self) -> int:
         """Tokens of the chain."""
-        return len(self.view)
+        return self.view.length
 
     def share(self) -> "TokenState":
         """The same for one more holder."""
-        if self.lease is not None:
-            self.lease.retain()
-        return TokenState(self.model, self.context, self.view, self.render_state, self.lease, self._kin())
+        lease = self.lease
+        if lease is not None:
+            lease.retain()
+        return TokenState(
+            self.model,
+            self.context,
+            self.rules,
+            self.constraint,
+            self.view,
+            self.render_state,
+            lease,
+            self.kin_reference,
+        )
 
     def release_kv(self) -> None:
         """Keep the tokens only. Idempotent."""
@@ -62,7 +68,3 @@ class TokenState:
     def release(self) -> None:
         """Let go of the lease. Idempotent."""
         self.release_kv()
-
-
-def _weak(lease: KvLease | None) -> "Callable[[], KvLease | None]":
-    return (lambda: None) if lease is None else weakref.ref(lease)

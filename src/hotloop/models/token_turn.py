@@ -12,8 +12,9 @@ import asyncio
 import logging
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from hotloop.errors import ApiError, EngineTimeout, EngineUnavailable, SchemaTooComplex, ServerFault
 from hotloop.models.cut import length_of_items
@@ -33,8 +34,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class Rendered:
+class Rendered(msgspec.Struct):
     """A prompt without its generation prompt. The first `keep` tokens are the parent's."""
 
     view: TokenView
@@ -56,7 +56,7 @@ class PreparedTokenTurn:
         sampling: Sampling,
         constraint: Constraint | None,
     ) -> None:
-        self.prompt_tokens = len(rendered.view) + len(generation)
+        self.prompt_tokens = rendered.view.length + len(generation)
         self.fallbacks: list[str] = rendered.fallbacks
         self._model = model
         self._request = request
@@ -83,7 +83,8 @@ class PreparedTokenTurn:
         self._lease = lease = self._take_lease()
         lease.is_busy = True
         try:
-            self._submit(min(lease.held, self._common_with_lease()))
+            common = self._rendered.view.length if self._owns_lease else self._rendered.keep
+            self._submit(min(lease.held, common))
         except BaseException:  # nothing runs: no end will give the lease back
             lease.is_busy = False
             if self._owns_lease:
@@ -110,31 +111,32 @@ class PreparedTokenTurn:
         self._is_settled = True
         rendered, lease = self._rendered, self._lease
         view, state = rendered.view, rendered.state
-        held_in_view = len(view)
+        held_in_view = view.length
         if self._request.generate and (output or not is_cut):
-            extension = self._model.format.commit(state, len(view), sampled, for_model(output))
+            extension = self._model.format.commit(state, view.length, sampled, for_model(output))
             view = view.head(extension.keep).append(extension.tokens)
             state = extension.state
             if extension.reason is not None:
                 self.fallbacks.append(extension.reason)
             held_in_view = extension.keep
-            if held_in_view == self.prompt_tokens - len(self._generation):  # else other tokens stand there in the KV
+            if held_in_view == rendered.view.length:  # else other tokens stand there in the KV
                 held_in_view += _common_prefix(extension.tokens, self._generation + self._sampled)
         lease.held = min(self._end.usage.held_tokens, held_in_view)
         lease.tip = view
         if not self._owns_lease:
             lease.retain()
-        kept = TokenState(self._model, self._request.context, view, state, lease)
-        grown = len(view) - rendered.keep
-        kept.size_bytes = max(grown, 0) * BYTES_PER_TOKEN
+        kept = self._state(view, state, lease)
+        kept.size_bytes = max(view.length - rendered.keep, 0) * BYTES_PER_TOKEN
         return kept
 
     def input_state(self) -> TokenState:
         """The chain with the input behind it."""
-        rendered = self._rendered
-        return TokenState(
-            self._model, self._request.context, rendered.view, rendered.state, lease=None, kin=self._lease
-        )
+        return self._state(self._rendered.view, self._rendered.state, None)
+
+    def _state(self, view: TokenView, state: RenderState, lease: KvLease | None) -> TokenState:
+        kin = self._lease.reference if self._lease is not None else None
+        request = self._request
+        return TokenState(self._model, request.context, request.rules, self._constraint, view, state, lease, kin)
 
     def discard(self) -> None:
         """Keep nothing; the parent's lease goes back as far as it still holds the parent's tokens."""
@@ -180,9 +182,6 @@ class PreparedTokenTurn:
         view = self._rendered.view
         parent = kin.handle if kin is not None else None
         return KvLease(self._model.engine.open(view, parent=parent, tenant=self._request.tenant), view)
-
-    def _common_with_lease(self) -> int:
-        return len(self._rendered.view) if self._owns_lease else self._rendered.keep
 
     def _submit(self, keep: int) -> None:
         assert self._lease is not None
@@ -243,7 +242,7 @@ class PreparedTokenTurn:
             return
         if self._request.generate and self._fault is None:
             self._read_end(complete=reason is EndReason.STOP)
-        error = self._fault or _failure(reason, detail)
+        error = self._fault or (None if reason is EndReason.STOP else _failure(reason, detail))
         self._end = ModelEnd(reason, usage, self._parser.reasoning_tokens, error)
         on_end = self._on_end
         self._run, self._on_events, self._on_end = None, _nobody_listens, _nobody_listens  # no cycle with the turn
@@ -256,7 +255,7 @@ class PreparedTokenTurn:
         view = self._rendered.view
         handle = self._model.engine.open(view, parent=None, tenant=self._request.tenant)
         self._lease.replace_handle(handle, view)
-        self._submit(len(view))
+        self._submit(view.length)
 
 
 def _nobody_listens(said: object) -> None:

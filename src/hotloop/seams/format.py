@@ -17,8 +17,7 @@ RenderState = object
 ItemKind = Literal["message", "reasoning", "function_call", "custom_tool_call"]
 
 
-@dataclass(frozen=True, slots=True)
-class Extension:
+class Extension(msgspec.Struct, frozen=True):
     """Tokens to append after the first `keep` tokens of the chain; `keep` below its length is a rewind.
 
     `checkpoints` are chain lengths (from the chain's start) at which an item ends. A rewind names its `reason`.

@@ -33,8 +33,7 @@ class PromptContext:
         return self.tool_places[index] if self.tool_places else f"tools[{index}]"
 
 
-@dataclass(frozen=True, slots=True)
-class CallRules:
+class CallRules(msgspec.Struct, frozen=True):
     """What the model may write this turn.
 
     `choice` is `auto`, `none`, `required`, or `named` for exactly the one tool in `allowed`; `allowed` limits the tools by

@@ -20,7 +20,7 @@ class ItemLog:
     def __init__(self, new: Sequence[Item] = (), parent: "ItemLog | None" = None) -> None:
         self._new = tuple(new)
         self._parent = parent
-        self._length = len(self._new) + (len(parent) if parent is not None else 0)
+        self._length: int = len(self._new) if parent is None else len(self._new) + parent._length
 
     def __len__(self) -> int:
         return self._length

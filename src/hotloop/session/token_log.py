@@ -11,8 +11,10 @@ a shorter view. A segment lives as long as a view, or a segment behind it, needs
 from array import array
 from collections.abc import Sequence
 
+import msgspec
+
 BYTES_PER_TOKEN = 4
-SEGMENT_OVERHEAD_BYTES = 192  # the two objects around the ids; CPython 3.11: 184
+SEGMENT_OVERHEAD_BYTES = 224  # the objects around the ids; CPython 3.11: 224
 
 
 class LogMeter:
@@ -37,7 +39,7 @@ class Segment:
     of steps, however often the chain was forked.
     """
 
-    __slots__ = ("_meter", "depth", "ids", "jump", "parent", "parent_length")
+    __slots__ = ("_meter", "depth", "end", "ids", "jump", "parent", "parent_length")
 
     def __init__(self, meter: LogMeter, parent: "Segment | None" = None, parent_length: int = 0) -> None:
         self.ids: array[int] = array("I")
@@ -46,6 +48,7 @@ class Segment:
         assert (parent is None) == (parent_length == 0)
         self.parent = parent
         self.parent_length = parent_length  # tokens of the whole chain that lie before this segment
+        self.end = parent_length  # length of the longest chain that ends in this segment
         self.depth: int = 0 if parent is None else parent.depth + 1
         self.jump: Segment | None = _jump_behind(parent)
 
@@ -53,15 +56,12 @@ class Segment:
         self._meter.segments -= 1
         self._meter.tokens -= len(self.ids)
 
-    @property
-    def end(self) -> int:
-        """Length of the longest chain that ends in this segment."""
-        return self.parent_length + len(self.ids)
-
     def extend(self, ids: Sequence[int]) -> None:
         """Grow."""
+        count = len(ids)
         self.ids.extend(ids)
-        self._meter.tokens += len(ids)
+        self.end += count
+        self._meter.tokens += count
 
     def continued(self, length: int) -> "Segment":
         """An empty segment behind the first `length` tokens of the chain."""
@@ -75,15 +75,14 @@ def _jump_behind(parent: Segment | None) -> Segment | None:
     return parent.jump.jump if is_even else parent
 
 
-class TokenView:
-    """The first `length` tokens of a chain. Immutable, two words big, never copies the log."""
+class TokenView(msgspec.Struct, frozen=True, eq=False):
+    """The first `length` tokens of a chain. Immutable, two words big, never copies the log.
 
-    __slots__ = ("length", "segment")
+    `length` lies between the `parent_length` and the `end` of `segment`.
+    """
 
-    def __init__(self, segment: Segment, length: int) -> None:
-        assert segment.parent_length <= length <= segment.end
-        self.segment = segment
-        self.length = length
+    segment: Segment
+    length: int
 
     @classmethod
     def of(cls, ids: Sequence[int], meter: LogMeter | None = None) -> "TokenView":
@@ -101,11 +100,13 @@ class TokenView:
         if self.length != segment.end:
             segment = segment.continued(self.length)
         segment.extend(ids)
-        return TokenView(segment, self.length + len(ids))
+        return TokenView(segment, segment.end)
 
     def head(self, length: int) -> "TokenView":
         """The first `length` tokens: a rewind. Costs the logarithm of the number of segments."""
-        assert 0 <= length <= self.length
+        if length == self.length:
+            return self
+        assert 0 <= length < self.length
         segment = self.segment
         while length <= segment.parent_length and segment.parent is not None:
             jump = segment.jump
@@ -114,9 +115,11 @@ class TokenView:
 
     def tokens(self, start: int = 0) -> "array[int]":
         """A copy of the tokens from `start` on: what an engine has not got yet. Costs what is copied."""
-        spans: list[tuple[Segment, int, int]] = []
         segment: Segment | None = self.segment
-        end = self.length
+        end, before = self.length, self.segment.parent_length
+        if start >= before:
+            return self.segment.ids[start - before : end - before]
+        spans: list[tuple[Segment, int, int]] = []
         while segment is not None and end > start:
             first = max(start, segment.parent_length)
             if end > first:

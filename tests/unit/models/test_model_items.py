@@ -1,15 +1,26 @@
 import base64
 
-from hotloop.models.model_items import for_model
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hotloop.models.model_items import as_seen, for_model, plain_chars, seen_and_chars, text_chars
 from hotloop.protocol.items import (
+    Compaction,
     CustomToolCall,
     FunctionCall,
     FunctionCallOutput,
     InputFile,
+    InputImage,
     InputText,
     Item,
     Message,
+    OpaqueItem,
+    OutputText,
+    Reasoning,
+    ReasoningText,
+    Refusal,
     SettingItem,
+    TypedCall,
 )
 
 
@@ -46,3 +57,34 @@ def test_a_text_file_is_its_text_and_others_stay() -> None:
     (output,) = for_model([FunctionCallOutput(call_id="c", output=[text])])
     assert isinstance(output, FunctionCallOutput)
     assert output.output == [InputText(text="[a.md]\né")]
+
+
+TEXT = st.text(max_size=5)
+PARTS = st.lists(st.builds(InputText, text=TEXT) | st.builds(OutputText, text=TEXT) | st.builds(Refusal, refusal=TEXT)
+                 | st.builds(InputFile, file_data=st.just(data_url("text/plain", b"t")), filename=st.just("f"))
+                 | st.builds(InputImage), max_size=3)  # fmt: skip
+NAMESPACE = st.none() | st.sampled_from(["functions", "files"])
+CALL = {"call_id": st.just("c"), "name": st.just("run"), "namespace": NAMESPACE}
+ITEM: st.SearchStrategy[Item] = st.one_of(
+    st.builds(Message, role=st.sampled_from(["user", "assistant"]), content=TEXT | PARTS),
+    st.builds(FunctionCall, arguments=TEXT, **CALL),
+    st.builds(CustomToolCall, input=TEXT, **CALL),
+    st.builds(FunctionCallOutput, call_id=st.just("c"), output=TEXT | PARTS),
+    st.builds(Reasoning, content=st.none() | st.lists(st.builds(ReasoningText, text=TEXT), max_size=2)),
+    st.builds(Compaction, role=st.just("developer"), content=TEXT, raw=st.just(b"{}")),
+    st.builds(TypedCall, arguments=TEXT, kind=st.just("shell_call"), raw=st.just(b"{}"), **CALL),
+    st.builds(OpaqueItem, kind=st.just("web_search_call"), raw=st.just(b"{}")),
+    st.builds(SettingItem, kind=st.just("additional_tools"), raw=st.just(b"{}")),
+)
+
+
+@given(st.lists(ITEM, max_size=4))
+def test_items_that_are_taken_as_they_are_would_be_seen_as_they_are(items: list[Item]) -> None:
+    chars = plain_chars(items)
+    seen = [as_seen(item) for item in items if not isinstance(item, SettingItem)]
+    assert list(for_model(items)) == seen
+    if chars >= 0:
+        assert seen == items
+        assert chars == sum(map(text_chars, items))
+    assert seen_and_chars(items) == (for_model(items), sum(map(text_chars, seen)))
+    assert list(map(type, for_model(items))) == list(map(type, seen))
