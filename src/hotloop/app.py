@@ -37,7 +37,7 @@ from hotloop.session.chain_cache import ChainCache
 from hotloop.session.model_context import ContextCache
 from hotloop.storage.memory import MemoryStore
 from hotloop.tiny import MODEL_NAME, model_path
-from hotloop.tokenizers.fast import Reference, choose_for_gguf
+from hotloop.tokenizers.fast import Reference, choose_for_gguf, encoded_by_json
 from hotloop.turns.record import RecordRing, TurnRecord
 from hotloop.turns.runner import TurnRunner
 from hotloop.turns.services import TurnServices
@@ -75,7 +75,7 @@ async def start_model(settings: ModelSettings) -> TokenModel:
     is_tiny = settings.path is None
     try:
         file = GgufTokenizer(str(path))
-        tokenizer = _fastest(path, file)
+        tokenizer = _fastest(path, file) if settings.tokenizer is None else _given(settings.tokenizer, file)
         format_ = _format_of(str(path), file, tokenizer, settings.format)
         if settings.engine == "scripted":
             assert settings.script is not None
@@ -105,6 +105,13 @@ def _fastest(path: Path, reference: Reference) -> Tokenizer:
     else:
         logger.info("tokenizer: %s, equal to the reference on the self-test", choice.encoder)
     return choice.tokenizer
+
+
+def _given(path: Path, reference: Reference) -> Tokenizer:
+    try:
+        return encoded_by_json(path, reference)
+    except ValueError as error:
+        raise StartError(str(error)) from error
 
 
 def _format_of(path: str, file: "GgufTokenizer", tokenizer: Tokenizer, family: str) -> Format:

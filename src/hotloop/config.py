@@ -53,6 +53,7 @@ class ModelSettings:
     engine: str = "llama"  # llama or scripted
     path: Path | None = None  # GGUF file; None: the tiny demonstration model
     name: str = ""  # name clients ask for; empty: from the file
+    tokenizer: Path | None = None  # tokenizer.json that encodes in place of the file's own tokenizer
     format: str = ""  # family that writes conversations; empty: what the file's chat template asks for
     script: Path | None = None  # for the scripted engine
     context_tokens: int = 0  # 0: the model's own
@@ -91,6 +92,7 @@ _ENVIRONMENT: dict[str, tuple[str, str]] = {
     "HOTLOOP_ENGINE": ("model", "engine"),
     "HOTLOOP_MODEL": ("model", "path"),
     "HOTLOOP_MODEL_NAME": ("model", "name"),
+    "HOTLOOP_TOKENIZER": ("model", "tokenizer"),
     "HOTLOOP_FORMAT": ("model", "format"),
     "HOTLOOP_SCRIPT": ("model", "script"),
     "HOTLOOP_CONTEXT_TOKENS": ("model", "context_tokens"),
@@ -139,7 +141,7 @@ def _parse(key: str, place: tuple[str, str], text: str) -> Any:
             return int(text)
         if kind is float:
             return float(text)
-        if name in ("path", "script", "seal_keys", "state_folder"):
+        if name in ("path", "tokenizer", "script", "seal_keys", "state_folder"):
             return Path(text)
         if name == "allow_origins":
             return tuple(part.strip() for part in text.split(",") if part.strip())

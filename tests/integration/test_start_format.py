@@ -11,6 +11,8 @@ from tests.support.random_gguf import TEMPLATE, write_random_gguf
 
 from hotloop.app import StartError, start_model
 from hotloop.config import ModelSettings
+from hotloop.tiny import model_path
+from hotloop.tokenizers.gguf_as_json import write_as_json
 
 
 @pytest.fixture
@@ -105,3 +107,24 @@ async def test_tools_for_a_template_without_a_place_for_them_are_refused(tmp_pat
         error = (await socket.turn(input="hi", tools=TOOLS, store=False))[-1]
         assert error["response"]["error"]["code"] == "unsupported_value"
         assert output_text(await socket.turn(input="hi", store=False)) == "hello"
+
+
+async def test_a_tokenizer_json_encodes_if_it_gives_the_same_ids_and_else_is_refused(
+    tmp_path: Path, script: Path
+) -> None:
+    write_as_json(model_path(), tmp_path / "tokenizer.json")
+    given = ModelSettings(engine="scripted", tokenizer=tmp_path / "tokenizer.json", script=script)
+    model = await start_model(given)
+    plain = await start_model(replace(given, tokenizer=None))
+    assert model.tokenizer.encode("hello there, all of you: 42") == plain.tokenizer.encode(
+        "hello there, all of you: 42"
+    )
+    await model.close()
+    await plain.close()
+    for content, said in (("{}", "not a tokenizer.json"), (None, "not a tokenizer.json: .*No such file")):
+        path = tmp_path / "other.json"
+        path.unlink(missing_ok=True)
+        if content is not None:
+            path.write_text(content)
+        with pytest.raises(StartError, match=said):
+            await start_model(replace(given, tokenizer=path))

@@ -20,6 +20,12 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--model-name", metavar="NAME", help="name clients ask for; default: the file's")
     parser.add_argument(
+        "--tokenizer",
+        type=Path,
+        metavar="FILE.json",
+        help="the model's tokenizer.json, to encode with the tokenizers library; refused if it gives other ids",
+    )
+    parser.add_argument(
         "--format", metavar="NAME", help="family that writes conversations, or generic; default: by the chat template"
     )
     parser.add_argument("--engine", choices=("llama", "scripted"), help="default: llama")
@@ -67,6 +73,7 @@ def _flags(arguments: argparse.Namespace) -> Mapping[tuple[str, str], Any]:
     return {
         ("model", "path"): arguments.model,
         ("model", "name"): arguments.model_name,
+        ("model", "tokenizer"): arguments.tokenizer,
         ("model", "format"): arguments.format,
         ("model", "engine"): arguments.engine,
         ("model", "script"): arguments.script,

@@ -3,6 +3,8 @@
 reference (exact, slow) ─┐
                          ├─ self-test at load: equal everywhere? ─▶ fast path, else the reference, and why
 candidate (tiktoken) ────┘
+
+Whoever has the model's tokenizer.json may have that encode instead; it has to pass the same self-test.
 """
 
 import random
@@ -16,6 +18,7 @@ from hotloop.seams.tokenizer import Tokenizer
 from hotloop.tokenizers.byte_pairs import BytePairs
 from hotloop.tokenizers.gguf_vocabulary import NoVocabulary, read_vocabulary
 from hotloop.tokenizers.patterns import BY_GGUF_NAME
+from hotloop.tokenizers.tokenizer_json import JsonTokenizer
 
 _RANDOM_TEXTS = 300
 _SAMPLES = (
@@ -59,12 +62,20 @@ class Choice:
     reason: str = ""
 
 
-class FastTokenizer:
-    """Implements `seams.tokenizer.Tokenizer`: ids from the fast encoder, all else from the reference."""
+class Encoder(Protocol):
+    """Another way to the same ids."""
 
-    def __init__(self, reference: Reference, pairs: BytePairs) -> None:
+    def encode(self, text: str) -> "array[int]":
+        """The ids of a text in which nothing is special."""
+        ...
+
+
+class FastTokenizer:
+    """Implements `seams.tokenizer.Tokenizer`: ids from another encoder, all else from the reference."""
+
+    def __init__(self, reference: Reference, encoder: Encoder) -> None:
         self._reference = reference
-        self._pairs = pairs
+        self._encoder = encoder
         self._short: dict[str, array[int]] = {}
         self.vocabulary_size = reference.vocabulary_size
 
@@ -81,9 +92,9 @@ class FastTokenizer:
 
     def _encode(self, text: str) -> "array[int]":
         parts = self._reference.parts(text)
-        out = self._pairs.encode(parts[0])
+        out = self._encoder.encode(parts[0])
         for part in parts[1:]:
-            out.extend(self._pairs.encode(part))
+            out.extend(self._encoder.encode(part))
         return out
 
     def special(self, text: str) -> int | None:
@@ -109,6 +120,15 @@ def choose_for_gguf(path: Path, reference: Reference) -> Choice:
     if difference is not None:
         return Choice(reference, "reference", f"the fast encoder gives other ids: {difference}")
     return Choice(fast, "tiktoken")
+
+
+def encoded_by_json(path: Path, reference: Reference) -> Tokenizer:
+    """The reference's tokenizer with a tokenizer.json that encodes. Raises ValueError for one that gives other ids."""
+    tokenizer = FastTokenizer(reference, JsonTokenizer(path))
+    difference = first_difference(tokenizer, reference)
+    if difference is not None:
+        raise ValueError(f"{path}: it gives other ids than the model file: {difference}")
+    return tokenizer
 
 
 def first_difference(fast: Tokenizer, reference: Tokenizer) -> str | None:

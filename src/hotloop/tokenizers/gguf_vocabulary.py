@@ -11,7 +11,7 @@ from typing import Any
 
 from hotloop.tokenizers.byte_symbols import token_bytes
 
-_NORMAL = 1  # llama_token_type
+NORMAL = 1  # llama_token_type
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
 _WANTED = ("tokens", "token_type", "merges", "pre", "model")
@@ -32,6 +32,11 @@ class GgufVocabulary:
 
 def read_vocabulary(path: Path) -> GgufVocabulary:
     """Read it. Raises NoVocabulary, OSError."""
+    return _ordered(read_entries(path))
+
+
+def read_entries(path: Path) -> dict[str, Any]:
+    """What the file says of a byte-level vocabulary, by the last word of its key. Raises NoVocabulary, OSError."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
             found = _entries(data)
@@ -39,13 +44,13 @@ def read_vocabulary(path: Path) -> GgufVocabulary:
             raise NoVocabulary("its metadata cannot be read") from error
     if found.get("model") != "gpt2" or not found.get("merges"):
         raise NoVocabulary("it has no byte-level merges")
-    return _ordered(found)
+    return found
 
 
 def _ordered(found: dict[str, Any]) -> GgufVocabulary:
     tokens: list[str] = found["tokens"]
-    kinds: list[int] = found.get("token_type") or [_NORMAL] * len(tokens)
-    plain = {token: index for index, token in enumerate(tokens) if kinds[index] == _NORMAL}
+    kinds: list[int] = found.get("token_type") or [NORMAL] * len(tokens)
+    plain = {token: index for index, token in enumerate(tokens) if kinds[index] == NORMAL}
     ranks: dict[bytes, int] = {}
     ids: list[int] = []
 

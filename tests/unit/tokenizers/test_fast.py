@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 from tests.support.random_gguf import write_random_gguf
 
 from hotloop.engines.llama import GgufTokenizer
+from hotloop.tiny import model_path
 from hotloop.tokenizers.byte_pairs import PIECE_CHARS, BytePairs
-from hotloop.tokenizers.fast import FastTokenizer, choose_for_gguf, corpus, first_difference
+from hotloop.tokenizers.fast import FastTokenizer, choose_for_gguf, corpus, encoded_by_json, first_difference
+from hotloop.tokenizers.gguf_as_json import write_as_json
 from hotloop.tokenizers.gguf_vocabulary import NoVocabulary, read_vocabulary
 from hotloop.tokenizers.patterns import BY_GGUF_NAME, GPT2
 
@@ -72,6 +74,26 @@ def test_a_vocabulary_whose_merges_tiktoken_reads_otherwise_does_not_pass(tmp_pa
     assert first_difference(quick, reference) is not None
     choice = choose_for_gguf(path, reference)
     assert (choice.tokenizer, choice.encoder) == (reference, "reference")
+
+
+def test_a_vocabulary_written_as_tokenizer_json_gives_the_ids_of_its_file(tmp_path: Path) -> None:
+    write_as_json(model_path(), tmp_path / "tokenizer.json")
+    reference = GgufTokenizer(str(model_path()))
+    tokenizer = encoded_by_json(tmp_path / "tokenizer.json", reference)
+    text = "def f(x):\n    return x  # é 漢字 <|im_end|>\n" * 300
+    assert tokenizer.encode(text) == reference.encode(text)
+    assert tokenizer.special("<|im_end|>") == reference.special("<|im_end|>")
+
+
+def test_a_tokenizer_json_of_another_model_is_refused(tmp_path: Path) -> None:
+    write_as_json(VOCABULARIES / "qwen2.gguf", tmp_path / "tokenizer.json")
+    with pytest.raises(ValueError, match=r"tokenizer\.json: it gives other ids than the model file"):
+        encoded_by_json(tmp_path / "tokenizer.json", GgufTokenizer(str(model_path())))
+
+
+def test_a_vocabulary_without_a_known_pattern_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(NoVocabulary, match="no pattern is known for 'deepseek-llm'"):
+        write_as_json(VOCABULARIES / "deepseek-llm.gguf", tmp_path / "tokenizer.json")
 
 
 @pytest.mark.parametrize("name", ["gpt-2", "llama-bpe", "qwen35"])
