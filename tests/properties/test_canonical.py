@@ -95,7 +95,7 @@ def test_items_have_one_digest_exactly_if_they_say_the_same(items: list[Json], d
 @given(st.sampled_from(["message", "reasoning", "function_call", "custom_tool_call"]), texts, st.booleans())
 def test_what_was_sent_as_done_is_recognised_when_it_comes_back(kind: Any, text: str, complete: bool) -> None:
     stream = ResponseStream(response_id="resp_1", created_at=0, echo=b'"a":1', new_id=lambda prefix: f"{prefix}_1")
-    stream.created()
+    stream.begin()
     stream.open_item(kind, "shell")
     if text:
         stream.delta(text)

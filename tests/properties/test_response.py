@@ -49,7 +49,7 @@ def test_any_response_is_whole_in_order_and_adds_up(
         new_id=lambda prefix: f"{prefix}_{next(numbers)}",
         stream_id=lane,
     )
-    sent = [stream.created(), stream.in_progress()]
+    sent = stream.begin()
     is_cut = cuts_last and ending not in ("completed", "retracted")
     for index, (kind, name, deltas) in enumerate(items):
         sent += stream.open_item(kind, name)

@@ -14,7 +14,7 @@ server feeds what happens and carries out the actions returned. Every rule about
 
 from collections import OrderedDict, deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Generic
 
 import msgspec
@@ -75,31 +75,28 @@ class TurnEnd(msgspec.Struct, frozen=True):
     ending: ResponseEnding | None = None
 
 
-@dataclass(slots=True)
-class _Waiting(Generic[Bound]):
+class _Waiting(msgspec.Struct, Generic[Bound]):
     lane: Lane
     request: ResponseCreate
     bound: Bound
     size: int
 
 
-@dataclass(slots=True)
-class _Running:
+class _Running(msgspec.Struct):
     lane: Lane
     request: ResponseCreate
     is_successor: bool
     applied: Sequence[Steer]  # in its input; committed once it is created
     response_id: str = ""
-    steers: list[Steer] = field(default_factory=list[Steer])  # pending
+    steers: list[Steer] = []  # pending
 
 
-@dataclass(slots=True)
-class _Ended:
+class _Ended(msgspec.Struct):
     lane: Lane
     status: str
     calls: tuple[CallItem, ...]  # the client still owes their outputs
     next_sequence: int
-    owed: list[Steer] = field(default_factory=list[Steer])  # wait for those outputs
+    owed: list[Steer] = []  # wait for those outputs
 
 
 class Connection(Generic[Bound]):
@@ -142,6 +139,8 @@ class Connection(Generic[Bound]):
 
     def receive(self, request: ResponseCreate, lane: Lane, bound: Bound, size: int = 0) -> list[Action[Bound]]:
         """Accept a request of `size` bytes: start it, hold it, or refuse it. A refusal here never evicts the parent."""
+        if self._can_start(request.previous_response_id, lane):
+            return [self._start_asked(lane, request, bound)]
         refusal = self._refuse(request, lane, size)
         if refusal is not None:
             return [SendError(refusal, lane)]
@@ -157,7 +156,8 @@ class Connection(Generic[Bound]):
         run.response_id = response_id
         run.applied = ()
         self._turn_of[response_id] = turn
-        self._successor_is_known(run)
+        if run.is_successor:
+            self._successor_is_known(run)
         return [SteerTurn(turn)] if run.steers else []
 
     def turn_over(self, turn: int, end: TurnEnd) -> list[Action[Bound]]:
@@ -175,10 +175,12 @@ class Connection(Generic[Bound]):
         parent_id = run.request.previous_response_id
         if parent_id is not None and end.error is not None and self._evicts(run, parent_id, end):
             actions.append(EvictResponse(parent_id))
-        actions += self._settle_steers(run, end)
-        actions += self._bind_waiting(run.response_id)
-        actions += self._start_ready()
-        return actions + self._close_if_done()
+        if run.steers:
+            actions += self._settle_steers(run, end)
+        if self._waiting:
+            actions += self._bind_waiting(run.response_id)
+            actions += self._start_ready()
+        return actions if self._refusal is None else actions + self._close_if_done()
 
     def interrupt(self, interrupt: Interrupt) -> list[Action[Bound]]:
         """Stop a running response. It overtakes whatever waits on the lane; for one that has just ended it comes late."""
@@ -260,6 +262,17 @@ class Connection(Generic[Bound]):
             return RateLimited("The requests waiting on this connection are too large together.")
         return None
 
+    def _can_start(self, parent_id: str | None, lane: Lane) -> bool:
+        """Nothing holds the request back: what is nearly always so, and then neither refused nor queued."""
+        return (
+            not self._waiting
+            and lane not in self._busy
+            and parent_id not in self._turn_of
+            and (lane is None or lane in self._names)
+            and self._refusal is None
+            and len(self._turns) < self._limits.running
+        )
+
     def _start_ready(self) -> list[Action[Bound]]:
         """Start, in arrival order, what neither its lane, its parent nor the connection's limit holds back."""
         actions: list[Action[Bound]] = []
@@ -274,11 +287,14 @@ class Connection(Generic[Bound]):
                 held.append(waiting)
                 continue
             self.held_bytes -= waiting.size
-            steers = self._claim_owed(waiting.request.previous_response_id, waiting.lane)
-            request = with_steers(waiting.request, steers) if steers else waiting.request
-            actions.append(self._start(waiting.lane, request, waiting.bound, steers))
+            actions.append(self._start_asked(waiting.lane, waiting.request, waiting.bound))
         self._waiting.extendleft(reversed(held))
         return actions
+
+    def _start_asked(self, lane: Lane, request: ResponseCreate, bound: Bound) -> StartTurn[Bound]:
+        """With the steers that waited for it in its input."""
+        steers = self._claim_owed(request.previous_response_id, lane)
+        return self._start(lane, with_steers(request, steers) if steers else request, bound, steers)
 
     def _start(
         self, lane: Lane, request: ResponseCreate, bound: Bound | None, steers: Sequence[Steer]
@@ -287,7 +303,8 @@ class Connection(Generic[Bound]):
         self._next_turn += 1
         self._turns[turn] = _Running(lane, request, is_successor=bound is None, applied=steers)
         self._busy.add(lane)
-        self._let_go(steers)
+        if steers:
+            self._let_go(steers)
         return StartTurn(turn, lane, request, bound)
 
     def _remember(self, run: _Running, ending: ResponseEnding) -> None:

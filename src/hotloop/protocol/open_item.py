@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import msgspec
+
 from hotloop.protocol.items import (
     ContentPart,
     CustomToolCall,
@@ -80,31 +82,19 @@ OPEN_RESPONSES_SHAPES: dict[str, Shape] = {
 }
 
 
-class OpenItem:
+class OpenItem(msgspec.Struct):
     """The item being written, its text so far in pieces."""
 
-    __slots__ = ("_logprobs", "call_id", "item_id", "kind", "name", "namespace", "phase", "sealed", "shape", "texts")
-
-    def __init__(
-        self,
-        kind: ItemKind,
-        item_id: str,
-        call_id: str,
-        name: str,
-        phase: str | None,
-        namespace: str | None,
-        shape: Shape,
-    ) -> None:
-        self.kind: ItemKind = kind
-        self.item_id = item_id
-        self.call_id = call_id
-        self.name = name
-        self.phase = phase
-        self.namespace = namespace
-        self.shape = shape
-        self.sealed: str | None = None
-        self.texts: list[str] = []
-        self._logprobs: list[dict[str, Any]] = []
+    kind: ItemKind
+    item_id: str
+    call_id: str
+    name: str
+    phase: str | None
+    namespace: str | None
+    shape: Shape
+    sealed: str | None = None
+    texts: list[str] = []
+    _logprobs: list[dict[str, Any]] = []
 
     def add_logprobs(self, logprobs: Sequence[TextLogprob]) -> bytes:
         """Those of the next piece, as its delta shows them."""
@@ -117,75 +107,78 @@ class OpenItem:
         return json_bytes(self._logprobs) if self._logprobs else b"[]"
 
     def part(self, body: bytes) -> bytes:
-        """The content part with its text, escaped, but not quoted."""
+        """The content part with its text, escaped, but not quoted. Only for shapes that have parts."""
         if self.kind == "reasoning":
             return b'%b"text":"%b"}' % (self.shape.part, body)
         return b'%b"text":"%b","logprobs":%b}' % (self.shape.part, body, self.logprobs())
 
     def stub(self) -> bytes:
         """The item as `output_item.added` shows it."""
-        return self._encoded(b"in_progress", b"", started=False)
+        return self._encoded(b"in_progress", b"", b"")
 
-    def final(self, body: bytes, complete: bool) -> bytes:
-        """The item as `output_item.done` and the final object show it."""
-        return self._encoded(b"completed" if complete else b"incomplete", body, started=True)
+    def final(self, body: bytes, part: bytes, complete: bool) -> bytes:
+        """The item as `output_item.done` and the final object show it; `part` is empty for shapes without."""
+        return self._encoded(b"completed" if complete else b"incomplete", body, part)
 
-    def _encoded(self, status: bytes, body: bytes, *, started: bool) -> bytes:
-        head = b'{"id":"%b","type":"%b","status":"%b"' % (self.item_id.encode(), self.kind.encode(), status)
-        content = self.part(body) if started and self.shape.part else b""
+    def _encoded(self, status: bytes, body: bytes, part: bytes) -> bytes:
+        item_id = self.item_id.encode()
         if self.kind == "message":
             # docs/protocol.md §4.3: shown only where the model tells commentary from the final answer
             phase = b"" if self.phase is None else b',"phase":' + json_bytes(self.phase)
-            return b'%b,"role":"assistant","content":[%b]%b}' % (head, content, phase)
+            return b'{"id":"%b","type":"message","status":"%b","role":"assistant","content":[%b]%b}' % (
+                item_id,
+                status,
+                part,
+                phase,
+            )
         if self.kind == "reasoning":
             sealed = b"" if self.sealed is None else b',"encrypted_content":"%b"' % self.sealed.encode()
-            return b'%b,"summary":[],"content":[%b]%b}' % (head, content, sealed)
-        field = self.shape.done_field
+            return b'{"id":"%b","type":"reasoning","status":"%b","summary":[],"content":[%b]%b}' % (
+                item_id,
+                status,
+                part,
+                sealed,
+            )
         namespace = b"" if self.namespace is None else b',"namespace":' + json_bytes(self.namespace)
-        return b'%b,"call_id":"%b","name":%b,"%b":"%b"%b}' % (
-            head,
+        return b'{"id":"%b","type":"%b","status":"%b","call_id":"%b","name":%b,"%b":"%b"%b}' % (
+            item_id,
+            self.kind.encode(),
+            status,
             self.call_id.encode(),
             json_bytes(self.name),
-            field,
+            self.shape.done_field,
             body,
             namespace,
         )
 
-    @property
-    def text(self) -> str:
-        """The text so far."""
-        return "".join(self.texts)
-
-    def as_item(self, complete: bool) -> Item:
-        """The item as it is continued from."""
-        text = self.text
+    def as_item(self, text: str, complete: bool) -> Item:
+        """The item with its whole text, as it is continued from."""
         status: Literal["completed", "incomplete"] = "completed" if complete else "incomplete"
-        match self.kind:
-            case "message":
-                content: list[ContentPart] = [OutputText(text=text)]
-                return Message(id=self.item_id, status=status, role="assistant", content=content, phase=self.phase)
-            case "reasoning":
-                return Reasoning(
-                    id=self.item_id,
-                    status=status,
-                    content=[ReasoningText(text=text)],
-                    encrypted_content=self.sealed,
-                )
-            case "function_call":
-                return FunctionCall(
-                    id=self.item_id,
-                    status=status,
-                    call_id=self.call_id,
-                    name=self.name,
-                    arguments=text,
-                    namespace=self.namespace,
-                )
-            case "custom_tool_call":
-                return CustomToolCall(
-                    id=self.item_id,
-                    status=status,
-                    call_id=self.call_id,
-                    name=self.name,
-                    input=text,
-                    namespace=self.namespace,
-                )
+        kind = self.kind
+        if kind == "message":
+            content: list[ContentPart] = [OutputText(text=text)]
+            return Message(id=self.item_id, status=status, role="assistant", content=content, phase=self.phase)
+        if kind == "reasoning":
+            return Reasoning(
+                id=self.item_id,
+                status=status,
+                content=[ReasoningText(text=text)],
+                encrypted_content=self.sealed,
+            )
+        if kind == "function_call":
+            return FunctionCall(
+                id=self.item_id,
+                status=status,
+                call_id=self.call_id,
+                name=self.name,
+                arguments=text,
+                namespace=self.namespace,
+            )
+        return CustomToolCall(
+            id=self.item_id,
+            status=status,
+            call_id=self.call_id,
+            name=self.name,
+            input=text,
+            namespace=self.namespace,
+        )

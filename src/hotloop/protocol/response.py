@@ -8,7 +8,6 @@ Every method returns complete JSON events, ready for a WebSocket message or an S
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from enum import Enum, auto
 from typing import Any, Literal
 
 import msgspec
@@ -17,7 +16,7 @@ from hotloop.errors import ApiError
 from hotloop.protocol.items import CallItem, Compaction, CustomToolCall, FunctionCall, Item
 from hotloop.protocol.open_item import ID_PREFIX, OPEN_RESPONSES_SHAPES, SHAPES, ItemKind, OpenItem, TextLogprob
 from hotloop.protocol.typed_calls import CALL_ID_PREFIXES, typed_call
-from hotloop.protocol.wire import escaped, json_bytes
+from hotloop.protocol.wire import json_bytes
 
 IncompleteReason = Literal["max_output_tokens", "content_filter", "steered", "interrupted"]
 ReasoningEvents = Literal["openai", "open_responses"]  # whose names raw reasoning streams under (docs/protocol.md §3.2)
@@ -55,13 +54,6 @@ class ResponseEnding(msgspec.Struct, frozen=True):
     next_sequence: int  # number of a further event of the response: an acknowledgement that comes late
 
 
-class _Phase(Enum):
-    NEW = auto()
-    RUNNING = auto()
-    ITEM_OPEN = auto()
-    OVER = auto()
-
-
 class ResponseStream:
     """Turns what happens in one turn into its events.
 
@@ -87,17 +79,24 @@ class ResponseStream:
         seal: Callable[[str], str] | None = None,
     ) -> None:
         self.response_id = response_id
+        self.is_running = False  # created, and no ending was made
         self.held: list[str] = []  # text of the open item that is no event yet
         self.output: list[Item] = []  # items closed so far, as they are continued from
         self.created_at = created_at
+        self._start = b'{"id":"%b","object":"response","created_at":%d,"completed_at":' % (
+            response_id.encode(),
+            created_at,
+        )
         self._echo = echo
         self._new_id = new_id
         self._seal = seal
         self._lane = b"" if stream_id is None else b',"stream_id":' + json_bytes(stream_id)
         self._shapes = SHAPES if reasoning_events == "openai" else OPEN_RESPONSES_SHAPES
         self._sequence = 0
-        self._phase = _Phase.NEW
+        self._is_over = False
+        self._where = b""  # the open item's place, as its events give it
         self._output_bytes: list[bytes] = []
+        self._calls: list[CallItem] = []  # whole ones in the output
         self._item: OpenItem | None = None
         self._delta = (
             b""  # template of the open item's deltas: number and text, quoted; messages: log-probabilities too
@@ -106,11 +105,6 @@ class ResponseStream:
         self._reason: IncompleteReason | None = None
         self._status: Literal["completed", "incomplete", "failed"] = "completed"
         self.final: bytes = b""  # the terminal response object, once there is one
-
-    @property
-    def is_running(self) -> bool:
-        """Created, and no ending was made."""
-        return self._phase in (_Phase.RUNNING, _Phase.ITEM_OPEN)
 
     @property
     def has_open_item(self) -> bool:
@@ -122,16 +116,21 @@ class ResponseStream:
         """Something the model wrote has been turned into events."""
         return bool(self.output) or (self._item is not None and bool(self._item.texts or self.held))
 
-    def created(self) -> bytes:
-        """The first event, sent at admission."""
-        assert self._phase is _Phase.NEW, self._phase
-        self._phase = _Phase.RUNNING
-        return self._snapshot(b"response.created")
+    def begin(self) -> list[bytes]:
+        """`created` and `in_progress`, for a turn that starts at once."""
+        assert not self.is_running and not self._is_over, "created twice"
+        self.is_running = True
+        self._sequence = 2
+        response = b'%b,"response":%b}' % (self._lane, self._object(b"in_progress", output=False))
+        return [
+            b'{"type":"response.created","sequence_number":0' + response,
+            b'{"type":"response.in_progress","sequence_number":1' + response,
+        ]
 
     def queued(self) -> list[bytes]:
         """The first events of a response that waits for capacity; `in_progress` follows when it starts."""
-        assert self._phase is _Phase.NEW, self._phase
-        self._phase = _Phase.RUNNING
+        assert not self.is_running and not self._is_over, "created twice"
+        self.is_running = True
         return [self._snapshot(kind, b"queued") for kind in (b"response.created", b"response.queued")]
 
     def snapshot(self, status: Literal["queued", "in_progress"]) -> bytes:
@@ -140,36 +139,43 @@ class ResponseStream:
 
     def in_progress(self) -> bytes:
         """The parent is bound, work starts. May be repeated as a keep-alive."""
-        assert self._phase in (_Phase.RUNNING, _Phase.ITEM_OPEN), self._phase
+        assert self.is_running, "not running"
         return self._snapshot(b"response.in_progress")
 
     def open_item(
         self, kind: ItemKind, name: str = "", phase: str | None = None, namespace: str | None = None
     ) -> list[bytes]:
         """An item begins; `name` is the tool's, for calls, `phase` a message's, where the model tells phases apart."""
-        assert self._phase is _Phase.RUNNING, self._phase
-        self._phase = _Phase.ITEM_OPEN
+        assert self.is_running and self._item is None, "an item is open, or nothing runs"
         item_id = self._new_id(ID_PREFIX[kind])
         call_id = self._new_id("call") if kind in ("function_call", "custom_tool_call") else ""
-        self._item = item = OpenItem(kind, item_id, call_id, name, phase, namespace, self._shapes[kind])
-        where = b',"item_id":"%b","output_index":%d' % (item_id.encode(), len(self.output))
-        self._delta = b'{"type":"%b","sequence_number":%%d%b%b%b,"delta":%%b%b}' % (
-            item.shape.delta,
-            self._lane,
+        shape = self._shapes[kind]
+        self._item = item = OpenItem(kind, item_id, call_id, name, phase, namespace, shape)
+        number, index, lane = self._sequence, len(self.output), self._lane
+        self._where = where = b',"item_id":"%b","output_index":%d%b' % (item_id.encode(), index, shape.index)
+        self._delta = b'{"type":"%b","sequence_number":%%d%b%b,"delta":%%b%b}' % (
+            shape.delta,
+            lane,
             where,
-            item.shape.index,
             b',"logprobs":%b' if kind == "message" else b"",
         )
-        events = [
-            self._event(
-                b"response.output_item.added", b',"output_index":%d,"item":%b' % (len(self.output), item.stub())
-            )
-        ]
-        if item.shape.part:
-            events.append(
-                self._event(b"response.content_part.added", where + item.shape.index + b',"part":' + item.part(b""))
-            )
-        return events
+        added = b'{"type":"response.output_item.added","sequence_number":%d%b,"output_index":%d,"item":%b}' % (
+            number,
+            lane,
+            index,
+            item.stub(),
+        )
+        if not shape.part:
+            self._sequence = number + 1
+            return [added]
+        self._sequence = number + 2
+        part = b'{"type":"response.content_part.added","sequence_number":%d%b%b,"part":%b}' % (
+            number + 1,
+            lane,
+            where,
+            item.part(b""),
+        )
+        return [added, part]
 
     def delta(self, text: str, logprobs: Sequence[TextLogprob] = ()) -> bytes:
         """The next piece of the open item."""
@@ -199,35 +205,55 @@ class ResponseStream:
         """The open item is over; its final form joins the output."""
         item = self._item
         assert item is not None, "close without an open item"
-        events = self.release()
-        if not item.texts and item.kind == "function_call" and complete:
+        events = self.release() if self.held else []
+        kind, shape, lane, index = item.kind, item.shape, self._lane, len(self.output)
+        if not item.texts and kind == "function_call" and complete:
             events.append(self.delta("{}"))  # arguments are always JSON; an older conformance case asserts one delta
-        index = len(self.output)
-        where = b',"item_id":"%b","output_index":%d%b' % (item.item_id.encode(), index, item.shape.index)
-        body = escaped("".join(item.texts))
-        extra = b',"logprobs":' + item.logprobs() if item.kind == "message" else b""
-        events.append(self._event(item.shape.done, b'%b,"%b":"%b"%b' % (where, item.shape.done_field, body, extra)))
-        if item.shape.part:
-            events.append(self._event(b"response.content_part.done", where + b',"part":' + item.part(body)))
-        if item.kind == "reasoning" and self._seal is not None:
-            item.sealed = self._seal(item.text)
-        final = item.final(body, complete)
-        events.append(self._event(b"response.output_item.done", b',"output_index":%d,"item":%b' % (index, final)))
-        self._output_bytes.append(final)
-        self.output.append(item.as_item(complete))
+        text = "".join(item.texts)
+        body = json_bytes(text)[1:-1]
+        number = self._sequence
+        events.append(
+            b'{"type":"%b","sequence_number":%d%b%b,"%b":"%b"%b}'
+            % (
+                shape.done,
+                number,
+                lane,
+                self._where,
+                shape.done_field,
+                body,
+                b',"logprobs":' + item.logprobs() if kind == "message" else b"",
+            )
+        )
+        part = b""
+        if shape.part:
+            number += 1
+            part = item.part(body)
+            events.append(
+                b'{"type":"response.content_part.done","sequence_number":%d%b%b,"part":%b}'
+                % (number, lane, self._where, part)
+            )
+        if kind == "reasoning" and self._seal is not None:
+            item.sealed = self._seal(text)
+        final = item.final(body, part, complete)
+        number += 1
+        events.append(
+            b'{"type":"response.output_item.done","sequence_number":%d%b,"output_index":%d,"item":%b}'
+            % (number, lane, index, final)
+        )
+        self._sequence = number + 1
         self._item = None
-        self._phase = _Phase.RUNNING
+        self._add_output(item.as_item(text, complete), final)
         return events
 
     def whole_call(self, kind: str, fields: Mapping[str, Any]) -> list[bytes]:
         """A call of a typed tool, which exists only once it is whole."""
-        assert self._phase is _Phase.RUNNING, self._phase
+        assert self.is_running and self._item is None, "an item is open, or nothing runs"
         item = typed_call(kind, self._new_id(CALL_ID_PREFIXES[kind]), self._new_id("call"), fields)
         return self._whole_item(item.raw.replace(b'"completed"', b'"in_progress"', 1), item.raw, item)
 
     def compaction(self, item: Compaction) -> list[bytes]:
         """The context was compacted; `item` stands for what was left out (docs/protocol.md §3.2)."""
-        assert self._phase is _Phase.RUNNING, self._phase
+        assert self.is_running and self._item is None, "an item is open, or nothing runs"
         assert item.id is not None
         stub = b'{"id":"%b","type":"compaction","encrypted_content":""}' % item.id.encode()
         return self._whole_item(stub, item.raw, item, b',"item_id":"%b"' % item.id.encode())
@@ -238,13 +264,18 @@ class ResponseStream:
         if compacting:
             events.append(self._event(b"response.compaction.compacting", where + compacting))
         events.append(self._event(b"response.output_item.done", b'%b,"item":%b' % (where, final)))
+        self._add_output(item, final)
+        return events
+
+    def _add_output(self, item: Item, final: bytes) -> None:
         self._output_bytes.append(final)
         self.output.append(item)
-        return events
+        if isinstance(item, FunctionCall | CustomToolCall) and item.status == "completed":
+            self._calls.append(item)
 
     def interrupt(self) -> list[bytes]:
         """The client breaks in: acknowledged, and the open item is taken back (docs/protocol.md §9.2)."""
-        assert self.is_running, self._phase
+        assert self.is_running, "not running"
         response = b',"response_id":"%b"' % self.response_id.encode()
         events = [self._event(b"response.interrupt.accepted", response)]
         item = self._item
@@ -253,7 +284,6 @@ class ResponseStream:
             events.append(self._event(b"response.output_item.interrupted", where))
             self._item = None
             self.held.clear()
-            self._phase = _Phase.RUNNING
         return events
 
     def aside(self, kind: bytes, fields: bytes) -> list[bytes]:
@@ -268,18 +298,13 @@ class ResponseStream:
 
     def settled(self) -> list[bytes]:
         """The terminal event was sent: the asides that waited for it."""
-        held, self._held = self._held or [], None
-        return [self._event(kind, fields) for kind, fields in held]
+        held, self._held = self._held, None
+        return [self._event(kind, fields) for kind, fields in held] if held else []
 
     def ending(self) -> ResponseEnding:
         """How it ended, once it has."""
-        assert self._phase is _Phase.OVER, self._phase
-        calls = tuple(
-            item
-            for item in self.output
-            if isinstance(item, FunctionCall | CustomToolCall) and item.status == "completed"
-        )
-        return ResponseEnding(self._status, self._reason, calls, self._sequence)
+        assert self._is_over, "no ending was made"
+        return ResponseEnding(self._status, self._reason, tuple(self._calls), self._sequence)
 
     def completed(self, usage: ResponseUsage, completed_at: int) -> bytes:
         """The terminal event of a turn that ran to its end."""
@@ -307,8 +332,8 @@ class ResponseStream:
 
     def retract(self, events: int = 1) -> None:
         """The last `events`, up to the terminal one just made, were not sent: another ending takes their numbers."""
-        assert self._phase is _Phase.OVER, self._phase
-        self._phase = _Phase.RUNNING
+        assert self._is_over, "no ending was made"
+        self.is_running, self._is_over = True, False
         self._sequence -= events
 
     def extension(self, kind: str, fields: dict[str, Any]) -> bytes:
@@ -325,8 +350,8 @@ class ResponseStream:
         error: bytes = b"null",
         details: bytes = b"null",
     ) -> bytes:
-        assert self._phase is _Phase.RUNNING, self._phase
-        self._phase = _Phase.OVER
+        assert self.is_running and self._item is None, "an item is open, or nothing runs"
+        self.is_running, self._is_over = False, True
         self._held = self._held or []
         self.final = self._object(
             status,
@@ -355,12 +380,8 @@ class ResponseStream:
         details: bytes = b"null",
         usage: bytes = b"null",
     ) -> bytes:
-        return (
-            b'{"id":"%b","object":"response","created_at":%d,"completed_at":%b,"status":"%b","error":%b,'
-            b'"incomplete_details":%b,"output":[%b],"usage":%b,%b}'
-        ) % (
-            self.response_id.encode(),
-            self.created_at,
+        return b'%b%b,"status":"%b","error":%b,"incomplete_details":%b,"output":[%b],"usage":%b,%b}' % (
+            self._start,
             b"null" if completed_at is None else b"%d" % completed_at,
             status,
             error,

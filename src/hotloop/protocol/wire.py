@@ -1,27 +1,18 @@
 """JSON pieces as bytes, and the error envelopes of both transports (docs/protocol.md §10)."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
 import msgspec
 
 from hotloop.errors import ApiError
 
-_encode = msgspec.json.encode
-
-
-def json_bytes(value: Any) -> bytes:
-    """`value` as compact JSON."""
-    return _encode(value)
-
-
-def escaped(text: str) -> bytes:
-    """`text` as the inside of a JSON string: escapes done, no quotes around it."""
-    return _encode(text)[1:-1]
+json_bytes: Final[Callable[[Any], bytes]] = msgspec.json.Encoder().encode  # a value as compact JSON
 
 
 def error_body(error: ApiError) -> bytes:
     """Body of an HTTP error."""
-    return _encode({"error": _error_fields(error)})
+    return json_bytes({"error": _error_fields(error)})
 
 
 def error_event(error: ApiError, stream_id: str | None = None) -> bytes:
@@ -32,7 +23,7 @@ def error_event(error: ApiError, stream_id: str | None = None) -> bytes:
     event: dict[str, Any] = {"type": "error", "status": error.status, "error": fields}
     if stream_id is not None:
         event["stream_id"] = stream_id
-    return _encode(event)
+    return json_bytes(event)
 
 
 def sse_error_event(error: ApiError, sequence_number: int) -> bytes:
@@ -41,7 +32,7 @@ def sse_error_event(error: ApiError, sequence_number: int) -> bytes:
     if error.retry_after_s is not None:
         fields["headers"] = {"retry-after": f"{error.retry_after_s:g}"}
     flat = {"code": error.code, "message": error.message, "param": error.param}
-    return _encode({"type": "error", "sequence_number": sequence_number, **flat, "error": fields})
+    return json_bytes({"type": "error", "sequence_number": sequence_number, **flat, "error": fields})
 
 
 def _error_fields(error: ApiError) -> dict[str, Any]:

@@ -111,6 +111,10 @@ class FrameReader:
             self._held = 0
         received: list[Received] = []
         try:
+            start = 0 if self._partial_first else _whole_text_start(data, self._limit)
+            if start:
+                received.append(self._message(data[0], unmask(data[start:], data[start - 4 : start])))
+                return received
             read = self._read(data, received)
         except FrameError as error:
             received.append(Breach(error.code, error.reason))
@@ -199,6 +203,21 @@ class FrameReader:
         return Message(payload, is_text)
 
 
+def _whole_text_start(data: bytes, limit: int) -> int:
+    """Where the payload begins if `data` is one whole text frame below 64 KB, as nearly every create is; else 0."""
+    size = len(data)
+    if size < 6 or data[0] != _FIN | TEXT:
+        return 0
+    second = data[1]
+    if second == _MASKED | 126 and size >= 8:
+        start, length = 8, data[2] << 8 | data[3]
+    elif _MASKED <= second < _MASKED | 126:
+        start, length = 6, second & _LENGTH
+    else:
+        return 0
+    return start if size == start + length and length <= limit else 0
+
+
 def _control(opcode: int, payload: bytes) -> Received:
     if opcode == PING:
         return Ping(payload)
@@ -237,11 +256,13 @@ def text_frames(events: Iterable[bytes]) -> list[bytes]:
     parts: list[bytes] = []
     for event in events:
         size = len(event)
-        if 126 <= size < 65536:  # nearly every event
-            parts += (b"\x81\x7e" + size.to_bytes(2, "big"), event)
-        else:
-            parts += (frame_head(_FIN | TEXT, size), event)
+        parts.append(_HEADS[size] if size < _KEPT_HEADS else frame_head(_FIN | TEXT, size))
+        parts.append(event)
     return parts
+
+
+_KEPT_HEADS: Final = 4096  # nearly every event is shorter
+_HEADS: Final = [frame_head(_FIN | TEXT, size) for size in range(_KEPT_HEADS)]
 
 
 def control_frame(opcode: int, payload: bytes) -> bytes:

@@ -268,8 +268,7 @@ class ServedConnection:
         self._perform(self._core.lifetime_over())
 
 
-@dataclass(slots=True)
-class _Held:
+class _Held(msgspec.Struct):
     """What a request carries while it waits: its parent, pinned, and its record."""
 
     parent: Parent | None

@@ -34,6 +34,7 @@ from hotloop.server.frames import (
     FrameReader,
     Message,
     Ping,
+    Pong,
     Received,
     close_frame,
     control_frame,
@@ -193,7 +194,11 @@ class RawWebSocket(asyncio.Protocol):
         if self._state is _State.LOST:
             return
         for received in self._reader.feed(data):
-            self._receive(received)
+            if type(received) is Message and self._state is _State.OPEN:
+                assert self._listener is not None
+                self._listener.on_message(received.data, is_text=received.is_text)
+            else:
+                self._receive(received)
 
     def eof_received(self) -> None:
         """The peer sends no more: the transport closes itself."""
@@ -268,18 +273,17 @@ class RawWebSocket(asyncio.Protocol):
                 self._transport.close()
             return  # RFC 6455 §5.5.1: nothing else counts behind a close
         match received:
-            case Message():
-                assert self._listener is not None
-                self._listener.on_message(received.data, is_text=received.is_text)
             case Ping():
                 self.send_frame(control_frame(PONG, received.payload))
             case Close():
                 self._answer_close(received.code)
             case Breach():
                 self._fail(received)
-            case _:
+            case Pong():
                 if received.payload == self._ping:
                     self._schedule_ping()
+            case Message():
+                raise AssertionError("messages of an open connection go to its listener")
 
     def _answer_close(self, code: int) -> None:
         self.close_code = code

@@ -182,7 +182,7 @@ class _Turn:
         if self._turn.on_created is not None:
             self._turn.on_created(self._output)
         is_queued = self._turn.capacity is not None
-        self._sink.push(self._stream.queued() if is_queued else (self._stream.created(), self._stream.in_progress()))
+        self._sink.push(self._stream.queued() if is_queued else self._stream.begin())
         record.admitted = monotonic()
         self._services.ledger.attempt_started(
             AttemptStarted(

@@ -26,7 +26,7 @@ class Play:
         )
         self.stream = ChunkStream(include_usage=include_usage, wants_logprobs=wants_logprobs)
         self.chunks: list[dict[str, Any]] = []
-        self.push(self.response.created(), self.response.in_progress())
+        self.push(*self.response.begin())
 
     def push(self, *events: bytes) -> None:
         for event in events:

@@ -39,7 +39,7 @@ def types(events: list[dict[str, Any]]) -> list[str]:
 
 def begun(lane: str | None = None) -> tuple[ResponseStream, list[bytes]]:
     response = stream(lane)
-    return response, [response.created(), response.in_progress()]
+    return response, response.begin()
 
 
 def test_usage_adds_up_and_has_both_detail_objects() -> None:
@@ -235,12 +235,12 @@ def test_output_begins_with_the_first_piece_not_with_the_item() -> None:
 
 MISUSES: list[Callable[[ResponseStream], object]] = [
     lambda response: response.in_progress(),
-    lambda response: (response.created(), response.created()),
-    lambda response: (response.created(), response.delta("x")),
-    lambda response: (response.created(), response.close_item()),
-    lambda response: (response.created(), response.open_item("message"), response.open_item("message")),
-    lambda response: (response.created(), response.open_item("message"), response.completed(USAGE, 1)),
-    lambda response: (response.created(), response.completed(USAGE, 1), response.completed(USAGE, 1)),
+    lambda response: (response.begin(), response.begin()),
+    lambda response: (response.begin(), response.delta("x")),
+    lambda response: (response.begin(), response.close_item()),
+    lambda response: (response.begin(), response.open_item("message"), response.open_item("message")),
+    lambda response: (response.begin(), response.open_item("message"), response.completed(USAGE, 1)),
+    lambda response: (response.begin(), response.completed(USAGE, 1), response.completed(USAGE, 1)),
 ]
 
 
@@ -275,7 +275,7 @@ def test_raw_reasoning_can_stream_under_the_names_of_open_responses() -> None:
         new_id=lambda prefix: prefix,
         reasoning_events="open_responses",
     )
-    response.created()
+    response.begin()
     events = decoded(*response.open_item("reasoning"), response.delta("why"), *response.close_item())
     names = [name for name in types(events) if name.startswith("reasoning")]
     assert names == ["reasoning.delta", "reasoning.done"]

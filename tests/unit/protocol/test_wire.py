@@ -1,16 +1,7 @@
 import json
 
-import pytest
-
 from hotloop.errors import Overloaded, PreviousResponseNotFound
-from hotloop.protocol.wire import error_body, error_event, escaped, json_bytes, sse_error_event
-
-
-@pytest.mark.parametrize(
-    "text", ["", "plain", 'quote " back \\ slash', "line\nbreak\ttab\x00", "é 😀 \u2028", "</script>"]
-)
-def test_escaped_text_between_quotes_is_the_json_string(text: str) -> None:
-    assert json.loads(b'"' + escaped(text) + b'"') == text
+from hotloop.protocol.wire import error_body, error_event, json_bytes, sse_error_event
 
 
 def test_json_is_compact() -> None:
