@@ -7,31 +7,19 @@ then, per request, the index of every grammar before it is compiled, and a JSON 
 a process that dies or is killed has said which grammar it died of.
 """
 
-import ctypes
 import json
-import os
-import resource
-import signal
 import struct
 import sys
 
 from hotloop.constraints.compiling import Compiler
-
-_PR_SET_PDEATHSIG = 1
-_NICENESS = 5  # running turns go first
+from hotloop.processes.confinement import confine
 
 
 def main() -> None:
     """Entry of the child process."""
     parent_pid, vocabulary_size, memory_bytes = map(int, sys.argv[1:])
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent_pid:
+    if not confine(parent_pid, memory_bytes):
         return
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.nice(_NICENESS)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash is an answer
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     compiler = Compiler(vocabulary_size)
     _say("ready")
     while head := sys.stdin.buffer.read(4):

@@ -78,14 +78,15 @@ async def test_a_known_grammar_asks_nobody(validator: ChildValidator) -> None:
 
 async def test_a_child_that_died_in_between_is_replaced(validator: ChildValidator) -> None:
     assert await validator.check([GOOD]) is None
-    (child,) = validator._idle
-    os.kill(child._process.pid, signal.SIGKILL)
-    await child._process.wait()
+    (child,) = validator._pool._idle
+    os.kill(child.pid, signal.SIGKILL)
+    await child.ended()
     assert await validator.check(['start: "e"']) is None
 
 
-async def test_one_too_many_waiting_is_refused(validator: ChildValidator, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_too_many_waiting_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_WAITING", 0)
+    validator = ChildValidator(1000)
     with pytest.raises(Overloaded):
         await validator.check([GOOD])
 
