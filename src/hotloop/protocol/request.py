@@ -20,7 +20,7 @@ from hotloop.errors import (
     UnsupportedParameter,
 )
 from hotloop.protocol.decoding import decode_as
-from hotloop.protocol.items import STRUCT_BY_TYPE, InputText, Item, Message
+from hotloop.protocol.items import STRUCT_BY_TYPE, Item
 from hotloop.protocol.typed_calls import decode_special
 
 MAX_INPUT_CHARS = 10_485_760  # Open Responses 2026-04-24: longest text field
@@ -240,6 +240,11 @@ def put_tools(request: ResponseCreate, tools: msgspec.Raw) -> None:
     msgspec.structs.force_setattr(request, "tools", tools)
 
 
+def put_input(request: ResponseCreate, text: msgspec.Raw) -> None:
+    """Give the input to a request that was decoded without it; nobody else may have seen it yet."""
+    msgspec.structs.force_setattr(request, "input", text)
+
+
 def lane_of(stream_id: Any) -> str | None:
     """The named lane, or None for the default one. Raises InvalidStreamId."""
     if stream_id is None:
@@ -247,6 +252,11 @@ def lane_of(stream_id: Any) -> str | None:
     if not isinstance(stream_id, str) or not _STREAM_ID.match(stream_id):
         raise InvalidStreamId
     return stream_id
+
+
+def text_message(text: bytes) -> bytes:
+    """The item that a string stands for, given as its JSON."""
+    return b'{"type":"message","role":"user","content":[{"type":"input_text","text":%b}]}' % text
 
 
 def split_input(raw: msgspec.Raw, param: str = "input") -> list[msgspec.Raw]:
@@ -261,8 +271,7 @@ def split_input(raw: msgspec.Raw, param: str = "input") -> list[msgspec.Raw]:
     text = decode_as(_text_decoder, raw, param)
     if len(text) > MAX_INPUT_CHARS:
         raise InvalidRequest(f"'{param}' is longer than {MAX_INPUT_CHARS} characters.", param=param)
-    message = Message(role="user", content=[InputText(text=text)])
-    return [msgspec.Raw(msgspec.json.encode(message))]
+    return [msgspec.Raw(text_message(bytes(raw)))]
 
 
 def decode_input(raw: msgspec.Raw, param: str = "input") -> list[Item]:

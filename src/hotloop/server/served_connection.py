@@ -9,13 +9,15 @@ owns framing and back-pressure.
 import asyncio
 import itertools
 import logging
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import msgspec
 
-from hotloop.errors import ApiError, InvalidEvent, MissingParameter, ServerFault
+from hotloop.decoding.reader import MessageReader, ReadEvent
+from hotloop.errors import ApiError, InvalidEvent, ServerFault
 from hotloop.protocol.actions import (
     Action,
     BindParent,
@@ -29,21 +31,15 @@ from hotloop.protocol.actions import (
     StartTurn,
     SteerTurn,
 )
+from hotloop.protocol.client_event import read_event
 from hotloop.protocol.connection import Connection, Limits, TurnEnd
 from hotloop.protocol.control import decline_injection, decode_interrupt
-from hotloop.protocol.request import (
-    ResponseCreate,
-    check_socket_create,
-    decode_socket_create,
-    event_head,
-    lane_of,
-    put_tools,
-    whole_create,
-)
+from hotloop.protocol.request import ResponseCreate, put_tools
 from hotloop.protocol.steering import decode_steer
 from hotloop.protocol.wire import error_event
 from hotloop.server.sinks import ConnectionSink, LaneSink
 from hotloop.session.chain_cache import ConnectionId
+from hotloop.session.input_survey import InputSurvey
 from hotloop.session.principal import Principal
 from hotloop.turns.bind import Parent, bind_cached
 from hotloop.turns.record import TurnRecord, monotonic
@@ -73,10 +69,12 @@ class ServedConnection:
         settings: SocketSettings,
         principal: Principal,
         sink: ConnectionSink,
+        reader: MessageReader,
         *,
         wants_timing: bool,
     ) -> None:
         self._runner = runner
+        self._reader = reader
         self._principal = principal
         self._wants_timing = wants_timing
         self._lifetime_s = settings.limits.lifetime_s
@@ -88,6 +86,8 @@ class ServedConnection:
         self._turns: set[asyncio.Task[None]] = set()
         self._running: dict[int, RunningTurn] = {}  # turns that have a response
         self._tools: msgspec.Raw | None = None  # of the last create
+        self._inbox: deque[bytes | None] = deque()  # messages behind one that is being read; None: a binary one
+        self._reading: asyncio.Task[None] | None = None
 
     async def serve(self) -> None:
         """Until `stop`. Leaves no task and no cache entry behind."""
@@ -97,7 +97,8 @@ class ServedConnection:
         finally:
             lifetime.cancel()
             self._stop_turns()
-            await asyncio.gather(*self._turns, return_exceptions=True)
+            reading = [self._reading] if self._reading is not None else []
+            await asyncio.gather(*self._turns, *reading, return_exceptions=True)
             self._runner.services.chains.drop_connection(self._id)
 
     def stop(self) -> None:
@@ -125,14 +126,42 @@ class ServedConnection:
         for turn in list(self._running.values()):
             turn.resume()
 
-    def receive_binary(self) -> None:
-        """A binary message: only text is spoken here."""
-        self._sink.push([error_event(InvalidEvent("Messages must be text, one JSON object each.", param="type"), None)])
+    def receive(self, data: bytes, *, is_text: bool = True) -> "asyncio.Future[None] | None":
+        """A message. A bug here ends the connection with 1011, not the server's other connections.
 
-    def receive(self, data: bytes) -> None:
-        """A text message. A bug here ends the connection with 1011, not the server's other connections."""
+        A future: this message or one before it is still being read; the transport lets the client wait until it is done.
+        """
+        if self._reading is not None:
+            self._inbox.append(data if is_text else None)
+            return self._reading
+        if is_text and self._reader.is_long(data):
+            self._reading = self._loop.create_task(self._read_inbox(data))
+            return self._reading
+        self._take(data if is_text else None)
+        return None
+
+    async def _read_inbox(self, data: bytes | None) -> None:
+        """One message after the other, in the order they came: what they do depends on it."""
         try:
-            self._receive(data)
+            self._inbox.append(data)
+            while self._inbox:
+                message = self._inbox.popleft()
+                if message is None or not self._reader.is_long(message):
+                    self._take(message)
+                    continue
+                received = monotonic()
+                self._take(message, await self._reader.event(message), received)
+        finally:
+            self._reading = None
+
+    def _take(self, data: bytes | None, read: ReadEvent | None = None, received: float = 0.0) -> None:
+        try:
+            if data is None:
+                error = InvalidEvent("Messages must be text, one JSON object each.", param="type")
+                self._sink.push([error_event(error, None)])
+                return
+            received = received or monotonic()
+            self._receive(data, read or ReadEvent(read_event(data)), received)
         except Exception as error:
             self._break(error)
 
@@ -142,31 +171,23 @@ class ServedConnection:
         self._stop_turns()
         self._sink.finish(1011)
 
-    def _receive(self, data: bytes) -> None:
-        received = monotonic()
-        lane: Lane = None
+    def _receive(self, data: bytes, read: ReadEvent, received: float) -> None:
+        event, request = read.event, read.event.request
         try:
-            request = whole_create(data)
-            if request is not None:
-                lane = lane_of(request.stream_id)
-                check_socket_create(request)
-            else:
-                head = event_head(data)
-                if head.type != "response.create":
-                    self._control(head.type, data)
-                    return
-                lane = lane_of(head.stream_id)
-                request = decode_socket_create(data)
-            if not request.model:
-                raise MissingParameter("model")
+            if event.error is not None:
+                raise event.error
+            if request is None:
+                self._control(event.kind, data)
+                return
         except ApiError as error:
-            self._sink.push([error_event(error, lane)])
+            self._sink.push([error_event(error, event.lane)])
             return
         # Unchanged tools stay the same object: `request.tools is` those of the create before.
         self._tools = self._runner.services.raw_texts.same(request.tools, self._tools)
         put_tools(request, self._tools)
-        held = self._hold(request, lane, received, len(data))
-        self._perform(self._core.receive(request, lane, held, len(data)), held)
+        held = self._hold(request, event.lane, received, len(data))
+        held.record.fallbacks, held.survey = read.fallbacks, read.survey
+        self._perform(self._core.receive(request, event.lane, held, len(data)), held)
 
     def _hold(self, request: ResponseCreate, lane: Lane, received: float, size: int) -> "_Held":
         return _Held(
@@ -249,6 +270,7 @@ class ServedConnection:
                 connection=self._id,
                 lane=start.lane,
                 parent=held.parent,
+                survey=held.survey,
                 wants_timing=self._wants_timing,
                 on_created=on_created,
             )
@@ -259,6 +281,9 @@ class ServedConnection:
             self._perform(self._core.turn_over(start.turn, end))
 
     def _stop_turns(self) -> None:
+        self._inbox.clear()
+        if self._reading is not None:
+            self._reading.cancel()
         for held in self._core.abandon():
             held.release()
         for task in self._turns:
@@ -273,6 +298,7 @@ class _Held(msgspec.Struct):
 
     parent: Parent | None
     record: TurnRecord
+    survey: InputSurvey | None = None
 
     def release(self) -> None:
         """Let go of the parent. Idempotent."""

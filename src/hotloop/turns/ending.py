@@ -103,7 +103,7 @@ class TurnEnding:
         missed = self._asked.history.missed
         taken = output.prepared.fallbacks if output.prepared is not None else ()
         planned = self._plan.fallbacks if self._plan is not None else ()
-        self._record.fallbacks = (*((missed,) if missed else ()), *planned, *taken)
+        self._record.fallbacks = (*self._record.fallbacks, *((missed,) if missed else ()), *planned, *taken)
 
     def note_end(self, outcome: AttemptOutcome, end: ModelEnd | None) -> None:
         """Tell the ledger."""

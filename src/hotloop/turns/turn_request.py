@@ -10,6 +10,7 @@ from hotloop.protocol.items import Item
 from hotloop.protocol.request import ResponseCreate
 from hotloop.protocol.response import ResponseEnding
 from hotloop.session.chain_cache import ConnectionId
+from hotloop.session.input_survey import InputSurvey
 from hotloop.session.principal import Principal
 from hotloop.turns.bind import Parent
 from hotloop.turns.record import TurnRecord
@@ -47,7 +48,7 @@ class RunningTurn(Protocol):
 class TurnRequest(msgspec.Struct):
     """One turn as a door hands it over.
 
-    `parent` is what was bound when the request was received, if anything; `connection` is None over HTTP. `on_created` is
+    `parent` is what was bound when the request was received, if anything; `survey` what is known of its input; `connection` is None over HTTP. `on_created` is
     told at admission, before the first event. `capacity`, if given, is told the response object as
     `queued` once it can be read, and awaited before the work starts. `on_compacted` is told what a compaction has kept.
     """
@@ -58,6 +59,7 @@ class TurnRequest(msgspec.Struct):
     connection: ConnectionId | None = None
     lane: str | None = None
     parent: Parent | None = None
+    survey: InputSurvey | None = None
     wants_timing: bool = False
     on_created: Callable[[RunningTurn], None] | None = None
     capacity: Callable[[bytes], Awaitable[object]] | None = None

@@ -1,0 +1,1 @@
+"""Reading long messages in a process of its own."""

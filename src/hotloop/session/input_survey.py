@@ -1,0 +1,79 @@
+"""Where the items of an input stand in its text, and what they are the same as: found out once, wherever that is done.
+
+A survey reads everything and keeps nothing: who has it need not look at an item whose digest is in the history.
+"""
+
+import re
+from array import array
+from dataclasses import dataclass, field
+
+import msgspec
+
+from hotloop.errors import ApiError
+from hotloop.protocol.items import Item, ItemReference, Reasoning, SealedItem
+from hotloop.protocol.request import decode_item, split_input, text_message
+from hotloop.session.canonical import DIGEST_BYTES, item_digest
+from hotloop.session.chain_settings import changes_settings
+
+UNTOLD = bytes(DIGEST_BYTES)  # the digest of an item that has to be looked at: sealed, a reference, a setting
+_BETWEEN = re.compile(rb"[ \t\r\n,]*")
+
+
+def _offsets() -> "array[int]":
+    return array("I")
+
+
+@dataclass(frozen=True, slots=True)
+class InputSurvey:
+    """What was found. It holds for `raw` only."""
+
+    raw: msgspec.Raw
+    starts: "array[int]" = field(default_factory=_offsets)  # of the items, within `raw`
+    ends: "array[int]" = field(default_factory=_offsets)
+    digests: bytes = b""  # canonical, one behind the other
+    is_text: bool = False  # the input is a string: one item, which stands nowhere in it
+    error: ApiError | None = None  # of the item behind the last one, or of the whole
+
+    def __len__(self) -> int:
+        return len(self.digests) // DIGEST_BYTES
+
+    def item(self, index: int) -> msgspec.Raw:
+        """The text of an item."""
+        view = memoryview(self.raw)
+        if self.is_text:
+            return msgspec.Raw(text_message(bytes(view)))
+        return msgspec.Raw(view[self.starts[index] : self.ends[index]])
+
+    def digest(self, index: int) -> bytes | None:
+        """The canonical digest of an item; None if only the item itself tells."""
+        digest = self.digests[index * DIGEST_BYTES : (index + 1) * DIGEST_BYTES]
+        return None if digest == UNTOLD else digest
+
+
+def survey_input(raw: msgspec.Raw) -> InputSurvey:
+    """Read an input to its end, or to its first error."""
+    view = memoryview(raw)
+    is_text = bytes(view[:1]) == b'"'
+    starts, ends, digests = _offsets(), _offsets(), bytearray()
+    error: ApiError | None = None
+    at = 1  # behind the bracket
+    try:
+        for index, item in enumerate(split_input(raw)):
+            digests += _digest(decode_item(item, f"input[{index}]"))
+            if not is_text:
+                between = _BETWEEN.match(view, at)
+                assert between is not None
+                starts.append(between.end())
+                at = between.end() + memoryview(item).nbytes
+                ends.append(at)
+    except ApiError as found:
+        error = found
+    return InputSurvey(raw, starts, ends, bytes(digests), is_text, error)
+
+
+def _digest(item: Item) -> bytes:
+    if isinstance(item, ItemReference | SealedItem) or changes_settings(item):
+        return UNTOLD
+    if isinstance(item, Reasoning) and item.encrypted_content is not None:
+        return UNTOLD
+    return item_digest(item)
