@@ -15,6 +15,7 @@ from starlette.applications import Starlette
 from hotloop import __version__
 from hotloop.config import ModelSettings, ServerSettings, Settings
 from hotloop.constraints.validator import ChildValidator
+from hotloop.decoding.reader import MessageReader
 from hotloop.engines.scripted import ScriptedEngine, ScriptError, load_script
 from hotloop.formats import GenericFormat, format_for_template, format_named
 from hotloop.ledger.memory import MemoryLedger
@@ -64,6 +65,7 @@ class App:
     websocket: type[asyncio.Protocol] | None  # for uvicorn's `ws=`; None: WebSockets go through ASGI
     services: TurnServices
     connections: OpenConnections
+    reader: MessageReader
 
 
 async def start_model(settings: ModelSettings) -> TokenModel:
@@ -165,25 +167,28 @@ def build_app(model: TokenModel, settings: ServerSettings) -> App:
 
     async def shut_down() -> None:
         services.prefixes.clear()
+        await reader.close()
         await model.close()
         await services.store.close()
 
     runner = TurnRunner(services)
     policy = AccessPolicy(settings.api_key, frozenset(settings.allow_origins))
     socket_settings = SocketSettings(Limits(lifetime_s=settings.connection_lifetime_s), settings.max_pending_bytes)
+    reader = MessageReader(settings.max_message_bytes)
     asgi = build_asgi(
         runner,
         policy,
         socket_settings,
         connections,
+        reader,
         background_limits=BackgroundLimits(settings.background_running, settings.background_waiting),
         max_body_bytes=settings.max_message_bytes,
         started_at=int(time.time()),
         version=__version__,
         on_shutdown=shut_down,
     )
-    door = ResponsesDoor(runner, policy, socket_settings, connections)
-    return App(asgi, _websocket(door, settings), services, connections)
+    door = ResponsesDoor(runner, policy, socket_settings, connections, reader)
+    return App(asgi, _websocket(door, settings), services, connections, reader)
 
 
 def _sealer(settings: ServerSettings) -> KeyRing:
@@ -232,6 +237,7 @@ async def run_server(settings: Settings, announce: Callable[[str, str], None]) -
             max_message_bytes=server_settings.max_message_bytes,
             log_level="warning",
         )
+        app.reader.start()
         server = DrainingServer(config, app.connections, server_settings.drain_timeout_s)
         listener.listen(2048)
         # What start-up made stays: the collector need not walk it again (4 % of a turn's CPU, docs/measurements.md).

@@ -17,6 +17,7 @@ from tests.support.toy_format import ARGS, END, TEXT, TOOL, call, say, think
 from tests.support.turns import ME, Pipeline
 from tests.support.virtual_time import run_virtual
 
+from hotloop.decoding.reader import MessageReader
 from hotloop.protocol.connection import Limits
 from hotloop.server.served_connection import ServedConnection, SocketSettings
 
@@ -42,7 +43,9 @@ class Client:
         self.engine.pause()
         self.sink = RecordingConnectionSink()
         settings = SocketSettings(LIMITS, 2**20)
-        self.served = ServedConnection(self.pipeline.runner, settings, ME, self.sink, wants_timing=False)
+        self.served = ServedConnection(
+            self.pipeline.runner, settings, ME, self.sink, MessageReader(2**20), wants_timing=False
+        )
         self.serving = asyncio.create_task(self.served.serve())
         self.creates = 0
         self.steers = 0
@@ -236,7 +239,7 @@ def test_whatever_is_sent_is_answered_in_the_protocols_own_words(ops: list[Op]) 
         await asyncio.sleep(0)
         for op in ops:
             await client.do(op)
-        client.served.receive_binary()
+        client.served.receive(b"", is_text=False)
         await client.finish()
         for event in client.sink.events:
             assert event["type"] == "error" or event["type"].startswith("response."), event

@@ -7,6 +7,7 @@ from tests.support.asgi_client import WebSocketPeer
 from tests.support.toy_engine import ToyEngine
 from tests.support.turns import Pipeline
 
+from hotloop.decoding.reader import MessageReader
 from hotloop.protocol.connection import Limits
 from hotloop.server.auth import AccessPolicy
 from hotloop.server.connections import OpenConnections
@@ -23,7 +24,9 @@ class Server:
         self.pipeline = pipeline or Pipeline()
         self.open = OpenConnections()
         settings = SocketSettings(Limits(**limits), max_pending_bytes)
-        self.door = ResponsesSocket(self.pipeline.runner, AccessPolicy(api_key), settings, self.open)
+        self.door = ResponsesSocket(
+            self.pipeline.runner, AccessPolicy(api_key), settings, self.open, MessageReader(2**20)
+        )
 
     @property
     def engine(self) -> ToyEngine:

@@ -45,7 +45,6 @@ class Answer(msgspec.Struct, omit_defaults=True):
     item_error: _Error | None = None
     is_exhausted: bool = False  # there was not enough memory for it
     is_failed: bool = False  # by a bug: whoever asked reads the message itself
-    is_last: bool = False  # the process has grown, and is better replaced
 
     @property
     def rest_bytes(self) -> int:

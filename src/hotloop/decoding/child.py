@@ -7,7 +7,6 @@ then an answer to each message (`hotloop.decoding.answer`).
 """
 
 import gc
-import resource
 import struct
 import sys
 
@@ -15,8 +14,6 @@ from hotloop.decoding.answer import Answer, answer_to, line_of
 from hotloop.processes.confinement import confine
 
 HEAD = struct.Struct("<cQ")
-_GROWN_BYTES = 512 * 2**20
-_MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # getrusage(2)
 
 
 def main() -> None:
@@ -24,15 +21,14 @@ def main() -> None:
     parent_pid, memory_bytes = map(int, sys.argv[1:])
     if not confine(parent_pid, memory_bytes):
         return
-    gc.disable()  # a message leaves no cycles behind, and may be millions of objects to walk
+    gc.disable()  # a message may be millions of objects to walk
     _say(b"ready\n", [])
     while head := sys.stdin.buffer.read(HEAD.size):
         kind, size = HEAD.unpack(head)
         answer, rest = _answer(size, is_event=kind == b"E")
-        answer.is_last = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MAXRSS_UNIT > _GROWN_BYTES
         _say(line_of(answer), rest)
-        if answer.is_last:
-            return
+        del answer, rest
+        gc.collect()  # a refusal's traceback holds what was read
 
 
 def _answer(size: int, *, is_event: bool) -> tuple[Answer, list[bytes]]:

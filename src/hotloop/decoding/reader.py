@@ -149,8 +149,6 @@ async def _converse(child: Child, kind: bytes, message: bytes, deadline_s: float
         raise EOFError from error
     if answer.is_exhausted:
         raise PayloadTooLarge("The message takes too much memory to read.")
-    if answer.is_last:
-        await child.kill()
     return answer, rest
 
 

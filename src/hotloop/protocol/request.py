@@ -24,6 +24,7 @@ from hotloop.protocol.items import STRUCT_BY_TYPE, Item
 from hotloop.protocol.typed_calls import decode_special
 
 MAX_INPUT_CHARS = 10_485_760  # Open Responses 2026-04-24: longest text field
+MAX_INPUT_ITEMS = 65_536  # ours: more fit no model's context, and every one of them has to be looked at
 COMPACT_SHARE = 0.8  # of the context, where a compaction is asked for without a threshold
 _STREAM_ID = re.compile(r"[A-Za-z0-9_.-]{1,256}\Z")
 
@@ -263,7 +264,10 @@ def split_input(raw: msgspec.Raw, param: str = "input") -> list[msgspec.Raw]:
     """The new items of a turn, each still raw. A string is one user message; null is none."""
     first = bytes(memoryview(raw)[:1])
     if first == b"[":
-        return decode_as(_items_decoder, raw, param)
+        items = decode_as(_items_decoder, raw, param)
+        if len(items) > MAX_INPUT_ITEMS:
+            raise InvalidRequest(f"'{param}' holds more than {MAX_INPUT_ITEMS} items.", param=param)
+        return items
     if first == b"n":
         return []
     if first != b'"':

@@ -8,6 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.routing import Route, WebSocketRoute
 
+from hotloop.decoding.reader import MessageReader
 from hotloop.errors import ApiError
 from hotloop.server.answers import on_api_error, on_client_gone, on_http_error, on_server_fault
 from hotloop.server.auth import AccessPolicy
@@ -35,6 +36,7 @@ def build_asgi(
     policy: AccessPolicy,
     socket_settings: SocketSettings,
     open_connections: OpenConnections,
+    reader: MessageReader,
     *,
     background_limits: BackgroundLimits,
     max_body_bytes: int,
@@ -54,7 +56,7 @@ def build_asgi(
             await on_shutdown()
 
     background = BackgroundTurns(runner, open_connections, background_limits)
-    door = Door(policy, open_connections, max_body_bytes=max_body_bytes)
+    door = Door(policy, open_connections, reader, max_body_bytes=max_body_bytes)
     idempotency = Idempotency(door, IdempotencyLimits(), monotonic)
     turns = HttpTurns(runner, open_connections, max_pending_bytes=socket_settings.max_pending_bytes)
     responses = ResponseRoutes(runner.services, door, background)
@@ -62,7 +64,7 @@ def build_asgi(
     routes = [
         Route("/healthz", models.health, methods=["GET"]),
         Route("/metrics", MetricsRoute(runner.services, door, open_connections).get, methods=["GET"]),
-        WebSocketRoute("/v1/responses", ResponsesSocket(runner, policy, socket_settings, open_connections)),
+        WebSocketRoute("/v1/responses", ResponsesSocket(runner, policy, socket_settings, open_connections, reader)),
         Route("/v1/responses", CreateResponse(turns, door, background)),
         Route("/v1/responses/compact", CompactResponse(turns, door, runner.services)),
         Route("/v1/responses/input_tokens", responses.input_tokens, methods=["POST"]),

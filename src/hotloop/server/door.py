@@ -1,18 +1,36 @@
 """What every JSON endpoint does first: who asks, and what the body says."""
 
+from dataclasses import dataclass
 from typing import TypeVar
 
 import msgspec
 from starlette.requests import Request
 
+from hotloop.decoding.reader import MessageReader, ReadCreate
 from hotloop.errors import ApiError, InvalidJson, InvalidRequest, Overloaded
 from hotloop.protocol.decoding import decode_as
 from hotloop.server.auth import AccessPolicy, authenticate
 from hotloop.server.body import AsgiReceive, AsgiScope, read_body
 from hotloop.server.connections import OpenConnections
 from hotloop.session.principal import Principal
+from hotloop.turns.record import TurnRecord, monotonic
 
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedCreate:
+    """A create as it came in over HTTP."""
+
+    read: ReadCreate
+    received: float
+    body_bytes: int
+
+    def record(self, transport: str) -> TurnRecord:
+        """The record that its turn begins with."""
+        return TurnRecord(
+            transport=transport, received=self.received, bytes_in=self.body_bytes, fallbacks=self.read.fallbacks
+        )
 
 
 class Door:
@@ -21,11 +39,15 @@ class Door:
     Args:
         policy: who may come in.
         open_connections: says whether the server is shutting down.
+        reader: reads the body of a create.
         max_body_bytes: bound of a body, compressed or not.
     """
 
-    def __init__(self, policy: AccessPolicy, open_connections: OpenConnections, *, max_body_bytes: int) -> None:
+    def __init__(
+        self, policy: AccessPolicy, open_connections: OpenConnections, reader: MessageReader, *, max_body_bytes: int
+    ) -> None:
         self._policy = policy
+        self._reader = reader
         self._open = open_connections
         self.max_body_bytes = max_body_bytes
 
@@ -38,6 +60,12 @@ class Door:
         if self._open.is_draining:
             raise Overloaded("The server is shutting down.", retry_after_s=1)
         return await read_body(scope, receive, self.max_body_bytes)
+
+    async def create(self, scope: AsgiScope, receive: AsgiReceive) -> "ReceivedCreate":
+        """The body of a create. Raises the ApiError that refuses it, and ClientGone."""
+        body = await self.body(scope, receive)
+        received = monotonic()  # all of it, as with a WebSocket message: the sender's line is not this server's time
+        return ReceivedCreate(await self._reader.create(body), received, len(body))
 
     async def decoded(self, request: Request, decoder: "msgspec.json.Decoder[_T]", *, may_be_empty: bool = False) -> _T:
         """The body as `decoder` reads it; an empty one counts as an empty object where it may."""

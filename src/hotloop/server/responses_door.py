@@ -1,5 +1,6 @@
 """WebSocket mode of `/v1/responses` on the raw path: who may come in, and what gets the messages."""
 
+from hotloop.decoding.reader import MessageReader
 from hotloop.errors import NotFound
 from hotloop.server.auth import AccessPolicy, authenticate, wants_timing
 from hotloop.server.connections import OpenConnections
@@ -15,9 +16,15 @@ class ResponsesDoor:
     """Implements `websocket_raw.Door`."""
 
     def __init__(
-        self, runner: TurnRunner, policy: AccessPolicy, settings: SocketSettings, open_connections: OpenConnections
+        self,
+        runner: TurnRunner,
+        policy: AccessPolicy,
+        settings: SocketSettings,
+        open_connections: OpenConnections,
+        reader: MessageReader,
     ) -> None:
         self._runner = runner
+        self._reader = reader
         self._policy = policy
         self._settings = settings
         self._open = open_connections
@@ -28,16 +35,17 @@ class ResponsesDoor:
             raise NotFound(f"No WebSocket at this path; it is {PATH}.")
         principal = authenticate(self._policy, request.headers)
         served = ServedConnection(
-            self._runner, self._settings, principal, wire, wants_timing=wants_timing(request.headers)
+            self._runner, self._settings, principal, wire, self._reader, wants_timing=wants_timing(request.headers)
         )
-        return _Listener(served, self._open)
+        return _Listener(served, wire, self._open)
 
 
 class _Listener:
     """One connection's messages, straight to what serves it."""
 
-    def __init__(self, served: ServedConnection, open_connections: OpenConnections) -> None:
+    def __init__(self, served: ServedConnection, wire: RawWebSocket, open_connections: OpenConnections) -> None:
         self._served = served
+        self._wire = wire
         self._open = open_connections
 
     async def serve(self) -> None:
@@ -49,10 +57,9 @@ class _Listener:
             self._open.remove(self._served)
 
     def on_message(self, data: bytes, *, is_text: bool) -> None:
-        if is_text:
-            self._served.receive(data)
-        else:
-            self._served.receive_binary()
+        reading = self._served.receive(data, is_text=is_text)
+        if reading is not None:
+            self._wire.hold_reading(reading)
 
     def on_writable(self) -> None:
         self._served.resume()

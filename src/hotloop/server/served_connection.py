@@ -135,15 +135,15 @@ class ServedConnection:
             self._inbox.append(data if is_text else None)
             return self._reading
         if is_text and self._reader.is_long(data):
-            self._reading = self._loop.create_task(self._read_inbox(data))
+            self._inbox.append(data)
+            self._reading = self._loop.create_task(self._read_inbox())
             return self._reading
         self._take(data if is_text else None)
         return None
 
-    async def _read_inbox(self, data: bytes | None) -> None:
+    async def _read_inbox(self) -> None:
         """One message after the other, in the order they came: what they do depends on it."""
         try:
-            self._inbox.append(data)
             while self._inbox:
                 message = self._inbox.popleft()
                 if message is None or not self._reader.is_long(message):
@@ -151,6 +151,8 @@ class ServedConnection:
                     continue
                 received = monotonic()
                 self._take(message, await self._reader.event(message), received)
+        except Exception as error:
+            self._break(error)
         finally:
             self._reading = None
 

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from hotloop.decoding.reader import MessageReader
 from hotloop.errors import ApiError
 from hotloop.protocol.wire import error_body
 from hotloop.server.auth import AccessPolicy, authenticate, wants_timing
@@ -25,9 +26,15 @@ class ResponsesSocket:
     """ASGI application for the WebSocket scope."""
 
     def __init__(
-        self, runner: TurnRunner, policy: AccessPolicy, settings: SocketSettings, open_connections: OpenConnections
+        self,
+        runner: TurnRunner,
+        policy: AccessPolicy,
+        settings: SocketSettings,
+        open_connections: OpenConnections,
+        reader: MessageReader,
     ) -> None:
         self._runner = runner
+        self._reader = reader
         self._policy = policy
         self._settings = settings
         self._open = open_connections
@@ -44,7 +51,7 @@ class ResponsesSocket:
         await send({"type": "websocket.accept"})
         sink = WebSocketSink(send, max_pending_bytes=self._settings.max_pending_bytes)
         served = ServedConnection(
-            self._runner, self._settings, principal, sink, wants_timing=wants_timing(scope["headers"])
+            self._runner, self._settings, principal, sink, self._reader, wants_timing=wants_timing(scope["headers"])
         )
         self._open.add(served)
         try:
@@ -78,11 +85,11 @@ class _AsgiConnection:
                 self._served.stop()
                 self._sink.close(1006)
                 return
-            text = message.get("text")
-            if text is None:
-                self._served.receive_binary()
-            else:
-                self._served.receive(text.encode())
+            text: str | None = message.get("text")
+            is_text = text is not None
+            reading = self._served.receive(text.encode() if text is not None else b"", is_text=is_text)
+            if reading is not None:
+                await asyncio.wait({reading})
 
     async def _pump(self, reader: "asyncio.Task[None]") -> None:
         """Send until there is nothing more to send, then close the socket and stop the reader."""

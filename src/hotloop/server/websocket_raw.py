@@ -128,6 +128,7 @@ class RawWebSocket(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None  # next ping, pong deadline or end of the closing handshake
         self._slow_timer: asyncio.TimerHandle | None = None
         self._listener: Listener | None = None
+        self._is_held = False  # nothing is read of the peer at present
         self.is_paused = False
         self.close_code = NORMAL  # that was sent, or received where the peer closed first
 
@@ -174,6 +175,18 @@ class RawWebSocket(asyncio.Protocol):
         self.close_code = code
         self._write()
         self._set_timer(CLOSE_TIMEOUT_S, self._transport.abort)
+
+    def hold_reading(self, until: "asyncio.Future[None]") -> None:
+        """Take nothing more from the peer before `until` is done."""
+        if not self._is_held and self._state is _State.OPEN:
+            self._is_held = True
+            self._transport.pause_reading()
+            until.add_done_callback(self._read_on)
+
+    def _read_on(self, _: "asyncio.Future[None]") -> None:
+        self._is_held = False
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
 
     # --- asyncio.Protocol ---
 

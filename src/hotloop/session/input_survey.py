@@ -37,12 +37,12 @@ class InputSurvey:
     def __len__(self) -> int:
         return len(self.digests) // DIGEST_BYTES
 
-    def item(self, index: int) -> msgspec.Raw:
-        """The text of an item."""
+    def items(self) -> list[msgspec.Raw]:
+        """The texts of the items."""
         view = memoryview(self.raw)
         if self.is_text:
-            return msgspec.Raw(text_message(bytes(view)))
-        return msgspec.Raw(view[self.starts[index] : self.ends[index]])
+            return [msgspec.Raw(text_message(bytes(view)))] * len(self)
+        return [msgspec.Raw(view[start:end]) for start, end in zip(self.starts, self.ends, strict=True)]
 
     def digest(self, index: int) -> bytes | None:
         """The canonical digest of an item; None if only the item itself tells."""

@@ -2,6 +2,7 @@
 
 from hotloop.errors import ContextLengthExceeded
 from hotloop.protocol.request import ResponseCreate
+from hotloop.session.input_survey import InputSurvey
 from hotloop.session.principal import Principal
 from hotloop.turns.admission import admit
 from hotloop.turns.bind import Parent, bind_conversation, bind_previous
@@ -9,7 +10,9 @@ from hotloop.turns.history import read_input
 from hotloop.turns.services import TurnServices
 
 
-async def count_tokens(services: TurnServices, principal: Principal, request: ResponseCreate) -> int:
+async def count_tokens(
+    services: TurnServices, principal: Principal, request: ResponseCreate, survey: InputSurvey | None = None
+) -> int:
     """Tokens of the prompt that a create of this request would send. Raises the ApiError that would refuse it."""
     parent: Parent | None
     if request.conversation_id is not None:
@@ -17,7 +20,7 @@ async def count_tokens(services: TurnServices, principal: Principal, request: Re
     else:
         parent = await bind_previous(services, principal, None, request.previous_response_id)
     try:
-        given = await read_input(services, principal, request.input)
+        given = await read_input(services, principal, request.input, survey, parent)
         admitted = admit(services, principal.tenant, request, parent, given)
         try:
             prepared = await admitted.model.prepare(admitted.model_request(principal.tenant))

@@ -39,6 +39,7 @@ class TurnEnding:
         self._output = output
         self._stream = output.stream
         self._sink = output.sink
+        self._read = turn.record.fallbacks  # what was noted before the turn began
         self._plan: Plan | None = None
         self._new_items: Sequence[Item] | None = None  # with ids, once they were needed
 
@@ -103,7 +104,7 @@ class TurnEnding:
         missed = self._asked.history.missed
         taken = output.prepared.fallbacks if output.prepared is not None else ()
         planned = self._plan.fallbacks if self._plan is not None else ()
-        self._record.fallbacks = (*self._record.fallbacks, *((missed,) if missed else ()), *planned, *taken)
+        self._record.fallbacks = (*self._read, *((missed,) if missed else ()), *planned, *taken)
 
     def note_end(self, outcome: AttemptOutcome, end: ModelEnd | None) -> None:
         """Tell the ledger."""

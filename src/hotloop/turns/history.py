@@ -8,6 +8,7 @@ beginning is found in the prefix index, and only the rest is parsed. Why more ha
     context_changed    it is remembered under other instructions, tools or render options
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -17,12 +18,16 @@ from hotloop.protocol.request import decode_item, split_input
 from hotloop.session.canonical import canonical, item_digest
 from hotloop.session.chain import ModelState, OpenCalls
 from hotloop.session.chain_settings import ChainSettings, changes_settings
+from hotloop.session.input_survey import InputSurvey
 from hotloop.session.item_log import ItemLog
 from hotloop.session.prefix_index import PrefixIndex, extend_history, history_start
 from hotloop.session.principal import Principal, Tenant
 from hotloop.turns.bind import Parent, resolve_reference
 from hotloop.turns.sealing import opened
 from hotloop.turns.services import TurnServices
+
+STRETCH_BYTES = 128 * 1024  # of an input are worked on without a break: half a millisecond
+_ITEM_BYTES = 1024  # what looking at an item costs besides its text, in bytes of text
 
 
 class History(msgspec.Struct, frozen=True):
@@ -67,13 +72,22 @@ class ReadInput(msgspec.Struct, frozen=True):
         return before.behind(self.parsed.values())
 
 
-async def read_input(services: TurnServices, principal: Principal, raw: msgspec.Raw) -> ReadInput:
+async def read_input(
+    services: TurnServices,
+    principal: Principal,
+    raw: msgspec.Raw,
+    survey: InputSurvey | None = None,
+    parent: Parent | None = None,
+) -> ReadInput:
     """Split the input and know each item by its content. Raises the ApiError that names an invalid item.
 
-    Waits only for the store, and only if there is an `item_reference`.
+    Waits for the store, if there is an `item_reference`; and lets the loop go on between one stretch of a long input and
+    the next. With a survey of it only what is not in the history is parsed.
     """
     known, tenant = services.item_digests, principal.tenant
-    raws = split_input(raw)
+    surveyed = survey if survey is not None and survey.raw is raw else None
+    raws = split_input(raw) if surveyed is None else surveyed.items()
+    pace = _Pace()
 
     def read(raw_item: msgspec.Raw, param: str) -> Item:
         return opened(services.sealer, tenant, decode_item(raw_item, param), param)
@@ -82,7 +96,13 @@ async def read_input(services: TurnServices, principal: Principal, raw: msgspec.
     parsed: dict[int, Item] = {}
     for index, raw_item in enumerate(raws):
         text = bytes(raw_item)
+        if pace.is_over(len(text)):
+            await asyncio.sleep(0)
         digest = known.find(tenant, text) if services.remembers else None
+        if digest is None and surveyed is not None and services.remembers:
+            digest = surveyed.digest(index)
+            if digest is not None:
+                known.put(tenant, text, digest)
         if digest is None:
             item = read(raws[index], _param(index))
             if isinstance(item, ItemReference):
@@ -95,7 +115,42 @@ async def read_input(services: TurnServices, principal: Principal, raw: msgspec.
             parsed[index] = item
         if digest is not None:
             digests.append(digest)
-    return ReadInput(raws, digests, parsed, read)
+    given = ReadInput(raws, digests, parsed, read)
+    if surveyed is not None:
+        if surveyed.error is not None:
+            raise surveyed.error
+        await _parse_new(services.prefixes, tenant, given, parent, pace)
+    return given
+
+
+async def _parse_new(
+    prefixes: PrefixIndex, tenant: Tenant, given: ReadInput, parent: Parent | None, pace: "_Pace"
+) -> None:
+    """Parse now what stands in no history, a stretch at a time: at once it would hold up everybody."""
+    known = 0
+    if parent is None and len(given.digests) == len(given.raws):
+        places = extend_history(history_start(tenant), given.digests)
+        known = next((n for n in range(len(places), 0, -1) if prefixes.is_known_elsewhere((places[n - 1],))), 0)
+    for index in range(known, len(given.raws)):
+        if index not in given.parsed:
+            if pace.is_over(len(memoryview(given.raws[index]))):
+                await asyncio.sleep(0)
+            given.parsed[index] = given.read(given.raws[index], _param(index))
+
+
+class _Pace:
+    """When work on a long text is to be interrupted."""
+
+    def __init__(self) -> None:
+        self._left = STRETCH_BYTES
+
+    def is_over(self, size: int) -> bool:
+        """So many bytes more are worked on; a stretch ends before them."""
+        self._left -= size + _ITEM_BYTES
+        if self._left > 0:
+            return False
+        self._left = STRETCH_BYTES
+        return True
 
 
 def _param(index: int) -> str:

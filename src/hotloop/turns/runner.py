@@ -51,7 +51,7 @@ class TurnRunner:
         try:
             if parent is None:
                 parent = await bind(self.services, turn.principal, turn.connection, turn.request)
-            given = await read_input(self.services, turn.principal, turn.request.input, turn.survey)
+            given = await read_input(self.services, turn.principal, turn.request.input, turn.survey, parent)
             admitted = admit(self.services, turn.principal.tenant, turn.request, parent, given)
             try:
                 return await _Turn(self.services, turn, admitted, sink, self._keep_alive).run()

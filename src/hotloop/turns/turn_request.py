@@ -48,9 +48,10 @@ class RunningTurn(Protocol):
 class TurnRequest(msgspec.Struct):
     """One turn as a door hands it over.
 
-    `parent` is what was bound when the request was received, if anything; `survey` what is known of its input; `connection` is None over HTTP. `on_created` is
-    told at admission, before the first event. `capacity`, if given, is told the response object as
-    `queued` once it can be read, and awaited before the work starts. `on_compacted` is told what a compaction has kept.
+    `parent` is what was bound when the request was received, if anything; `survey` what is known of its input;
+    `connection` is None over HTTP. `on_created` is told at admission, before the first event. `capacity`, if given, is told
+    the response object as `queued` once it can be read, and awaited before the work starts. `on_compacted` is told what a
+    compaction has kept.
     """
 
     principal: Principal

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 from tests.support.asgi_client import HttpExchange, Message
 
+from hotloop.decoding.reader import MessageReader
 from hotloop.server.auth import AccessPolicy
 from hotloop.server.body import AsgiReceive, AsgiScope
 from hotloop.server.connections import OpenConnections
@@ -34,7 +35,12 @@ class Place:
         self.left = asyncio.Event()
         self.fails = False
         self.idempotency = Idempotency(
-            door(AccessPolicy("" if door is _TenantDoor else "sesame"), OpenConnections(), max_body_bytes=100),
+            door(
+                AccessPolicy("" if door is _TenantDoor else "sesame"),
+                OpenConnections(),
+                MessageReader(2**20),
+                max_body_bytes=100,
+            ),
             IdempotencyLimits(**limits),
             lambda: self.now,
         )

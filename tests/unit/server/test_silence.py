@@ -11,6 +11,7 @@ from tests.support.toy_format import say
 from tests.support.turns import Pipeline
 from tests.support.virtual_time import run_virtual
 
+from hotloop.decoding.reader import MessageReader
 from hotloop.protocol.connection import Limits
 from hotloop.server.auth import AccessPolicy
 from hotloop.server.background import BackgroundLimits, BackgroundTurns
@@ -27,14 +28,14 @@ WORK_S = 100.0  # of an engine that says nothing
 
 def socket_door(pipeline: Pipeline, **limits: Any) -> ResponsesSocket:
     settings = SocketSettings(Limits(**limits), 2**20)
-    return ResponsesSocket(pipeline.runner, AccessPolicy(""), settings, OpenConnections())
+    return ResponsesSocket(pipeline.runner, AccessPolicy(""), settings, OpenConnections(), MessageReader(2**20))
 
 
 def http_door(pipeline: Pipeline) -> CreateResponse:
     connections = OpenConnections()
     return CreateResponse(
         HttpTurns(pipeline.runner, connections, max_pending_bytes=2**20),
-        Door(AccessPolicy(""), connections, max_body_bytes=1000),
+        Door(AccessPolicy(""), connections, MessageReader(2**20), max_body_bytes=1000),
         BackgroundTurns(pipeline.runner, connections, BackgroundLimits()),
     )
 

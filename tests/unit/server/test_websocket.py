@@ -317,7 +317,7 @@ async def test_a_bug_in_the_core_closes_with_1011(monkeypatch: pytest.MonkeyPatc
     def broken(message: bytes) -> None:
         raise LookupError("a fault planted by the test")
 
-    monkeypatch.setattr("hotloop.server.served_connection.whole_create", broken)
+    monkeypatch.setattr("hotloop.server.served_connection.read_event", broken)
     server = Server()
     peer = await server.connect()
     peer.create()

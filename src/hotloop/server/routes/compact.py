@@ -11,14 +11,13 @@ import msgspec
 from hotloop.errors import ApiError, MethodNotAllowed
 from hotloop.protocol.item_view import shown, with_ids
 from hotloop.protocol.items import CompactionTrigger, Item, SettingItem
-from hotloop.protocol.request import decode_create, decode_item, split_input
+from hotloop.protocol.request import decode_item, split_input
 from hotloop.seams.sink import Sink
 from hotloop.server.answers import error_response
 from hotloop.server.body import AsgiReceive, AsgiScope, ClientGone
 from hotloop.server.door import Door
 from hotloop.server.http_turn import HttpTurns
 from hotloop.server.sinks import AsgiSend, SseSink
-from hotloop.turns.record import TurnRecord, monotonic
 from hotloop.turns.services import TurnServices
 from hotloop.turns.turn_request import TurnRequest
 
@@ -49,10 +48,9 @@ class CompactResponse:
             await self._turns.serve(turn, shape, scope, receive, send)
 
     async def _read(self, scope: AsgiScope, receive: AsgiReceive) -> TurnRequest:
-        received = monotonic()
         principal = self._door.caller(scope)
-        body = await self._door.body(scope, receive)
-        asked = decode_create(body)
+        create = await self._door.create(scope, receive)
+        asked = create.read.request
         raws = split_input(asked.input)
         if raws and isinstance(decode_item(raws[-1], f"input[{len(raws) - 1}]"), CompactionTrigger):
             raws.pop()
@@ -65,8 +63,7 @@ class CompactResponse:
             generate=True,
             prompt_cache_options=None,
         )
-        record = TurnRecord(transport="http", received=received, bytes_in=len(body))
-        return TurnRequest(principal=principal, request=request, record=record)
+        return TurnRequest(principal=principal, request=request, record=create.record("http"))
 
 
 class _Final(msgspec.Struct):

@@ -3,7 +3,6 @@
 from starlette.responses import Response
 
 from hotloop.errors import ApiError, InvalidRequest, MethodNotAllowed
-from hotloop.protocol.request import decode_create
 from hotloop.seams.sink import Sink
 from hotloop.server.answers import error_response, json_response
 from hotloop.server.auth import wants_timing
@@ -13,7 +12,6 @@ from hotloop.server.door import Door
 from hotloop.server.http_turn import HttpTurns
 from hotloop.server.replay_stream import ReplayStream
 from hotloop.server.sinks import AsgiSend, SseSink
-from hotloop.turns.record import TurnRecord, monotonic
 from hotloop.turns.turn_request import TurnRequest
 
 
@@ -49,14 +47,16 @@ class CreateResponse:
 
     async def _read(self, scope: AsgiScope, receive: AsgiReceive) -> TurnRequest:
         principal = self._door.caller(scope)
-        body = await self._door.body(scope, receive)
-        received = monotonic()  # all of it, as with a WebSocket message: the sender's line is not this server's time
-        request = decode_create(body)
+        create = await self._door.create(scope, receive)
+        request = create.read.request
         if request.stream_id is not None:
             raise InvalidRequest("'stream_id' names a WebSocket lane; it has no meaning over HTTP.", param="stream_id")
-        record = TurnRecord(transport="sse" if request.stream else "http", received=received, bytes_in=len(body))
         return TurnRequest(
-            principal=principal, request=request, record=record, wants_timing=wants_timing(scope["headers"])
+            principal=principal,
+            request=request,
+            record=create.record("sse" if request.stream else "http"),
+            survey=create.read.survey,
+            wants_timing=wants_timing(scope["headers"]),
         )
 
 

@@ -5,7 +5,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from hotloop.errors import InvalidRequest, ResponseNotFound
-from hotloop.protocol.request import decode_create
 from hotloop.protocol.wire import json_bytes
 from hotloop.seams.store import StoredResponse
 from hotloop.server.answers import json_response
@@ -80,8 +79,8 @@ class ResponseRoutes:
     async def input_tokens(self, request: Request) -> Response:
         """`POST /v1/responses/input_tokens`: the length of the prompt; nothing is generated or kept."""
         principal = self._door.caller(request.scope)
-        create = decode_create(await self._door.body(request.scope, request.receive))
-        tokens = await count_tokens(self._services, principal, create)
+        create = await self._door.create(request.scope, request.receive)
+        tokens = await count_tokens(self._services, principal, create.read.request, create.read.survey)
         return json_response(json_bytes({"object": "response.input_tokens", "input_tokens": tokens}))
 
     async def _stored(self, request: Request, principal: Principal) -> StoredResponse:

@@ -9,6 +9,7 @@ from tests.support.toy_engine import ToyEngine
 from tests.support.toy_format import say
 from tests.support.turns import Pipeline
 
+from hotloop.decoding.reader import MessageReader
 from hotloop.seams.engine import EndReason
 from hotloop.server import http_turn
 from hotloop.server.auth import AccessPolicy
@@ -27,7 +28,7 @@ class Server:
         self.open = OpenConnections()
         self.door = CreateResponse(
             HttpTurns(self.pipeline.runner, self.open, max_pending_bytes=max_pending_bytes),
-            Door(AccessPolicy(api_key), self.open, max_body_bytes=1000),
+            Door(AccessPolicy(api_key), self.open, MessageReader(2**20), max_body_bytes=1000),
             BackgroundTurns(self.pipeline.runner, self.open, BackgroundLimits()),
         )
 

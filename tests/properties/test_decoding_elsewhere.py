@@ -1,0 +1,152 @@
+"""The decode process and the server itself read any message alike: the same request, the same items, the same refusal."""
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.properties.test_request_decoding import FIELDS, JSON, NEAR
+
+from hotloop.decoding.answer import answer_to, event_from, line_from, line_of
+from hotloop.errors import ApiError
+from hotloop.protocol.client_event import ClientEvent, read_event
+from hotloop.protocol.items import Item
+from hotloop.protocol.request import ResponseCreate, decode_create, decode_item, split_input
+from hotloop.session.canonical import item_digest
+from hotloop.session.input_survey import InputSurvey
+
+ITEM = st.one_of(
+    st.fixed_dictionaries({"role": st.just("user"), "content": st.text(max_size=8)}),
+    st.fixed_dictionaries(
+        {"type": st.just("function_call"), "call_id": st.text(max_size=3), "name": st.just("f"), "arguments": st.text()}
+    ),
+    st.fixed_dictionaries(
+        {"type": st.sampled_from(["item_reference", "compaction", "web_search_call"]), "id": st.text()}
+    ),
+    st.fixed_dictionaries(
+        {"type": st.just("reasoning"), "summary": st.just([]), "encrypted_content": st.text(max_size=3)}
+    ),
+    st.fixed_dictionaries({"type": st.just("additional_tools"), "tools": st.just([])}),
+    NEAR,
+)
+CREATE = st.builds(
+    lambda fields, items: {"type": "response.create", "model": "m", **fields, "input": items},
+    st.dictionaries(FIELDS, NEAR, max_size=3),
+    st.one_of(st.lists(ITEM, max_size=5), st.text(max_size=8), st.none()),
+)
+
+
+def read_here(message: bytes, is_event: bool) -> ClientEvent:
+    if is_event:
+        return read_event(message)
+    try:
+        return ClientEvent(request=decode_create(message))
+    except ApiError as error:
+        return ClientEvent(error=error)
+
+
+def read_elsewhere(message: bytes, is_event: bool) -> tuple[ClientEvent, InputSurvey | None]:
+    """Over the bytes that go through the pipe."""
+    answer, rest = answer_to(message, is_event=is_event)
+    line = line_from(line_of(answer))
+    told = b"".join(rest)
+    assert len(told) == line.rest_bytes
+    return event_from(line, told, message)
+
+
+def fields_of(request: ResponseCreate | None) -> list[bytes]:
+    return [msgspec.json.encode(getattr(request, name, None)) for name in ResponseCreate.__struct_fields__]
+
+
+def looks(error: ApiError | None) -> object:
+    return None if error is None else (type(error), error.message, error.param, error.status, error.code)
+
+
+def read_items(raw: msgspec.Raw) -> tuple[list[Item], ApiError | None]:
+    items: list[Item] = []
+    try:
+        for index, item in enumerate(split_input(raw)):
+            items.append(decode_item(item, f"input[{index}]"))
+    except ApiError as error:
+        return items, error
+    return items, None
+
+
+def agree(message: bytes) -> None:
+    for is_event in (True, False):
+        here = read_here(message, is_event)
+        there, survey = read_elsewhere(message, is_event)
+        assert (there.kind, there.lane, looks(there.error)) == (here.kind, here.lane, looks(here.error))
+        # Compared by their fields as they are shown: 1.0 and 1 are different answers.
+        assert fields_of(there.request) == fields_of(here.request)
+        if here.request is None or survey is None:
+            continue
+        items, error = read_items(here.request.input)
+        assert looks(survey.error) == looks(error)
+        assert [decode_item(raw, "x") for raw in survey.items()] == items
+        assert len(survey) == len(items)
+        for index, item in enumerate(items):
+            digest = survey.digest(index)
+            assert digest is None or digest == item_digest(item)
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes(message: bytes) -> None:
+    agree(message)
+
+
+@given(st.dictionaries(FIELDS, st.one_of(JSON, NEAR), max_size=6))
+def test_any_values_of_the_known_fields(fields: dict[str, Any]) -> None:
+    agree(json.dumps({"type": "response.create", "model": "m", **fields}).encode())
+
+
+@given(CREATE, st.sampled_from([None, 1]), st.booleans())
+def test_any_items(create: dict[str, Any], indent: int | None, is_ascii: bool) -> None:
+    text = json.dumps(create, indent=indent, ensure_ascii=is_ascii)
+    agree(text.encode("utf-8", "surrogatepass"))
+
+
+@given(CREATE, st.integers(0, 400), st.binary(max_size=3), st.integers(0, 3))
+def test_a_good_message_broken_or_cut_anywhere(create: dict[str, Any], at: int, junk: bytes, lost: int) -> None:
+    message = json.dumps(create).encode()
+    at %= len(message)
+    agree(message[:at] + junk + message[at + lost :])
+    agree(message[:at])
+
+
+@given(CREATE, CREATE)
+def test_members_that_come_twice(first: dict[str, Any], second: dict[str, Any]) -> None:
+    agree(b"{%b,%b}" % (json.dumps(first).encode()[1:-1], json.dumps(second).encode()[1:-1]))
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        b'"input":' + b"[" * 2000 + b"]" * 2000,
+        b'"input":[' + b'{"role":"user","content":' * 2000 + b'""' + b"}" * 2000 + b"]",
+        b'"x":' + b'{"a":' * 2000 + b"1" + b"}" * 2000,
+        b'"input":"\\ud800"',
+        b'"input":[{"role":"user","content":"\\ud800"}]',
+        b'"input":"\xed\xa0\x80"',
+        b'"input":"\xff"',
+        b'"x":"\xff"',
+        b'"seed":1e999',
+        b'"x":1e999,"input":[]',
+        b'"seed":123456789012345678901234567890',
+        b'"tool_choice":{"a":123456789012345678901234567890,"b":1e300,"c":-0.0}',
+        b'"in\\u0070ut":[{"role":"user","content":"a"}]',
+        b'"input":"[1]","instructions":"[1]","tools":[1]',
+        b'"input":[ {"role":"user","content":"a"} ,\n{"role":"user","content":"a"}\t]',
+        b'"input":[{"role":"user","content":"a"},{}]',
+        b'"input":[' + b",".join([b"{}"] * 70_000) + b"]",
+        b'"input":"' + b"a" * 10_485_761 + b'"',
+        b'"stream_id":"a","store":false,"background":true',
+        b'"stream_id":" "',
+        b'"input":7',
+    ],
+)
+def test_what_is_built_to_be_read_differently(inside: bytes) -> None:
+    agree(b'{"type":"response.create","model":"m",%b}' % inside)
+    agree(b'{"type":"response.steer",%b}' % inside)

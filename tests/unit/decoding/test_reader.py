@@ -1,0 +1,134 @@
+"""The process in which long messages are read, with real processes: whatever happens to it, the server goes on."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+
+import pytest
+
+from hotloop.decoding import reader as module
+from hotloop.decoding.reader import UNAVAILABLE, MessageReader
+from hotloop.errors import ApiError, InvalidType, MissingParameter, Overloaded, PayloadTooLarge
+
+ITEM = b'{"role":"user","content":"hello"}'
+
+
+def create(*items: bytes) -> bytes:
+    return b'{"type":"response.create","model":"m","tools":[{"type":"x"}],"input":[%b],"store":false}' % b",".join(
+        items
+    )
+
+
+@pytest.fixture
+async def reader() -> AsyncIterator[MessageReader]:
+    made = MessageReader(2**24, long_bytes=1)
+    yield made
+    await made.close()
+
+
+async def test_a_create_comes_back_with_its_items(reader: MessageReader) -> None:
+    read = await reader.create(create(ITEM, ITEM))
+    assert bytes(read.request.tools) == b'[{"type":"x"}]'
+    assert read.request.store is False
+    assert read.survey is not None and read.survey.raw is read.request.input
+    assert [bytes(item) for item in read.survey.items()] == [ITEM, ITEM]
+    assert read.fallbacks == ()
+
+
+async def test_a_refusal_is_the_one_of_the_server_itself(reader: MessageReader) -> None:
+    with pytest.raises(InvalidType) as refused:
+        await reader.create(b'{"model":7}')
+    assert refused.value.param == "model"
+    event = await reader.event(b'{"type":"response.create","stream_id":"lane"}')
+    assert isinstance(event.event.error, MissingParameter) and event.event.lane == "lane"
+
+
+async def test_a_short_message_asks_nobody() -> None:
+    reader = MessageReader(2**24)
+    assert not reader.is_long(create(ITEM))
+    assert (await reader.create(create(ITEM))).survey is None
+    assert reader.pids == []
+
+
+async def test_many_at_once_are_each_answered_with_their_own(reader: MessageReader) -> None:
+    bodies = [create(*[ITEM] * count) for count in range(20)]
+    found = await asyncio.gather(*map(reader.create, bodies))
+    assert [0 if one.survey is None else len(one.survey) for one in found] == list(range(20))
+    assert len(reader.pids) <= module.CHILDREN
+
+
+async def test_a_process_that_died_while_it_was_idle_is_replaced(reader: MessageReader) -> None:
+    await reader.create(create(ITEM))
+    (pid,) = reader.pids
+    os.kill(pid, signal.SIGKILL)
+    read = await reader.create(create(ITEM))
+    assert read.survey is not None and read.fallbacks == ()
+    assert pid not in reader.pids
+
+
+async def test_a_process_killed_at_work_is_replaced_and_the_message_read(reader: MessageReader) -> None:
+    await reader.create(create(ITEM))
+    (pid,) = reader.pids
+    os.kill(pid, signal.SIGSTOP)
+    reading = asyncio.create_task(reader.create(create(ITEM)))
+    await asyncio.sleep(0)
+    os.kill(pid, signal.SIGKILL)
+    assert (await reading).survey is not None
+
+
+async def test_a_process_that_hangs_is_killed_at_the_deadline(reader: MessageReader) -> None:
+    await reader.create(create(ITEM))
+    (pid,) = reader.pids
+    os.kill(pid, signal.SIGSTOP)
+    reader._deadline_s = 0.0
+    with pytest.raises(PayloadTooLarge):
+        await reader.create(create(ITEM))
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    reader._deadline_s = module.DEADLINE_S
+    assert (await reader.create(create(ITEM))).survey is not None
+
+
+async def test_a_message_that_takes_too_much_memory_is_refused_and_the_next_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "BASE_MEMORY_BYTES", 2**28)
+    reader = MessageReader(1, long_bytes=1)  # no memory for the message
+    try:
+        with pytest.raises(PayloadTooLarge):
+            await reader.create(create(*[b"{}"] * 6_000_000))
+        assert (await reader.create(create(ITEM))).survey is not None
+    finally:
+        await reader.close()
+
+
+async def test_without_a_process_the_server_reads_and_says_so(
+    reader: MessageReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.executable", "/nowhere/python")
+    read = await reader.create(create(ITEM))
+    assert read.request.model == "m" and read.fallbacks == (UNAVAILABLE,)
+    event = await reader.event(create(ITEM))
+    assert event.event.request is not None and event.fallbacks == (UNAVAILABLE,)
+
+
+async def test_too_many_bytes_waiting_are_refused(reader: MessageReader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_WAITING_BYTES", 150)
+    found = await asyncio.gather(*(reader.create(create(ITEM)) for _ in range(5)), return_exceptions=True)
+    refused = [one for one in found if isinstance(one, ApiError)]
+    assert len(refused) == 4 and all(isinstance(one, Overloaded) for one in refused)
+
+
+async def test_a_cancelled_reading_ends_its_process(reader: MessageReader) -> None:
+    await reader.create(create(ITEM))
+    (pid,) = reader.pids
+    os.kill(pid, signal.SIGSTOP)
+    reading = asyncio.create_task(reader.create(create(ITEM)))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
