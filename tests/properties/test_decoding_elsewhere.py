@@ -31,8 +31,14 @@ ITEM = st.one_of(
     st.fixed_dictionaries({"type": st.just("additional_tools"), "tools": st.just([])}),
     NEAR,
 )
+
+
+def make_create(fields: dict[str, Any], items: object) -> dict[str, Any]:
+    return {"type": "response.create", "model": "m", **fields, "input": items}
+
+
 CREATE = st.builds(
-    lambda fields, items: {"type": "response.create", "model": "m", **fields, "input": items},
+    make_create,
     st.dictionaries(FIELDS, NEAR, max_size=3),
     st.one_of(st.lists(ITEM, max_size=5), st.text(max_size=8), st.none()),
 )
