@@ -7,15 +7,16 @@ engine    what the engine reports: modelled if it is simulated
 tools     as the mix says; accounted, not slept, for it is the same whatever the transport
 """
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
+import msgspec
+
 from hotloop.bench.answers import Answer, BenchError
 from hotloop.bench.clients import HttpClient, WebSocketClient
-from hotloop.bench.workload import TOOL, Json, encoded, user_message
+from hotloop.bench.workload import Json, create_bytes, encoded, user_message
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,15 @@ class Split:
     cached_tokens: int
     output_tokens: int  # of all turns
 
+    @property
+    def silence_s(self) -> float:
+        """In which no tool runs and the model has not begun to answer."""
+        return self.client_s + self.turns * self.first_token_s
+
+    def api_s(self, round_trip_s: float) -> float:
+        """Outside engine, tools and one round trip per turn."""
+        return self.total_s - self.floor_s(round_trip_s)
+
     def floor_s(self, round_trip_s: float) -> float:
         """What no server can be faster than: the engine, the tools, one round trip per turn."""
         return self.engine_s + self.tools_s + self.turns * round_trip_s
@@ -66,7 +76,7 @@ class Agent:
         self._name = name
         self._played = 0
         self._is_resending = is_resending
-        self._body: Json = {"model": model, "store": False, "tools": [TOOL]}
+        self._model = model
 
     def play(self, inputs: Sequence[Input]) -> Split:
         """The whole rollout. Raises BenchError if the server gives no timing."""
@@ -74,34 +84,42 @@ class Agent:
             return self._play(client, inputs)
 
     def _play(self, client: WebSocketClient | HttpClient, inputs: Sequence[Input]) -> Split:
-        kind: Json = {"type": "response.create"} if isinstance(client, WebSocketClient) else {"stream": True}
+        transport = "websocket" if isinstance(client, WebSocketClient) else "http"
         self._played += 1
         task = replace(inputs[0], text=f"{self._name}-{self._played} {inputs[0].text}")
         started = time.perf_counter()
         answers: list[Answer] = []
-        sent: list[Json] = []
-        output: list[Json] = []
+        sent: list[bytes] = []  # written once: no client need write its history anew every turn
         for one in (task, *inputs[1:]):
-            new = _item(one, output)
+            output = answers[-1].output if answers else ()
+            new = encoded(_item(one, output))
             sent += [*output, new]
-            body = {**kind, **self._body, "input": sent if self._is_resending else [new]}
-            if one.max_output_tokens:
-                body |= {"max_output_tokens": one.max_output_tokens, "tool_choice": "none"}
-            if answers and not self._is_resending:
-                body["previous_response_id"] = answers[-1].response_id
-            answer = client.ask(encoded(body))
-            answers.append(answer)
-            output = [json.loads(item) for item in answer.output]
+            previous = "" if self._is_resending or not answers else answers[-1].response_id
+            items = sent if self._is_resending else [new]
+            body = create_bytes(self._model, items, transport=transport, previous=previous, more=_limits(one))
+            answers.append(client.ask(body))
         return split(time.perf_counter() - started, sum(one.tool_s for one in inputs), answers)
 
 
-def _item(one: Input, output: Sequence[Json]) -> Json:
+def _limits(one: Input) -> Json:
+    return {"max_output_tokens": one.max_output_tokens, "tool_choice": "none"} if one.max_output_tokens else {}
+
+
+def _item(one: Input, output: Sequence[bytes]) -> Json:
     if not one.is_tool_output:
         return user_message(one.text)
-    calls = [item["call_id"] for item in output if item["type"] == "function_call"]
-    if not calls:
-        raise BenchError("the model made no tool call where the rollout has one")
-    return {"type": "function_call_output", "call_id": calls[0], "output": one.text}
+    for item in map(_item_decoder.decode, output):
+        if item.type == "function_call":
+            return {"type": "function_call_output", "call_id": item.call_id, "output": one.text}
+    raise BenchError("the model made no tool call where the rollout has one")
+
+
+class _Item(msgspec.Struct):
+    type: str
+    call_id: str = ""
+
+
+_item_decoder = msgspec.json.Decoder(_Item)
 
 
 def split(elapsed_s: float, tools_s: float, answers: Sequence[Answer]) -> Split:

@@ -4,7 +4,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hotloop.bench import chain, floor, load, peers, render, rollout, turn
+from hotloop.bench import chain, floor, load, peers, render, rollout, rollout_plan, rollout_result, turn
 from hotloop.bench.goals import Goal
 from hotloop.bench.report import Findings
 
@@ -45,9 +45,9 @@ BENCHES = (
     Bench(
         "rollout",
         rollout.TITLE,
-        rollout.GOALS,
-        lambda given: rollout.measure(rollout.FULL, given.model),
-        lambda given: rollout.measure(rollout.QUICK, given.model),
+        rollout_result.GOALS,
+        lambda given: rollout.measure(rollout_plan.FULL, given.model),
+        lambda given: rollout.measure(rollout_plan.QUICK, given.model),
         rollout.add_options,
     ),
 )

@@ -45,32 +45,50 @@ class Findings:
     samples: dict[str, Any] = field(default_factory=dict)  # per arm and round, for the JSON file
     skipped: dict[str, str] = field(default_factory=dict)  # goals that could not be measured, and why
     charts: Sequence[Chart] = ()  # for `--plot`
+    more: Sequence[Table] = ()  # further tables
+
+    @property
+    def tables(self) -> list[Table]:
+        """All of them, in order."""
+        return [self.table, *self.more]
 
 
-def as_text(
-    title: str, surroundings: Surroundings, findings: Findings, goals: Sequence[Goal], verdicts: Sequence[Verdict]
-) -> str:
-    """Everything a reader needs to trust or repeat the figures."""
-    parts = [
-        [title],
-        surroundings.lines(),
-        findings.table.lines(),
-        findings.notes,
-        shown_lines(goals, findings.figures),
-        [verdict.line() for verdict in verdicts],
-    ]
-    return "\n\n".join("\n".join(part) for part in parts if part)
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A bench's result with everything a reader needs to trust or repeat its figures."""
 
+    title: str
+    surroundings: Surroundings
+    findings: Findings
+    goals: Sequence[Goal]
+    verdicts: Sequence[Verdict]
 
-def write_json(path: Path, surroundings: Surroundings, findings: Findings, verdicts: Sequence[Verdict]) -> None:
-    """The same for programs, with the sample of every round."""
-    table = findings.table
-    result = {
-        "surroundings": asdict(surroundings),
-        "table": [dict(zip(table.head, row, strict=True)) for row in table.rows],
-        "notes": findings.notes,
-        "figures": {name: asdict(figure) for name, figure in findings.figures.items()},
-        "goals": [asdict(verdict) for verdict in verdicts],
-        "samples": findings.samples,
-    }
-    path.write_text(json.dumps(result, indent=1) + "\n")
+    def text(self) -> str:
+        """For a terminal."""
+        parts = [
+            [self.title],
+            self.surroundings.lines(),
+            *(table.lines() for table in self.findings.tables),
+            self.findings.notes,
+            self._goal_lines(),
+        ]
+        return "\n\n".join("\n".join(part) for part in parts if part)
+
+    def write_json(self, path: Path) -> None:
+        """For programs, with the sample of every round. Raises OSError."""
+        findings = self.findings
+        result = {
+            "title": self.title,
+            "surroundings": asdict(self.surroundings),
+            "tables": [asdict(table) for table in findings.tables],
+            "notes": findings.notes,
+            "figures": {name: asdict(figure) for name, figure in findings.figures.items()},
+            "goals": [asdict(verdict) for verdict in self.verdicts],
+            "goal_lines": self._goal_lines(),
+            "samples": findings.samples,
+        }
+        path.write_text(json.dumps(result, indent=1) + "\n")
+
+    def _goal_lines(self) -> list[str]:
+        shown = shown_lines(self.goals, self.findings.figures)
+        return [*shown, *(verdict.line() for verdict in self.verdicts)]

@@ -8,6 +8,8 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import msgspec
+
 Json = dict[str, Any]
 
 SEED = 20261121
@@ -182,4 +184,4 @@ def _body(model: str, items: Sequence[Json], tool: Json) -> Json:
 
 def encoded(value: Json) -> bytes:
     """Compact JSON."""
-    return json.dumps(value, separators=(",", ":")).encode()
+    return msgspec.json.encode(value)

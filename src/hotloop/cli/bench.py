@@ -10,7 +10,7 @@ from hotloop.bench.catalog import BENCHES, Bench
 from hotloop.bench.goals import failures, judge
 from hotloop.bench.machine import Surroundings, command_line
 from hotloop.bench.plot import check_plot, draw
-from hotloop.bench.report import as_text, write_json
+from hotloop.bench.report import Report
 
 
 def add_parser(commands: Any) -> None:
@@ -42,11 +42,12 @@ def run(arguments: argparse.Namespace) -> int:
         return 2
     surroundings.ended()
     verdicts = judge(bench.goals, findings.figures, findings.skipped, is_quick=arguments.quick)
-    print(as_text(bench.title, surroundings, findings, bench.goals, verdicts))
+    report = Report(bench.title, surroundings, findings, bench.goals, verdicts)
+    print(report.text())
     if arguments.plot:
         draw(arguments.plot, findings.charts, " · ".join([surroundings.command, surroundings.cpu, surroundings.date]))
     if arguments.json:
-        write_json(arguments.json, surroundings, findings, verdicts)
+        report.write_json(arguments.json)
     failed = failures(bench.goals, verdicts) if arguments.check else []
     for failure in failed:
         print(f"hotloop: {failure}", file=sys.stderr)

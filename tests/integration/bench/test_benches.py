@@ -13,6 +13,7 @@ from hotloop.bench.arms import TOLERANCE
 from hotloop.bench.catalog import Bench
 from hotloop.bench.goals import Goal
 from hotloop.bench.report import Findings
+from hotloop.bench.rollout_plan import COLD, FAST, HOT, HOT_HTTP, UP_MBIT, Plan, Series
 from hotloop.bench.scripts import write_script
 from hotloop.bench.servers import API_KEY, hotloop_server
 from hotloop.cli.bench import run
@@ -47,25 +48,26 @@ def test_long_answers_too_are_measured_at_the_lengths_asked_for() -> None:
 
 
 def test_rollouts_are_played_on_both_networks_and_on_the_real_model() -> None:
-    near = rollout.Series(4_000, "loopback", "interactive", 3, 2, with_hot_http=True)
-    far = rollout.Series(4_000, "WAN", "interactive", 2, 1)
-    real = rollout.Series(0, "loopback", "chat", 12, 1)
-    findings = rollout.measure(rollout.Plan((near, far, real)))
+    near = Series(4_000, "loopback", "interactive", 3, 2, with_hot_http=True)
+    far = Series(4_000, "WAN", "interactive", 2, tokenizer=FAST)
+    crowd = (Series(1_000, "loopback", "interactive", 1), Series(1_000, "loopback", "heavy", 1))
+    real = Series(0, "loopback", "chat", 12, tokenizer=FAST)
+    findings = rollout.measure(Plan((near, far, *crowd, real), crowd_speed=1_000))
     assert [row[:2] for row in findings.table.rows] == [
-        *((near.name, arm) for arm in (rollout.HOT, rollout.COLD, rollout.HOT_HTTP)),
-        *((series.name, arm) for series in (far, real) for arm in (rollout.HOT, rollout.COLD)),
+        *((near.name, arm) for arm in (HOT, COLD, HOT_HTTP)),
+        *((series.name, arm) for series in (far, *crowd, real) for arm in (HOT, COLD)),
     ]
     taken = findings.samples
     for name, (first, *_) in taken.items():
         parts = sum(first[f"{part}_s"] for part in ("client", "network", "server", "engine", "tools"))
         assert parts == pytest.approx(first["total_s"]), name
-    hot, cold = (taken[f"{near.name}, {arm}"][0] for arm in (rollout.HOT, rollout.COLD))
+    hot, cold = (taken[f"{near.name}, {arm}"][0] for arm in (HOT, COLD))
     assert hot["engine_s"] == pytest.approx(cold["engine_s"], rel=0.1), "the engine has the same work in both arms"
     assert hot["prompt_tokens"] == pytest.approx(60_000, rel=0.05)
-    round_trips = 0.04 * taken[f"{far.name}, {rollout.HOT}"][0]["turns"]
-    assert taken[f"{far.name}, {rollout.HOT}"][0]["network_s"] >= 0.95 * round_trips
-    last_request_s = 60_000 * 1.5 * 8 / (rollout.UP_MBIT * 1e6)  # a token of this text has more than 1.5 characters
-    cold_far = taken[f"{far.name}, {rollout.COLD}"][0]["network_s"]
+    round_trips = 0.04 * taken[f"{far.name}, {HOT}"][0]["turns"]
+    assert taken[f"{far.name}, {HOT}"][0]["network_s"] >= 0.95 * round_trips
+    last_request_s = 60_000 * 1.5 * 8 / (UP_MBIT * 1e6)  # a token of this text has more than 1.5 characters
+    cold_far = taken[f"{far.name}, {COLD}"][0]["network_s"]
     assert cold_far >= 0.95 * round_trips + last_request_s, "a resent history has to pass the narrow link"
 
 

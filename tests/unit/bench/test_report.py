@@ -3,7 +3,7 @@ from pathlib import Path
 
 from hotloop.bench.goals import Goal, judge
 from hotloop.bench.machine import Surroundings, cpu_model
-from hotloop.bench.report import Findings, Table, as_text, write_json
+from hotloop.bench.report import Findings, Report, Table
 from hotloop.bench.rounds import Figure
 
 GOALS = (Goal("flat", 1.1), Goal("later", 150, at_most=False, judged=False))
@@ -15,20 +15,20 @@ FINDINGS = Findings(
 )
 
 
-def report() -> str:
+def report() -> Report:
     surroundings = Surroundings("hotloop bench turn --quick")
     surroundings.ended()
-    return as_text("a bench", surroundings, FINDINGS, GOALS, judge(GOALS, FINDINGS.figures, {}))
+    return Report("a bench", surroundings, FINDINGS, GOALS, judge(GOALS, FINDINGS.figures, {}))
 
 
 def test_a_report_says_where_it_ran_and_with_what() -> None:
-    text = report()
+    text = report().text()
     for word in ("machine   ", "cores", "python 3.", "uvloop ", "load      ", "command   hotloop bench turn --quick"):
         assert word in text
 
 
 def test_the_goal_lines_come_last_behind_table_and_shown_figures() -> None:
-    lines = report().splitlines()
+    lines = report().text().splitlines()
     assert lines[-1].startswith("goal flat value 1.02 limit 1.1 ok")
     assert lines.index("| websocket |  590.1 |") < lines.index("shown later value 10.5 later limit 150 spread 0.4")
 
@@ -39,12 +39,17 @@ def test_the_table_is_one_that_markdown_reads() -> None:
 
 def test_the_json_file_holds_every_rounds_sample(tmp_path: Path) -> None:
     path = tmp_path / "result.json"
-    write_json(path, Surroundings("x"), FINDINGS, judge(GOALS, FINDINGS.figures, {}))
+    report().write_json(path)
     result = json.loads(path.read_text())
     assert result["samples"] == {"websocket": [{"cpu_s": 0.00059}]}
     assert result["goals"][0]["outcome"] == "ok"
-    assert result["table"][1] == {"arm": "raw", "CPU µs": "40.5"}
-    assert result["surroundings"]["command"] == "x"
+    assert result["tables"][0] == {
+        "title": "Per turn",
+        "head": ["arm", "CPU µs"],
+        "rows": [["websocket", "590.1"], ["raw", "40.5"]],
+    }
+    assert result["goal_lines"] == report().text().splitlines()[-2:]
+    assert result["surroundings"]["command"] == "hotloop bench turn --quick"
 
 
 def test_the_cpu_is_named_even_where_the_kernel_does_not(tmp_path: Path) -> None:

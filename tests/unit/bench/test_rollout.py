@@ -9,7 +9,8 @@ from hotloop.bench.agent import Split, split
 from hotloop.bench.answers import Answer, BenchError, Timing
 from hotloop.bench.chart import Bars
 from hotloop.bench.goals import judge
-from hotloop.bench.rollout import COLD, FULL, GOALS, HOT, HOT_HTTP, Key, Taken, findings_of
+from hotloop.bench.rollout_plan import COLD, FAST, FULL, HOT, HOT_HTTP, LIBRARY, QUICK, Key, Plan
+from hotloop.bench.rollout_result import GOALS, Taken, findings_of
 from hotloop.bench.rollout_work import Texts, inputs
 
 PARTS = ("client_s", "network_s", "server_s", "engine_s", "tools_s")
@@ -56,25 +57,47 @@ def rollout(server_s: float) -> Split:
     )
 
 
-def test_every_series_of_the_full_run_has_a_row_per_arm_and_every_goal_a_verdict() -> None:
+def taken(plan: Plan) -> Taken:
     splits = {
         Key(series, arm): [rollout(server_s)] * series.rounds
-        for series in FULL.series
+        for series in plan.series
         for arm, server_s in ((HOT, 0.1), (COLD, 5.0), (HOT_HTTP, 1.0))
         if arm != HOT_HTTP or series.with_hot_http
     }
-    findings = findings_of(Taken(splits, {"loopback": 0.0001, "WAN": 0.04}, "some vocabulary"))
-    assert len(findings.table.rows) == len(splits)
-    verdicts = {verdict.goal.name: verdict for verdict in judge(GOALS, findings.figures, findings.skipped)}
+    return Taken(splits, {"loopback": 0.0001, "WAN": 0.04}, "some vocabulary", "1.2.3")
+
+
+@pytest.mark.parametrize("plan", [FULL, QUICK])
+def test_every_series_has_a_row_per_arm_and_every_goal_a_verdict(plan: Plan) -> None:
+    found = findings_of(taken(plan))
+    assert len(found.table.rows) == len(taken(plan).splits)
+    verdicts = {verdict.goal.name: verdict for verdict in judge(GOALS, found.figures, found.skipped)}
     assert set(verdicts) == {goal.name for goal in GOALS}
-    assert findings.figures["rollout_total_1000"].median == pytest.approx(100 * (1 - 5.1 / 10))
-    assert findings.figures["rollout_api_time"].median == pytest.approx(100 * (1 - 0.0949 / 4.9949))
+    assert found.figures["rollout_total_1000"].median == pytest.approx(100 * (1 - 5.1 / 10))
+    assert found.figures["rollout_api_time"].median == pytest.approx(100 * (1 - 0.0949 / 4.9949))
     assert {verdict.outcome for verdict in verdicts.values()} == {"ok"}
-    assert "simulated" in findings.notes[0]
-    assert any("some vocabulary" in note for note in findings.notes)
-    (chart,) = findings.charts
+    assert "simulated" in found.notes[0]
+    assert any("some vocabulary" in note for note in found.notes)
+    (chart,) = found.charts
     assert isinstance(chart, Bars)
-    assert len(chart.bars) == len(splits)
+    assert len(chart.bars) == sum(key.series.is_claimed for key in taken(plan).splits)
+
+
+def test_what_is_saved_stands_in_a_table_of_its_own_by_series() -> None:
+    (gains,) = findings_of(taken(FULL)).more
+    assert [row[0] for row in gains.rows] == [series.name for series in FULL.series]
+    assert gains.rows[0][1:3] == ("49.0", "0.0"), "of 10 s, 5.1 s are left in every round"
+
+
+def test_the_full_run_plays_every_speed_length_mix_and_network() -> None:
+    played = {(one.speed, one.mix, one.calls) for one in FULL.series if one.network == "loopback"}
+    assert played >= {
+        (speed, mix, calls) for speed in (1_000, 4_000) for mix in ("interactive", "heavy") for calls in (20, 50, 100)
+    }
+    assert played >= {(65, "interactive", 20), (65, "interactive", 50), (65, "interactive", 100), (65, "heavy", 50)}
+    assert {one.speed for one in FULL.series if one.network == "WAN"} == {65, 1_000, 4_000}
+    assert {one.tokenizer for one in FULL.series if one.is_claimed and one.speed == 4_000} == {LIBRARY, FAST}
+    assert any(not one.speed for one in FULL.series), "the real model"
 
 
 def test_a_text_has_the_tokens_asked_for_and_the_same_ones_every_time() -> None:

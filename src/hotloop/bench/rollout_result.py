@@ -1,0 +1,143 @@
+"""What rollouts say: the seconds of each, what they save against stateless HTTP, and the goals."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+
+from hotloop.bench.agent import Split
+from hotloop.bench.chart import Bars
+from hotloop.bench.goals import Goal
+from hotloop.bench.report import Findings, Table
+from hotloop.bench.rollout_plan import COLD, HOT, LIBRARY, PREFILL, ROUND_TRIP_MS, UP_MBIT, Key, Series
+from hotloop.bench.rounds import Figure, figure_of
+
+GOALS = (
+    Goal("rollout_api_time", 90, at_most=False),
+    Goal("rollout_total_1000", 30, at_most=False),
+    Goal("rollout_total_4000", 40, at_most=False),
+    Goal("rollout_floor", 1.05),
+    Goal("rollout_never_slower", 1, at_most=False),
+)
+_JUDGED_SPEED = 4_000  # where the server's share of the time is largest
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What was measured: every round's splits, and the bare round trip of every network."""
+
+    splits: Mapping[Key, Sequence[Split]]
+    round_trips: Mapping[str, float]
+    vocabulary: str
+    tokenizers: str  # the library's version
+
+    def pairs(self, series: Series) -> list[tuple[Split, Split]]:
+        """Hot and cold, by round."""
+        return list(zip(self.splits[Key(series, HOT)], self.splits[Key(series, COLD)], strict=True))
+
+
+def findings_of(taken: Taken) -> Findings:
+    """Tables, ratios and charts."""
+    all_series = list(dict.fromkeys(key.series for key in taken.splits))
+    figures: dict[str, Figure] = {}
+    for series in all_series:
+        if series.is_claimed and (series.network, series.tokenizer) == ("loopback", LIBRARY):
+            figures |= _figures(series, taken)
+    return Findings(
+        table=Table("Seconds of a rollout, median of the rounds", _HEAD, _rows(taken)),
+        more=[Table("WebSocket against stateless HTTP with caches off, per cent less", _GAINS_HEAD, _gains(taken))],
+        figures=figures,
+        notes=_notes(taken),
+        samples={f"{key.series.name}, {key.arm}": [asdict(one) for one in ones] for key, ones in taken.splits.items()},
+        skipped={goal.name: "not in this run" for goal in GOALS if goal.name not in figures},
+        charts=_charts(taken),
+    )
+
+
+def _figures(series: Series, taken: Taken) -> dict[str, Figure]:
+    pairs, trip = taken.pairs(series), taken.round_trips[series.network]
+    figures = {f"rollout_total_{series.speed}": _less(pairs, lambda one: one.total_s)}
+    if series.speed == _JUDGED_SPEED:
+        figures |= {
+            "rollout_api_time": _less(pairs, lambda one: one.api_s(trip)),
+            "rollout_floor": figure_of([hot.total_s / hot.floor_s(trip) for hot, _ in pairs]),
+            "rollout_never_slower": figure_of([cold.total_s / hot.total_s for hot, cold in pairs]),
+        }
+    return figures
+
+
+def _less(pairs: Sequence[tuple[Split, Split]], part: Callable[[Split], float]) -> Figure:
+    """Per cent that the hot arm spends less of a part than the cold one."""
+    return figure_of([100 * (1 - part(hot) / part(cold)) for hot, cold in pairs])
+
+
+_GAINS_HEAD = (
+    "engine, network, mix, calls, tokenizer", "end to end", "±", "TTFT", "perceived", "outside engine, tools, round trip",
+)  # fmt: skip
+
+
+def _gains(taken: Taken) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    for series in dict.fromkeys(key.series for key in taken.splits):
+        pairs, trip = taken.pairs(series), taken.round_trips[series.network]
+        total = _less(pairs, lambda one: one.total_s)
+        others = [
+            _less(pairs, lambda one: one.first_token_s),
+            _less(pairs, lambda one: one.silence_s),
+            _less(pairs, lambda one, trip=trip: one.api_s(trip)),
+        ]
+        shown = [f"{total.median:.1f}", f"{total.spread:.1f}", *(f"{other.median:.1f}" for other in others)]
+        rows.append((series.name, *shown))
+    return rows
+
+
+_HEAD = (
+    "engine, network, mix, calls, tokenizer", "arm", "total s", "client s", "network s", "server s", "engine s", "tools s",
+    "above floor ms/turn", "times the floor", "TTFT ms", "last prompt",
+)  # fmt: skip
+_PARTS = ("client", "network", "server", "engine", "tools")
+
+
+def _rows(taken: Taken) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    for key, ones in taken.splits.items():
+        trip = taken.round_trips[key.series.network]
+        parts = [f"{median(getattr(one, f'{name}_s') for one in ones):.3f}" for name in ("total", *_PARTS)]
+        rows.append(
+            (
+                key.series.name,
+                key.arm,
+                *parts,
+                f"{median(1e3 * one.api_s(trip) / one.turns for one in ones):.2f}",
+                f"{median(one.total_s / one.floor_s(trip) for one in ones):.3f}",
+                f"{median(1e3 * one.first_token_s for one in ones):.1f}",
+                f"{ones[-1].prompt_tokens:,}",
+            )
+        )
+    return rows
+
+
+def _notes(taken: Taken) -> list[str]:
+    prefill = ", ".join(f"{rate:,} at {speed:,}" for speed, rate in PREFILL.items())
+    trips = ", ".join(f"{name} {1e3 * trip:.3f} ms" for name, trip in taken.round_trips.items())
+    return [
+        "Engines with a speed are simulated: tokens decoded a second; prefilled behind the engine's prefix cache, which is on"
+        f" in all arms: {prefill}. real: the demonstration model, user messages instead of tool calls, answers cut.",
+        f"Vocabulary: {taken.vocabulary}, encoded by the tokenizers library ({taken.tokenizers}; judged) or by hotloop's fast"
+        " encoder, the same in both arms and with the same ids. A rollout has one turn more than calls; its first prompt has"
+        " 10,000 tokens, its last 60,000.",
+        "Tool times are accounted, not slept: they are the same in all arms, and a server gets no pause between turns.",
+        f"Bare round trips, each after a pause as between turns: {trips}. WAN: {ROUND_TRIP_MS:g} ms, {UP_MBIT:g} Mbit/s up, no"
+        " loss, no slow start. Floor: engine, tools, one bare round trip per turn.",
+        "TTFT: sent to first delta, mean of the turns. Perceived: the time in which no tool runs and the model has not begun to"
+        " answer, the client's own work included. At 65 tokens/s rollouts were played beside each other.",
+    ]
+
+
+def _charts(taken: Taken) -> list[Bars]:
+    claimed = {key: ones for key, ones in taken.splits.items() if key.series.is_claimed}
+    bars = [f"{key.series.name}\n{key.arm}" for key in claimed]
+    parts = {
+        name: [median(getattr(one, f"{name}_s") for one in ones) / ones[0].turns * 1e3 for ones in claimed.values()]
+        for name in ("client", "network", "server")
+    }
+    return [Bars("Time of a turn outside engine and tools, interactive 50", "ms per turn", bars, parts)]
