@@ -39,6 +39,7 @@ from hotloop.session.model_context import ContextCache
 from hotloop.storage.memory import MemoryStore
 from hotloop.tiny import MODEL_NAME, model_path
 from hotloop.tokenizers.fast import Reference, choose_for_gguf, encoded_by_json
+from hotloop.tokenizers.tokenizer_json import JsonTokenizer
 from hotloop.turns.record import RecordRing, TurnRecord
 from hotloop.turns.runner import TurnRunner
 from hotloop.turns.services import TurnServices
@@ -70,6 +71,8 @@ class App:
 
 async def start_model(settings: ModelSettings) -> TokenModel:
     """The engine, its tokenizer and the format that fits. Raises StartError."""
+    if settings.engine == "scripted" and settings.path is None and settings.tokenizer is not None:
+        return _scripted_alone(settings, settings.tokenizer)
     # libllama is 100 MB of library: loaded by what serves a model, not by what only imports the application.
     from hotloop.engines.llama import GgufTokenizer, LlamaEngine, LlamaError
 
@@ -80,10 +83,7 @@ async def start_model(settings: ModelSettings) -> TokenModel:
         tokenizer = _fastest(path, file) if settings.tokenizer is None else _given(settings.tokenizer, file)
         format_ = _format_of(str(path), file, tokenizer, settings.format)
         if settings.engine == "scripted":
-            assert settings.script is not None
-            context = settings.context_tokens or SCRIPTED_CONTEXT_TOKENS
-            engine = ScriptedEngine(load_script(settings.script), format_, tokenizer, context_tokens=context)
-            return TokenModel(settings.name or "scripted", format=format_, tokenizer=tokenizer, engine=engine)
+            return _scripted(settings, format_, tokenizer)
         llama = await LlamaEngine.start(
             str(path),
             context_tokens=settings.context_tokens or None,
@@ -98,6 +98,22 @@ async def start_model(settings: ModelSettings) -> TokenModel:
     validator = ChildValidator(tokenizer.vocabulary_size)
     validator.start()
     return TokenModel(name, format=format_, tokenizer=tokenizer, engine=llama, defaults=defaults, validator=validator)
+
+
+def _scripted(settings: ModelSettings, format_: Format, tokenizer: Tokenizer) -> TokenModel:
+    assert settings.script is not None
+    context = settings.context_tokens or SCRIPTED_CONTEXT_TOKENS
+    engine = ScriptedEngine(load_script(settings.script), format_, tokenizer, context_tokens=context)
+    return TokenModel(settings.name or "scripted", format=format_, tokenizer=tokenizer, engine=engine)
+
+
+def _scripted_alone(settings: ModelSettings, path: Path) -> TokenModel:
+    """A vocabulary is all that a script needs of a model."""
+    try:
+        tokenizer = JsonTokenizer(path)
+        return _scripted(settings, format_named(settings.format, tokenizer), tokenizer)
+    except ValueError as error:
+        raise StartError(str(error)) from error
 
 
 def _fastest(path: Path, reference: Reference) -> Tokenizer:

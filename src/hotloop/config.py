@@ -53,7 +53,9 @@ class ModelSettings:
     engine: str = "llama"  # llama or scripted
     path: Path | None = None  # GGUF file; None: the tiny demonstration model
     name: str = ""  # name clients ask for; empty: from the file
-    tokenizer: Path | None = None  # tokenizer.json that encodes in place of the file's own tokenizer
+    tokenizer: Path | None = (
+        None  # tokenizer.json that encodes for the file's own; scripted, no `path`: instead of a file
+    )
     format: str = ""  # family that writes conversations; empty: what the file's chat template asks for
     script: Path | None = None  # for the scripted engine
     context_tokens: int = 0  # 0: the model's own
@@ -175,6 +177,8 @@ def _check(settings: Settings) -> None:
         raise ConfigError("--engine scripted needs --script FILE")
     if model.engine != "scripted" and model.script is not None:
         raise ConfigError("--script needs --engine scripted")
+    if model.engine == "scripted" and model.tokenizer is not None and model.path is None and not model.format:
+        raise ConfigError("--tokenizer without --model needs --format NAME: a vocabulary says nothing of conversations")
     if not 1 <= model.sequences <= 256:  # libllama refuses more (n_seq_max)
         raise ConfigError(f"{model.sequences} sequences: must be between 1 and 256")
     for name in (

@@ -10,7 +10,7 @@ from tests.support.live_server import final_response, live_server, open_socket, 
 from tests.support.random_gguf import TEMPLATE, write_random_gguf
 
 from hotloop.app import StartError, start_model
-from hotloop.config import ModelSettings
+from hotloop.config import ConfigError, ModelSettings, load_settings
 from hotloop.tiny import model_path
 from hotloop.tokenizers.gguf_as_json import write_as_json
 
@@ -113,7 +113,7 @@ async def test_a_tokenizer_json_encodes_if_it_gives_the_same_ids_and_else_is_ref
     tmp_path: Path, script: Path
 ) -> None:
     write_as_json(model_path(), tmp_path / "tokenizer.json")
-    given = ModelSettings(engine="scripted", tokenizer=tmp_path / "tokenizer.json", script=script)
+    given = ModelSettings(engine="scripted", path=model_path(), tokenizer=tmp_path / "tokenizer.json", script=script)
     model = await start_model(given)
     plain = await start_model(replace(given, tokenizer=None))
     assert model.tokenizer.encode("hello there, all of you: 42") == plain.tokenizer.encode(
@@ -128,3 +128,17 @@ async def test_a_tokenizer_json_encodes_if_it_gives_the_same_ids_and_else_is_ref
             path.write_text(content)
         with pytest.raises(StartError, match=said):
             await start_model(replace(given, tokenizer=path))
+
+
+async def test_a_script_needs_no_model_file_beside_a_tokenizer_json(tmp_path: Path, script: Path) -> None:
+    write_as_json(model_path(), tmp_path / "tokenizer.json")
+    given = ModelSettings(engine="scripted", tokenizer=tmp_path / "tokenizer.json", format="chatml", script=script)
+    model = await start_model(given)
+    assert (model.format.name, model.tokenizer.special("<|im_end|>") is None) == ("chatml", False)
+    await model.close()
+    with pytest.raises(StartError, match="unknown format 'no'"):
+        await start_model(replace(given, format="no"))
+    with pytest.raises(ConfigError, match="needs --format NAME"):
+        load_settings(
+            {}, {("model", "engine"): "scripted", ("model", "tokenizer"): Path("t.json"), ("model", "script"): script}
+        )

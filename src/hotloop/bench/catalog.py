@@ -46,8 +46,8 @@ BENCHES = (
         "rollout",
         rollout.TITLE,
         rollout_result.GOALS,
-        lambda given: rollout.measure(rollout_plan.FULL, given.model),
-        lambda given: rollout.measure(rollout_plan.QUICK, given.model),
+        lambda given: rollout.measure(rollout_plan.FULL, rollout.vocabularies_of(given)),
+        lambda given: rollout.measure(rollout_plan.QUICK, rollout.vocabularies_of(given)),
         rollout.add_options,
     ),
 )

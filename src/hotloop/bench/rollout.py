@@ -6,10 +6,11 @@ hangs on its tokenizer: the judged one encodes with the tokenizers library, as s
 """
 
 import time
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +26,7 @@ from hotloop.bench.render import load_tokenizer
 from hotloop.bench.report import Findings
 from hotloop.bench.rollout_plan import (
     COLD,
+    FAST,
     HOT,
     HOT_HTTP,
     LIBRARY,
@@ -64,42 +66,84 @@ def add_options(parser: ArgumentParser) -> None:
         help="file whose vocabulary and chat template the simulated engine uses (weights are not needed); default: the "
         "demonstration model's",
     )
+    parser.add_argument(
+        "--tokenizer",
+        type=Path,
+        metavar="FILE.json",
+        help="tokenizer.json for the rollouts that the tokenizers library encodes; default: the model's vocabulary",
+    )
+    parser.add_argument("--format", metavar="NAME", help="family that writes conversations with that tokenizer.json")
 
 
-def measure(plan: Plan, model: Path | None = None) -> Findings:
+@dataclass(frozen=True, slots=True)
+class Vocabularies:
+    """What the simulated engine's tokens are: a model file (None: the demonstration model's), or besides a tokenizer.json."""
+
+    model: Path | None = None
+    tokenizer: Path | None = None
+    format: str | None = None
+
+
+def vocabularies_of(given: Namespace) -> Vocabularies:
+    """Those asked for."""
+    return Vocabularies(given.model, given.tokenizer, given.format)
+
+
+@dataclass(frozen=True, slots=True)
+class _Vocabulary:
+    name: str
+    tokenizer: Tokenizer
+    flags: tuple[str, ...]  # of `hotloop serve`
+
+
+DEMONSTRATION = Vocabularies()
+
+
+def measure(plan: Plan, given: Vocabularies = DEMONSTRATION) -> Findings:
     """Run the plan. Raises BenchError."""
-    tokenizer, _ = load_tokenizer(model)
     splits: dict[Key, list[Split]] = {}
     with ExitStack() as stack:
         server_core, client_core = split_cores()
         folder = Path(stack.enter_context(TemporaryDirectory()))
-        vocabulary = _as_json(model or model_path(), folder)
+        vocabularies = {encoder: _vocabulary(encoder, given, folder) for encoder in (LIBRARY, FAST)}
         raw = stack.enter_context(floor_server("raw", server_core))
         trips = {network: _round_trip(raw, network) for network in dict.fromkeys(one.network for one in plan.series)}
         for speed, encoder in dict.fromkeys((one.speed, one.tokenizer) for one in plan.series):
             series = [one for one in plan.series if (one.speed, one.tokenizer) == (speed, encoder)]
-            script = _script(folder, series, tokenizer)
-            command = [*SERVE, *(["--model", str(model)] if model is not None and speed else [])]
-            command += ["--tokenizer", str(vocabulary)] if encoder == LIBRARY else []
+            vocabulary = vocabularies[encoder]
+            script = _script(folder, series, vocabulary.tokenizer)
+            command = [*SERVE, *(vocabulary.flags if speed else ())]
             with (
                 hotloop_server(script, server_core, command) as hot,
                 hotloop_server(script, server_core, command, caches="off") as cold,
                 pinned(client_core),
                 ExitStack() as links,
             ):
-                arms = {one: _arms(links, one, hot, cold, tokenizer) for one in series}
+                arms = {one: _arms(links, one, hot, cold, vocabulary.tokenizer) for one in series}
                 splits |= _crowd(arms, plan.crowd) if speed == plan.crowd_speed else _in_turn(arms)
-    name = model.name if model else "demonstration model"
-    return findings_of(Taken(splits, trips, name, version("tokenizers")))
+    return findings_of(Taken(splits, trips, {encoder: one.name for encoder, one in vocabularies.items()}))
 
 
-def _as_json(model: Path, folder: Path) -> Path:
+def _vocabulary(encoder: str, given: Vocabularies, folder: Path) -> _Vocabulary:
+    model = ("--model", str(given.model or model_path()))
+    name = given.model.name if given.model else "demonstration model"
+    if encoder == FAST:
+        tokenizer, _ = load_tokenizer(given.model)
+        return _Vocabulary(f"{name}, hotloop's own encoder", tokenizer, model)
+    library = f"tokenizers {version('tokenizers')}"
+    if given.tokenizer is not None:
+        if given.format is None:
+            raise BenchError("--tokenizer needs --format NAME: a vocabulary says nothing of conversations")
+        tokenizer, _ = load_tokenizer(given.tokenizer)
+        flags = ("--tokenizer", str(given.tokenizer), "--format", given.format)
+        return _Vocabulary(f"{given.tokenizer.stem}, {given.format}, {library}", tokenizer, flags)
     path = folder / "tokenizer.json"
     try:
-        write_as_json(model, path)
+        write_as_json(given.model or model_path(), path)
     except NoVocabulary as error:
-        raise BenchError(f"{model}: its vocabulary cannot be written as a tokenizer.json: {error}") from error
-    return path
+        raise BenchError(f"{model[1]}: its vocabulary cannot be written as a tokenizer.json: {error}") from error
+    tokenizer, _ = load_tokenizer(path)
+    return _Vocabulary(f"{name}, {library}", tokenizer, (*model, "--tokenizer", str(path)))
 
 
 def _in_turn(arms: Mapping[Series, Mapping[Key, _Player]]) -> dict[Key, list[Split]]:

@@ -82,4 +82,4 @@ FULL = Plan(
         Series(0, "loopback", "chat", REAL_TURNS, 7, FAST),
     )
 )
-QUICK = Plan((Series(1_000, "loopback", "interactive", 50), Series(4_000, "loopback", "interactive", 50, 3)))
+QUICK = Plan((Series(4_000, "loopback", "interactive", 50, 3),))

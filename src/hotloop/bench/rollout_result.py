@@ -1,6 +1,6 @@
 """What rollouts say: the seconds of each, what they save against stateless HTTP, and the goals."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 
@@ -13,8 +13,9 @@ from hotloop.bench.rounds import Figure, figure_of
 
 GOALS = (
     Goal("rollout_api_time", 90, at_most=False),
-    Goal("rollout_total_1000", 30, at_most=False),
-    Goal("rollout_total_4000", 40, at_most=False),
+    # What a stateless turn costs hangs on the vocabulary: a published one is for the full run.
+    Goal("rollout_total_1000", 30, at_most=False, in_quick=False),
+    Goal("rollout_total_4000", 40, at_most=False, in_quick=False),
     Goal("rollout_floor", 1.05),
     Goal("rollout_never_slower", 1, at_most=False),
 )
@@ -27,8 +28,7 @@ class Taken:
 
     splits: Mapping[Key, Sequence[Split]]
     round_trips: Mapping[str, float]
-    vocabulary: str
-    tokenizers: str  # the library's version
+    vocabularies: Mapping[str, str]  # whose, and what encodes it, by the name of the series' tokenizer
 
     def pairs(self, series: Series) -> list[tuple[Split, Split]]:
         """Hot and cold, by round."""
@@ -55,19 +55,23 @@ def findings_of(taken: Taken) -> Findings:
 
 def _figures(series: Series, taken: Taken) -> dict[str, Figure]:
     pairs, trip = taken.pairs(series), taken.round_trips[series.network]
-    figures = {f"rollout_total_{series.speed}": _less(pairs, lambda one: one.total_s)}
+    figures = {f"rollout_total_{series.speed}": _less(pairs, "total_s")}
     if series.speed == _JUDGED_SPEED:
         figures |= {
-            "rollout_api_time": _less(pairs, lambda one: one.api_s(trip)),
+            "rollout_api_time": _api_less(pairs, trip),
             "rollout_floor": figure_of([hot.total_s / hot.floor_s(trip) for hot, _ in pairs]),
             "rollout_never_slower": figure_of([cold.total_s / hot.total_s for hot, cold in pairs]),
         }
     return figures
 
 
-def _less(pairs: Sequence[tuple[Split, Split]], part: Callable[[Split], float]) -> Figure:
+def _less(pairs: Sequence[tuple[Split, Split]], part: str) -> Figure:
     """Per cent that the hot arm spends less of a part than the cold one."""
-    return figure_of([100 * (1 - part(hot) / part(cold)) for hot, cold in pairs])
+    return figure_of([100 * (1 - getattr(hot, part) / getattr(cold, part)) for hot, cold in pairs])
+
+
+def _api_less(pairs: Sequence[tuple[Split, Split]], round_trip_s: float) -> Figure:
+    return figure_of([100 * (1 - hot.api_s(round_trip_s) / cold.api_s(round_trip_s)) for hot, cold in pairs])
 
 
 _GAINS_HEAD = (
@@ -79,14 +83,10 @@ def _gains(taken: Taken) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for series in dict.fromkeys(key.series for key in taken.splits):
         pairs, trip = taken.pairs(series), taken.round_trips[series.network]
-        total = _less(pairs, lambda one: one.total_s)
-        others = [
-            _less(pairs, lambda one: one.first_token_s),
-            _less(pairs, lambda one: one.silence_s),
-            _less(pairs, lambda one, trip=trip: one.api_s(trip)),
-        ]
-        shown = [f"{total.median:.1f}", f"{total.spread:.1f}", *(f"{other.median:.1f}" for other in others)]
-        rows.append((series.name, *shown))
+        api = _api_less(pairs, trip)
+        total, first, perceived = (_less(pairs, part) for part in ("total_s", "first_token_s", "silence_s"))
+        shown = [f"{total.median:.1f}", f"{total.spread:.1f}"]
+        rows.append((series.name, *shown, *(f"{one.median:.1f}" for one in (first, perceived, api))))
     return rows
 
 
@@ -118,13 +118,13 @@ def _rows(taken: Taken) -> list[tuple[str, ...]]:
 
 def _notes(taken: Taken) -> list[str]:
     prefill = ", ".join(f"{rate:,} at {speed:,}" for speed, rate in PREFILL.items())
+    vocabularies = "; ".join(f"{name}: {what}" for name, what in taken.vocabularies.items())
     trips = ", ".join(f"{name} {1e3 * trip:.3f} ms" for name, trip in taken.round_trips.items())
     return [
         "Engines with a speed are simulated: tokens decoded a second; prefilled behind the engine's prefix cache, which is on"
         f" in all arms: {prefill}. real: the demonstration model, user messages instead of tool calls, answers cut.",
-        f"Vocabulary: {taken.vocabulary}, encoded by the tokenizers library ({taken.tokenizers}; judged) or by hotloop's fast"
-        " encoder, the same in both arms and with the same ids. A rollout has one turn more than calls; its first prompt has"
-        " 10,000 tokens, its last 60,000.",
+        f"Vocabularies, the same in all arms: {vocabularies}. Judged with the first.",
+        "A rollout has one turn more than calls; its first prompt has 10,000 tokens, its last 60,000.",
         "Tool times are accounted, not slept: they are the same in all arms, and a server gets no pause between turns.",
         f"Bare round trips, each after a pause as between turns: {trips}. WAN: {ROUND_TRIP_MS:g} ms, {UP_MBIT:g} Mbit/s up, no"
         " loss, no slow start. Floor: engine, tools, one bare round trip per turn.",
