@@ -202,7 +202,7 @@ async def test_what_crosses_a_test_server_is_recorded(path: str, monkeypatch: py
     monkeypatch.setattr("tests.support.live_server.WEBSOCKET", path)
     checked: list[RecordedTraffic] = []
 
-    def keep(traffic: RecordedTraffic) -> None:
+    def keep(traffic: RecordedTraffic, *, requests: bool = True) -> None:
         checked.append(traffic)
 
     monkeypatch.setattr(RecordedTraffic, "check", keep)

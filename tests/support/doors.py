@@ -17,10 +17,10 @@ TRANSPORTS = ("http", "websocket")
 
 @asynccontextmanager
 async def door(
-    transport: str, model: TokenModel, settings: ServerSettings | None = None
+    transport: str, model: TokenModel, settings: ServerSettings | None = None, *, checks_requests: bool = True
 ) -> AsyncGenerator[tuple[LiveServer, Ask]]:
     """A server, and how to ask it over `transport`: the answer is the response object, or the `error` of a refusal."""
-    async with live_server(model, settings) as server:
+    async with live_server(model, settings, checks_requests=checks_requests) as server:
         if transport == "http":
             async with httpx.AsyncClient(base_url=server.url, timeout=30) as client:
 

@@ -4,11 +4,13 @@ A turn appends what its new items render to; the engine gets those tokens only. 
 
     context_changed    instructions, tools or render options differ from the parent's: rendered in full
     state_not_kept     the parent came from the store: rendered in full
+    shown_as_json      an item or content part is of a type unknown here: the model reads its JSON
     and what a format names, such as `reasoning_dropped`, and a turn's run (`token_turn`)
 """
 
 import asyncio
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hotloop.errors import ContextLengthExceeded, InvalidRequest, ServerFault
@@ -16,6 +18,8 @@ from hotloop.models.constraint_book import ConstraintBook
 from hotloop.models.model_items import seen_and_chars
 from hotloop.models.token_state import TokenState
 from hotloop.models.token_turn import PreparedTokenTurn, Rendered
+from hotloop.protocol.items import Item
+from hotloop.protocol.unknown_parts import is_shown_as_json
 from hotloop.seams.engine import Engine, Sampling
 from hotloop.seams.format import Extension, Fallback, Format
 from hotloop.seams.grammar import GrammarValidator
@@ -115,6 +119,8 @@ class TokenModel:
                 if isinstance(extension, Extension):
                     view = parent.view.head(extension.keep).append(extension.tokens)
                     fallbacks = [extension.reason] if extension.reason else []
+                    if items is not request.new_items:  # else all of them are plain text
+                        fallbacks += _shown_as_json(request.new_items)
                     return Rendered(view, extension.state, parent, extension.keep, fallbacks)
                 reason = extension.reason
         elif len(request.history):
@@ -131,7 +137,8 @@ class TokenModel:
         if isinstance(extension, Fallback):
             raise ServerFault(f"The {self.format.name} format cannot render this conversation ({extension.reason}).")
         view = TokenView.of(start.tokens, self.log).head(extension.keep).append(extension.tokens)
-        return Rendered(view, extension.state, parent, 0, [reason] if reason else [])
+        fallbacks = [reason] if reason else []
+        return Rendered(view, extension.state, parent, 0, fallbacks + _shown_as_json(request.new_items))
 
     def _sampling(self, request: ModelRequest, room: int) -> Sampling:
         wishes = request.wishes
@@ -156,3 +163,7 @@ class TokenModel:
 
 def _start_bytes(start: Extension) -> int:
     return len(start.tokens) * BYTES_PER_TOKEN
+
+
+def _shown_as_json(items: Sequence[Item]) -> list[str]:
+    return ["shown_as_json"] if any(map(is_shown_as_json, items)) else []

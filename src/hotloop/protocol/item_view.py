@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from hotloop.protocol.items import (
+    UNKNOWN_PART,
     CustomToolCall,
     CustomToolCallOutput,
     FunctionCall,
@@ -69,6 +70,9 @@ def shown(item: Item) -> bytes:
         case Message():
             fields["content"] = _parts(item)
             fields.setdefault("status", "completed")
+        case FunctionCallOutput(output=list()) | CustomToolCallOutput(output=list()):
+            fields["output"] = [_as_sent(part) for part in fields["output"]]
+            fields.setdefault("status", "completed")
         case Reasoning():
             fields.setdefault("summary", [])
         case _:
@@ -82,12 +86,23 @@ def _parts(message: Message) -> list[dict[str, Any]]:
         kind = "output_text" if message.role == "assistant" else "input_text"
         parts: list[dict[str, Any]] = [{"type": kind, "text": message.content}]
     else:
-        parts = msgspec.to_builtins(message.content)
+        parts = [_as_sent(part) for part in msgspec.to_builtins(message.content)]
     for part in parts:
         if part["type"] == "output_text":
             part.setdefault("annotations", [])
             part["logprobs"] = part.get("logprobs") or []
     return parts
+
+
+def _as_sent(part: dict[str, Any]) -> dict[str, Any]:
+    """A part of a type that nothing here knows, as the client sent it."""
+    if part["type"] != UNKNOWN_PART:
+        return part
+    try:
+        found: dict[str, Any] = msgspec.json.decode(part["json"], type=dict[str, Any])
+    except msgspec.DecodeError:  # a client's own part of that type
+        return part
+    return found
 
 
 def item_list(items: Sequence[Item], *, has_more: bool) -> bytes:

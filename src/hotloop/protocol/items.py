@@ -83,10 +83,29 @@ class PlainText(Part, frozen=True, tag="text"):
     text: str
 
 
+UNKNOWN_PART = "hotloop:unknown"
+
+
+class UnknownPart(Part, frozen=True, tag=UNKNOWN_PART):
+    """A part of a type that nothing here knows, shown to the model as its JSON, which is `json`."""
+
+    json: str
+
+
 ContentPart = (
-    InputText | InputImage | InputFile | InputAudio | InputVideo | OutputText | Refusal | ReasoningText | PlainText
+    InputText
+    | InputImage
+    | InputFile
+    | InputAudio
+    | InputVideo
+    | OutputText
+    | Refusal
+    | ReasoningText
+    | SummaryText
+    | PlainText
+    | UnknownPart
 )
-ResultPart = InputText | InputImage | InputFile | InputVideo | OutputText | PlainText
+ResultPart = InputText | InputImage | InputFile | InputVideo | OutputText | PlainText | UnknownPart
 
 
 class _Item(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
@@ -111,6 +130,7 @@ class FunctionCall(_Item, frozen=True, tag="function_call"):
     name: str
     arguments: str
     namespace: str | None = None
+    is_async: bool | None = msgspec.field(default=None, name="async")  # its output may come later, or never
 
 
 class FunctionCallOutput(_Item, frozen=True, tag="function_call_output"):
@@ -127,6 +147,7 @@ class CustomToolCall(_Item, frozen=True, tag="custom_tool_call"):
     name: str
     input: str
     namespace: str | None = None
+    is_async: bool | None = msgspec.field(default=None, name="async")  # its output may come later, or never
 
 
 class CustomToolCallOutput(_Item, frozen=True, tag="custom_tool_call_output"):
@@ -159,6 +180,10 @@ class OpaqueItem(msgspec.Struct, frozen=True):
 
 class SettingItem(OpaqueItem, frozen=True):
     """Says nothing to the model: it changes what the chain's later responses start from (docs/protocol.md §4.2)."""
+
+
+class UnpairedOutput(OpaqueItem, frozen=True):
+    """An output that names no call. It answers the one that is open, if exactly one is (docs/protocol.md §4.4)."""
 
 
 class SealedItem(OpaqueItem, frozen=True):
@@ -227,6 +252,8 @@ def text_of(content: "str | list[ContentPart] | list[ResultPart] | list[Reasonin
                 pieces.append(part.refusal)
             case InputText() | OutputText() | ReasoningText() | SummaryText() | PlainText():
                 pieces.append(part.text)
+            case UnknownPart():
+                pieces.append(_readable(part.json.encode()))
             case _:
                 pass
     return "".join(pieces)
@@ -237,13 +264,18 @@ _MAX_OPAQUE_CHARS = 65_536
 
 def opaque_text(item: OpaqueItem) -> str:
     """An opaque item as a model is shown it: its JSON, without what no model can read."""
-    raw = item.raw
-    if item.kind != "image_generation_call" and b'"encrypted_content"' not in raw and len(raw) <= _MAX_OPAQUE_CHARS:
+    return _readable(item.raw, ("encrypted_content", "result") if item.kind == "image_generation_call" else _HIDDEN)
+
+
+_HIDDEN = ("encrypted_content",)
+
+
+def _readable(raw: bytes, hidden: tuple[str, ...] = _HIDDEN) -> str:
+    if len(raw) <= _MAX_OPAQUE_CHARS and not any(b'"%b"' % name.encode() in raw for name in hidden):
         return raw.decode("utf-8", "replace")
     try:
         fields: dict[str, Any] = msgspec.json.decode(raw)
     except (msgspec.DecodeError, RecursionError):
         return raw[:_MAX_OPAQUE_CHARS].decode("utf-8", "replace")
-    hidden = ("encrypted_content", "result") if item.kind == "image_generation_call" else ("encrypted_content",)
     text = msgspec.json.encode({key: value for key, value in fields.items() if key not in hidden})
     return text[:_MAX_OPAQUE_CHARS].decode("utf-8", "replace")

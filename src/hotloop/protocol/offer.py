@@ -30,6 +30,7 @@ class CallTarget:
     name: str
     namespace: str | None = None
     kind: str = ""  # of the typed tool; empty: a function or custom call
+    is_async: bool = False  # the client goes on without the output, and gives it when it has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ def _offered(tools: Sequence[Tool], place: str, hosted: set[str], *, leaves_out:
     found: dict[str, _Offered] = {}
 
     def add(one: _Offered) -> None:
-        if leaves_out and isinstance(one.tool, FunctionTool) and one.tool.is_deferred:
+        if leaves_out and one.tool.is_deferred:
             return
         if one.tool.name in found:
             raise InvalidRequest(f"Two tools are called '{one.tool.name}'.", param=f"{one.place}.name")
@@ -102,13 +103,13 @@ def _offered(tools: Sequence[Tool], place: str, hosted: set[str], *, leaves_out:
             case HostedTool():
                 hosted.add(tool.kind)
             case _:
-                add(_Offered(tool, at))
+                add(_Offered(tool, at, CallTarget(tool.name, is_async=True) if tool.is_async else None))
     return found
 
 
 def _member(tool: FunctionTool | CustomTool, namespace: str, place: str) -> _Offered:
     named = msgspec.structs.replace(tool, name=flat_name(tool.name, namespace))
-    return _Offered(named, place, CallTarget(tool.name, namespace))
+    return _Offered(named, place, CallTarget(tool.name, namespace, is_async=tool.is_async is True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +145,8 @@ def resolve_tool_choice(choice: "str | dict[str, Any] | None", offer: Offer) -> 
                 return ToolChoice("required", frozenset([name]))
             if kind in offer.hosted:
                 raise UnsupportedValue(f"The hosted tool '{kind}' is not served here.", param="tool_choice")
+            if kind not in ("allowed_tools", "function", "custom"):
+                raise _not_offered(kind)
         case _:
             pass
     raise InvalidRequest("'tool_choice' is not one of the forms the protocol knows.", param="tool_choice")
@@ -172,4 +175,8 @@ def _checked(flat: str, name: str, offer: Offer) -> str:
     meant = [known for known, target in offer.targets.items() if target.name == name and not target.kind]
     if flat == name and len(meant) == 1:
         return meant[0]
-    raise InvalidRequest(f"'tool_choice' names the tool '{name}', which is not in 'tools'.", param="tool_choice")
+    raise _not_offered(name)
+
+
+def _not_offered(name: str) -> InvalidRequest:
+    return InvalidRequest(f"'tool_choice' names the tool '{name}', which is not in 'tools'.", param="tool_choice")

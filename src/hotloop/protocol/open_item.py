@@ -92,6 +92,7 @@ class OpenItem(msgspec.Struct):
     phase: str | None
     namespace: str | None
     shape: Shape
+    is_async: bool = False
     sealed: str | None = None
     texts: list[str] = []
     _logprobs: list[dict[str, Any]] = []
@@ -140,7 +141,7 @@ class OpenItem(msgspec.Struct):
                 sealed,
             )
         namespace = b"" if self.namespace is None else b',"namespace":' + json_bytes(self.namespace)
-        return b'{"id":"%b","type":"%b","status":"%b","call_id":"%b","name":%b,"%b":"%b"%b}' % (
+        return b'{"id":"%b","type":"%b","status":"%b","call_id":"%b","name":%b,"%b":"%b"%b%b}' % (
             item_id,
             self.kind.encode(),
             status,
@@ -149,6 +150,7 @@ class OpenItem(msgspec.Struct):
             self.shape.done_field,
             body,
             namespace,
+            b',"async":true' if self.is_async else b"",
         )
 
     def as_item(self, text: str, complete: bool) -> Item:
@@ -173,6 +175,7 @@ class OpenItem(msgspec.Struct):
                 name=self.name,
                 arguments=text,
                 namespace=self.namespace,
+                is_async=self.is_async or None,
             )
         return CustomToolCall(
             id=self.item_id,
@@ -181,4 +184,5 @@ class OpenItem(msgspec.Struct):
             name=self.name,
             input=text,
             namespace=self.namespace,
+            is_async=self.is_async or None,
         )

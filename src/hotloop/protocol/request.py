@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from hotloop.errors import (
+    ApiError,
     InvalidEvent,
     InvalidJson,
     InvalidRequest,
@@ -20,8 +21,9 @@ from hotloop.errors import (
     UnsupportedParameter,
 )
 from hotloop.protocol.decoding import decode_as
-from hotloop.protocol.items import STRUCT_BY_TYPE, Item
+from hotloop.protocol.items import STRUCT_BY_TYPE, Item, UnpairedOutput
 from hotloop.protocol.typed_calls import decode_special
+from hotloop.protocol.unknown_parts import with_unknown_parts
 
 MAX_INPUT_CHARS = 10_485_760  # Open Responses 2026-04-24: longest text field
 MAX_INPUT_ITEMS = 65_536  # ours: more fit no model's context, and every one of them has to be looked at
@@ -184,7 +186,15 @@ class EventHead(msgspec.Struct, frozen=True):
 
 
 class _ItemHead(msgspec.Struct, frozen=True):
-    type: str = "message"
+    type: str | None = None
+    role: Any = None
+    id: Any = None
+    call_id: Any = None
+
+    @property
+    def kind(self) -> str:
+        """The SDK's types let a message and an item reference leave their type out."""
+        return self.type or ("item_reference" if self.role is None and self.id is not None else "message")
 
 
 _create_decoder = msgspec.json.Decoder(ResponseCreate)
@@ -193,6 +203,7 @@ _event_head_decoder = msgspec.json.Decoder(EventHead)
 _head_decoder = msgspec.json.Decoder(_ItemHead)
 _text_decoder = msgspec.json.Decoder(str)
 _items_decoder = msgspec.json.Decoder(list[msgspec.Raw])
+_OUTPUTS = ("function_call_output", "custom_tool_call_output")
 _item_decoders = {kind: msgspec.json.Decoder(struct) for kind, struct in STRUCT_BY_TYPE.items()}
 
 
@@ -284,12 +295,21 @@ def decode_input(raw: msgspec.Raw, param: str = "input") -> list[Item]:
 
 
 def decode_item(raw: msgspec.Raw | bytes, param: str) -> Item:
-    """One item. A type that is not interpreted here is carried whole."""
+    """One item. A type that is not interpreted here is carried whole, and so is a content part of such a type."""
     head = decode_as(_head_decoder, raw, param)
-    decoder = _item_decoders.get(head.type)
+    kind = head.kind
+    decoder = _item_decoders.get(kind)
     if decoder is None:
-        return decode_special(head.type, bytes(raw), param)
-    return decode_as(decoder, raw, param)  # type: ignore[return-value]  # the table holds decoders of Item's members
+        return decode_special(kind, bytes(raw), param)
+    if head.call_id is None and kind in _OUTPUTS:
+        return UnpairedOutput(kind, bytes(raw))
+    try:
+        return decode_as(decoder, raw, param)  # type: ignore[return-value]  # the table holds decoders of Item's members
+    except ApiError:
+        known = with_unknown_parts(kind, bytes(raw))
+        if known is None:
+            raise
+        return decode_as(decoder, known, param)  # type: ignore[return-value]
 
 
 def _utf8(message: bytes) -> bytes:

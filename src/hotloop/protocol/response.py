@@ -143,14 +143,20 @@ class ResponseStream:
         return self._snapshot(b"response.in_progress")
 
     def open_item(
-        self, kind: ItemKind, name: str = "", phase: str | None = None, namespace: str | None = None
+        self,
+        kind: ItemKind,
+        name: str = "",
+        phase: str | None = None,
+        namespace: str | None = None,
+        *,
+        is_async: bool = False,
     ) -> list[bytes]:
         """An item begins; `name` is the tool's, for calls, `phase` a message's, where the model tells phases apart."""
         assert self.is_running and self._item is None, "an item is open, or nothing runs"
         item_id = self._new_id(ID_PREFIX[kind])
         call_id = self._new_id("call") if kind in ("function_call", "custom_tool_call") else ""
         shape = self._shapes[kind]
-        self._item = item = OpenItem(kind, item_id, call_id, name, phase, namespace, shape)
+        self._item = item = OpenItem(kind, item_id, call_id, name, phase, namespace, shape, is_async)
         number, index, lane = self._sequence, len(self.output), self._lane
         self._where = where = b',"item_id":"%b","output_index":%d%b' % (item_id.encode(), index, shape.index)
         self._delta = b'{"type":"%b","sequence_number":%%d%b%b,"delta":%%b%b}' % (
@@ -270,7 +276,7 @@ class ResponseStream:
     def _add_output(self, item: Item, final: bytes) -> None:
         self._output_bytes.append(final)
         self.output.append(item)
-        if isinstance(item, FunctionCall | CustomToolCall) and item.status == "completed":
+        if isinstance(item, FunctionCall | CustomToolCall) and item.status == "completed" and not item.is_async:
             self._calls.append(item)
 
     def interrupt(self) -> list[bytes]:

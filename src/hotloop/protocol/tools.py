@@ -28,6 +28,7 @@ class FunctionTool(msgspec.Struct, frozen=True, kw_only=True):
     parameters: msgspec.Raw | None = None
     strict: bool | None = None
     is_deferred: bool = False  # offered only once a tool search has found it
+    is_async: bool = False  # its output may come in a later turn
 
 
 class TextFormat(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="text"):
@@ -47,6 +48,13 @@ class CustomTool(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", ta
     name: Name
     description: str | None = None
     format: TextFormat | GrammarFormat | None = None
+    defer_loading: bool | None = None
+    is_async: bool | None = msgspec.field(default=None, name="async")  # its output may come in a later turn
+
+    @property
+    def is_deferred(self) -> bool:
+        """Offered only once a tool search has found it."""
+        return self.defer_loading is True
 
 
 class HostedTool(msgspec.Struct, frozen=True):
@@ -78,6 +86,7 @@ class _FunctionWire(msgspec.Struct, frozen=True, kw_only=True, tag_field="type",
     parameters: msgspec.Raw = msgspec.Raw(b"null")
     strict: bool | None = None
     defer_loading: bool | None = None
+    is_async: bool | None = msgspec.field(default=None, name="async")
 
 
 class _NamespaceWire(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="namespace"):
@@ -190,6 +199,7 @@ def _function_tool(wire: _FunctionWire, param: str) -> FunctionTool:
         parameters=parameters,
         strict=wire.strict,
         is_deferred=wire.defer_loading is True,
+        is_async=wire.is_async is True,
     )
 
 
@@ -245,17 +255,22 @@ def echo_tools(tools: Sequence[Tool]) -> bytes:
     return b"[" + b",".join(_echo_tool(tool) for tool in tools) + b"]"
 
 
+_OPTIONAL = ("defer_loading", "async")
+
+
 def _echo_tool(tool: Tool) -> bytes:
     match tool:
         case HostedTool():
             return tool.raw
         case CustomTool():
-            return json_bytes(tool)
+            fields: dict[str, Any] = msgspec.to_builtins(tool)
+            return json_bytes({key: value for key, value in fields.items() if key not in _OPTIONAL or value})
         case FunctionTool():
-            return b'{"type":"function","name":%b,"description":%b,"parameters":%b,"strict":%b%b}' % (
+            return b'{"type":"function","name":%b,"description":%b,"parameters":%b,"strict":%b%b%b}' % (
                 json_bytes(tool.name),
                 json_bytes(tool.description),
                 b"null" if tool.parameters is None else bytes(tool.parameters),
                 json_bytes(tool.strict),
                 b',"defer_loading":true' if tool.is_deferred else b"",
+                b',"async":true' if tool.is_async else b"",
             )

@@ -84,7 +84,9 @@ def fields_of_call(kind: str, arguments: str) -> dict[str, Any] | None:
 def typed_call(kind: str, item_id: str, call_id: str, fields: Mapping[str, Any]) -> TypedCall:
     """The item of a call that the model wrote."""
     head = {"id": item_id, "type": f"{kind}_call", "status": "completed", "call_id": call_id}
-    return _call(json_bytes({**head, **fields}), "output", kind)
+    made = _call(json_bytes({**head, **fields}), "output", kind)
+    assert isinstance(made, TypedCall)
+    return made
 
 
 class _Wire(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,8 +105,10 @@ class _Wire(msgspec.Struct, frozen=True, kw_only=True):
 _wire_decoder = msgspec.json.Decoder(_Wire)
 
 
-def _call(raw: bytes, param: str, kind: str) -> TypedCall:
+def _call(raw: bytes, param: str, kind: str) -> TypedCall | OpaqueItem:
     wire = decode_as(_wire_decoder, raw, param)
+    if kind == "tool_search" and wire.call_id is None:  # a server made that search: it is no call to be answered
+        return OpaqueItem("tool_search_call", raw)
     match kind:
         case "local_shell" | "shell":
             meant: Any = {key: value for key, value in (wire.action or {}).items() if value not in (None, {})}
@@ -126,8 +130,10 @@ def _call(raw: bytes, param: str, kind: str) -> TypedCall:
     )
 
 
-def _output(raw: bytes, param: str, kind: str) -> TypedCallOutput:
+def _output(raw: bytes, param: str, kind: str) -> TypedCallOutput | SettingItem:
     wire = decode_as(_wire_decoder, raw, param)
+    if kind == "tool_search" and wire.call_id is None:  # it answers no call, its tools are there all the same
+        return _setting(raw, param, "tool_search_output")
     output = json_bytes(wire.tools).decode() if kind == "tool_search" else _output_text(wire.output, wire.status)
     return TypedCallOutput(
         id=wire.id, status=_status(wire), call_id=_call_id(wire, param), output=output, kind=kind, raw=raw
@@ -200,7 +206,7 @@ _tools_decoder = msgspec.json.Decoder(_Tools)
 
 
 def _setting(raw: bytes, param: str, kind: str) -> SettingItem:
-    if kind == "additional_tools" and bytes(decode_as(_tools_decoder, raw, param).tools)[:1] not in (b"[", b"n"):
+    if kind != "configuration_update" and bytes(decode_as(_tools_decoder, raw, param).tools)[:1] not in (b"[", b"n"):
         raise InvalidType(f"'{param}.tools' must be an array.", param=f"{param}.tools")
     return SettingItem(kind, raw)
 
@@ -235,7 +241,10 @@ def decode_special(kind: str, raw: bytes, param: str) -> Item:
 def tools_in(item: Item) -> bytes | None:
     """The `tools` array that an item adds to its chain, raw, if it adds any."""
     match item:
-        case SettingItem(kind="additional_tools", raw=raw) | TypedCallOutput(kind="tool_search", raw=raw):
+        case (
+            SettingItem(kind="additional_tools" | "tool_search_output", raw=raw)
+            | TypedCallOutput(kind="tool_search", raw=raw)
+        ):
             tools = bytes(_tools_decoder.decode(raw).tools)
             return tools if tools[:1] == b"[" else None
         case _:

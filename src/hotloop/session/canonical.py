@@ -21,8 +21,10 @@ from hotloop.protocol.items import (
     OpaqueItem,
     OutputText,
     Reasoning,
+    ResultPart,
     TypedCall,
     TypedCallOutput,
+    UnknownPart,
 )
 from hotloop.session.principal import Tenant
 
@@ -57,11 +59,11 @@ def _content(item: Item) -> tuple[Any, ...]:
         case FunctionCall():
             return ("function_call", item.call_id, item.name, _arguments(item.arguments), item.namespace)
         case FunctionCallOutput():
-            return ("function_call_output", item.call_id, item.output)
+            return ("function_call_output", item.call_id, _output(item.output))
         case CustomToolCall():
             return ("custom_tool_call", item.call_id, item.name, item.input, item.namespace)
         case CustomToolCallOutput():
-            return ("custom_tool_call_output", item.call_id, item.output)
+            return ("custom_tool_call_output", item.call_id, _output(item.output))
         case Reasoning():
             # What was sealed is what the content says; where only the sealed text is known, it is the content.
             return ("reasoning", item.summary, item.content or [], None if item.content else item.encrypted_content)
@@ -71,8 +73,14 @@ def _content(item: Item) -> tuple[Any, ...]:
             return ("opaque", item.kind, _opaque(item.raw))
 
 
+def _output(output: str | list[ResultPart]) -> object:
+    return output if isinstance(output, str) else [_part(part) for part in output]
+
+
 def _part(part: object) -> object:
-    """Log-probabilities are measurements of the text, no part of it; clients drop them."""
+    """Log-probabilities are measurements of the text, no part of it; clients drop them. What is only JSON counts by value."""
+    if isinstance(part, UnknownPart):
+        return ("unknown", _arguments(part.json))
     if isinstance(part, OutputText) and part.logprobs is not None:
         return msgspec.structs.replace(part, logprobs=None)
     return part

@@ -5,7 +5,7 @@ from typing import Protocol
 
 import msgspec
 
-from hotloop.errors import InvalidRequest
+from hotloop.errors import InvalidRequest, MissingParameter
 from hotloop.protocol.items import (
     CallItem,
     CustomToolCall,
@@ -13,7 +13,10 @@ from hotloop.protocol.items import (
     FunctionCall,
     FunctionCallOutput,
     Item,
+    UnpairedOutput,
 )
+from hotloop.protocol.request import decode_item
+from hotloop.protocol.wire import json_bytes
 from hotloop.session.chain_settings import NO_SETTINGS, ChainSettings
 from hotloop.session.item_log import ItemLog
 
@@ -64,7 +67,7 @@ class TurnState(msgspec.Struct, frozen=True):
 def pair_calls(open_calls: OpenCalls, new_items: Sequence[Item]) -> OpenCalls:
     """Match the outputs among `new_items` with the calls before them (docs/protocol.md §4.4).
 
-    Returns the calls that may still be answered: those that were cut off while they were written.
+    Returns the calls that may still be answered: those that were cut off while they were written, and asynchronous ones.
     Raises InvalidRequest, param `input`, for an output without its call and for a call left without output.
     """
     waiting = dict(open_calls)
@@ -87,6 +90,34 @@ def pair_calls(open_calls: OpenCalls, new_items: Sequence[Item]) -> OpenCalls:
     return waiting
 
 
+def named_outputs(open_calls: OpenCalls, new_items: Sequence[Item]) -> Sequence[Item]:
+    """The items, with each output that names no call as one of the call that is open where it stands.
+
+    Where none is open it is not known whose it is: the item stays as it is, and is shown to the model as that.
+    Raises MissingParameter where several are.
+    """
+    if not any(isinstance(item, UnpairedOutput) for item in new_items):
+        return new_items
+    waiting = dict(open_calls)
+    named: list[Item] = []
+    for index, given in enumerate(new_items):
+        item = given
+        if isinstance(item, UnpairedOutput) and waiting:
+            if len(waiting) > 1:
+                raise MissingParameter(f"input[{index}].call_id")
+            fields = msgspec.json.decode(item.raw, type=dict[str, msgspec.Raw])
+            item = decode_item(json_bytes({**fields, "call_id": next(iter(waiting))}), f"input[{index}]")
+        match item:
+            case FunctionCall() | CustomToolCall():
+                waiting[item.call_id] = True
+            case FunctionCallOutput() | CustomToolCallOutput():
+                waiting.pop(item.call_id, None)
+            case _:
+                pass
+        named.append(item)
+    return named
+
+
 def calls_in(output: Sequence[Item]) -> OpenCalls:
     """The calls that a response's output leaves open."""
     return {item.call_id: _needs_output(item) for item in output if isinstance(item, FunctionCall | CustomToolCall)}
@@ -107,6 +138,6 @@ def open_calls_in(items: Iterable[Item]) -> OpenCalls:
 
 
 def _needs_output(call: CallItem) -> bool:
-    return (
-        call.status != "incomplete"
-    )  # cut off while it was written: nobody could run it, some clients answer it anyway
+    # Cut off while it was written: nobody could run it, some clients answer it anyway. Of an asynchronous tool: the client
+    # answers when it has the answer, and goes on meanwhile (OpenAI's guide to async tool calling).
+    return call.status != "incomplete" and not call.is_async

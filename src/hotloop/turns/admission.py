@@ -13,7 +13,7 @@ from hotloop.protocol.tools import decode_tools, echo_tools
 from hotloop.protocol.wire import json_bytes
 from hotloop.seams.model import Model, ModelRequest, SamplingWishes
 from hotloop.seams.prompt import CallRules, PromptContext
-from hotloop.session.chain import OpenCalls, pair_calls
+from hotloop.session.chain import OpenCalls, named_outputs, pair_calls
 from hotloop.session.chain_settings import NO_SETTINGS, ChainSettings
 from hotloop.session.model_context import ContextCache, ContextKey
 from hotloop.session.principal import Tenant
@@ -81,8 +81,11 @@ def admit(
     choice = resolve_tool_choice(request.tool_choice, context.offer)
     history = continue_history(services.prefixes, tenant, context.prompt.digest, parent, given)
     try:
-        open_calls = pair_calls(history.open_calls, history.new_items)
-        _check_triggers(request, history.new_items)
+        new_items = named_outputs(history.open_calls, history.new_items)
+        if new_items is not history.new_items:
+            history = msgspec.structs.replace(history, new_items=new_items)
+        open_calls = pair_calls(history.open_calls, new_items)
+        _check_triggers(request, new_items)
     except BaseException:
         history.release()
         raise

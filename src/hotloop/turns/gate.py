@@ -11,6 +11,9 @@ from hotloop.protocol.items import (
     FunctionCallOutput,
     Item,
     Message,
+    OpaqueItem,
+    SettingItem,
+    opaque_text,
     text_of,
 )
 from hotloop.seams.classifier import Classifier, Decision, Verdict
@@ -50,5 +53,7 @@ def _input_text(item: Item) -> str:
             return text_of(item.content)
         case FunctionCallOutput() | CustomToolCallOutput():
             return text_of(item.output)
+        case OpaqueItem() if not isinstance(item, SettingItem):
+            return opaque_text(item)
         case _:
             return ""

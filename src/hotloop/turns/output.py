@@ -162,7 +162,7 @@ class TurnOutput:
         if target.kind:
             self._held = HeldCall(target.kind)
             return []
-        return self.stream.open_item(event.kind, target.name, None, target.namespace)
+        return self.stream.open_item(event.kind, target.name, None, target.namespace, is_async=target.is_async)
 
     def _close_item(self, *, complete: bool) -> list[bytes]:
         held, self._held = self._held, None

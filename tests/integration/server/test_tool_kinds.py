@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import httpx
 import pytest
 from tests.support.doors import TRANSPORTS, Ask, Json, door
 from tests.support.live_server import open_socket
@@ -36,16 +37,24 @@ SCRIPT: list[Json] = [
         "turns": [{"call": {"name": "collaboration__spawn", "arguments": {}}}, {"text": "done: spawn"}],
     },
     {"match": "^garbled", "turns": [{"call": {"name": "shell", "arguments": {"nonsense": 1}}}]},
-    {
-        "match": "^search",
-        "turns": [
-            {"call": {"name": "tool_search", "arguments": {"query": "rare"}}},
-            {"call": {"name": "rare", "arguments": {}}},
-            {"text": "found"},
-        ],
-    },
     {"match": "^hello", "turns": [{"text": "hello"}]},
 ]
+
+RARE: dict[str, Json] = {"function": {"arguments": {}}, "custom": {"input": "x"}}
+SEARCHES: dict[str, list[Json]] = {
+    kind: [
+        {
+            "match": "^search",
+            "turns": [
+                # the first that is offered: were the deferred tool there from the start, it would be called
+                {"call": [{"name": "rare", **given}, {"name": "tool_search", "arguments": {"query": "rare"}}]},
+                {"call": {"name": "rare", **given}},
+                {"text": "found"},
+            ],
+        }
+    ]
+    for kind, given in RARE.items()
+}
 
 
 def user(text: str) -> Json:
@@ -140,17 +149,20 @@ async def test_tools_that_an_item_brings_last_along_the_chain(transport: str) ->
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_a_deferred_tool_is_called_once_the_client_has_found_it(transport: str) -> None:
-    async with door(transport, scripted_model(SCRIPT)) as (_, ask):
-        tools = [SEARCH, DEFERRED]
+@pytest.mark.parametrize("kind", ["function", "custom"])
+async def test_a_deferred_tool_is_called_once_the_client_has_found_it(transport: str, kind: str) -> None:
+    deferred: Json = DEFERRED if kind == "function" else {"type": "custom", "name": "rare", "defer_loading": True}
+    async with door(transport, scripted_model(SEARCHES[kind])) as (_, ask):
+        tools = [SEARCH, deferred]
         first = await ask(input=[user("search")], tools=tools)
         (call,) = first["output"]
         assert (call["type"], call["execution"], call["arguments"]) == ("tool_search_call", "client", {"query": "rare"})
-        found = {"type": "tool_search_output", "call_id": call["call_id"], "execution": "client", "tools": [DEFERRED]}
+        found = {"type": "tool_search_output", "call_id": call["call_id"], "execution": "client", "tools": [deferred]}
         second = await ask(input=[found], previous_response_id=first["id"], tools=tools)
         (rare,) = second["output"]
-        assert (rare["type"], rare["name"]) == ("function_call", "rare")
-        answer = {"type": "function_call_output", "call_id": rare["call_id"], "output": ""}
+        call_type = {"function": "function_call", "custom": "custom_tool_call"}[kind]
+        assert (rare["type"], rare["name"]) == (call_type, "rare")
+        answer = {"type": f"{call_type}_output", "call_id": rare["call_id"], "output": ""}
         third = await ask(input=[answer], previous_response_id=second["id"], tools=tools)
         assert third["output"][0]["content"][0]["text"] == "found"
 
@@ -195,6 +207,75 @@ async def test_no_item_of_a_real_client_is_refused(transport: str) -> None:
         assert response["usage"]["input_tokens"] < 5_000  # a picture's bytes are not shown to a text model
 
 
+PART = {"type": "part_of_tomorrow", "text": "plum", "encrypted_content": "zz"}
+UNKNOWN: list[Json] = [
+    {"role": "user", "content": [{"type": "input_text", "text": "hello "}, PART]},
+    {"type": "something_of_tomorrow", "nested": PART},
+    {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"},
+    {"type": "function_call_output", "call_id": "c1", "output": [PART, {"type": "input_text", "text": "and so on"}]},
+]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_what_nobody_here_knows_is_shown_as_its_json_and_counted(transport: str) -> None:
+    known = [{"match": "^hello", "turns": [{"text": "read", "requires_history": '"plum"'}]}]
+    async with door(transport, scripted_model(known), checks_requests=False) as (server, ask):
+        response = await ask(input=[*UNKNOWN, user("hello")])
+        assert response["output"][0]["content"][0]["text"] == "read"
+        assert server.app.services.records.latest()[-1].fallbacks[-1] == "shown_as_json"
+        listed = await list_input(server.url, response["id"])
+        assert [listed[0]["content"][1], listed[1]["nested"], listed[3]["output"][0]] == [PART] * 3
+        after = await ask(input=[user("hello")], previous_response_id=response["id"])
+        assert (after["status"], server.app.services.records.latest()[-1].fallbacks) == ("completed", ())
+
+
+async def list_input(url: str, response_id: str) -> list[Json]:
+    async with httpx.AsyncClient(base_url=url) as client:
+        answer = await client.get(f"/responses/{response_id}/input_items", params={"order": "asc"})
+        items: list[Json] = answer.json()["data"]
+        return items
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_an_output_that_names_no_call_answers_the_one_that_is_open(transport: str) -> None:
+    async with door(transport, scripted_model(SCRIPT), checks_requests=False) as (server, ask):
+        first = await ask(input=[user("spawn")], tools=[COLLABORATION])
+        answer = {"type": "function_call_output", "name": "spawn", "call_id": None, "output": "done"}
+        second = await ask(input=[answer], previous_response_id=first["id"], tools=[COLLABORATION])
+        assert second["output"][0]["content"][0]["text"] == "done: spawn"
+        assert (await list_input(server.url, second["id"]))[0]["call_id"] == first["output"][0]["call_id"]
+        whose = await ask(input=[answer, user("hello")])  # of no call at all: shown as it is
+        assert whose["status"] == "completed"
+        calls = [{**first["output"][0], "call_id": f"c{number}"} for number in range(2)]
+        unclear = await ask(input=[*calls, answer, user("hello")])
+        assert (unclear["error"]["code"], unclear["error"]["param"]) == (
+            "missing_required_parameter",
+            "input[2].call_id",
+        )
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_an_asynchronous_call_is_answered_whenever_its_client_can(transport: str) -> None:
+    tool = {**SPAWN, "name": "spawn_slowly", "async": True}
+    script: list[Json] = [
+        {"match": "^start", "turns": [{"call": {"name": "spawn_slowly", "arguments": {}}}, {"text": "never asked"}]},
+        {"match": "^hello", "turns": [{"text": "hello"}]},
+        {"match": "^and now", "turns": [{"text": "done", "requires_history": "at last"}]},
+    ]
+    async with door(transport, scripted_model(script), checks_requests=False) as (_, ask):
+        first = await ask(input=[user("start")], tools=[tool])
+        (call,) = first["output"]
+        assert (call["type"], call["async"]) == ("function_call", True)
+        second = await ask(input=[user("hello")], previous_response_id=first["id"], tools=[tool])
+        assert second["output"][0]["content"][0]["text"] == "hello"
+        late = {"type": "function_call_output", "call_id": call["call_id"], "output": "at last"}
+        third = await ask(input=[late, user("and now?")], previous_response_id=second["id"], tools=[tool])
+        assert third["output"][0]["content"][0]["text"] == "done"
+        history = [user("start"), call, user("hello"), *second["output"], late, user("and now?")]
+        resent = await ask(input=history, tools=[tool], store=False)
+        assert resent["output"][0]["content"][0]["text"] == "done"
+
+
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_bad_pairs_and_choices_get_their_error_and_the_chain_goes_on(transport: str) -> None:
     async with door(transport, scripted_model(SCRIPT)) as (_, ask):
@@ -208,6 +289,7 @@ async def test_bad_pairs_and_choices_get_their_error_and_the_chain_goes_on(trans
             ([{"type": "shell_call_output", "output": []}], {}, "input[0].call_id"),
             ([answer], {"tool_choice": {"type": "function", "name": "not_offered"}}, "tool_choice"),
             ([answer], {"tool_choice": {"type": "web_search"}, "tools": [WEB]}, "tool_choice"),
+            ([answer], {"tool_choice": {"type": "web_search"}}, "tool_choice"),
         ]
         for given, fields, param in bad:
             refused = await ask(input=given, previous_response_id=first["id"], **{"tools": [SHELL], **fields})

@@ -245,7 +245,7 @@ def test_a_reference_is_an_item_of_its_own() -> None:
         ('[{"role":"user","content":"x"},{"type":5}]', InvalidType, "input[1].type"),
         ('[{"role":"robot","content":"x"}]', InvalidRequest, "input[0].role"),
         ('[{"role":"user","content":[{"type":"input_text"}]}]', MissingParameter, "input[0].content[0].text"),
-        ('[{"role":"user","content":[{"type":"hologram"}]}]', InvalidRequest, "input[0].content[0].type"),
+        ('[{"role":"user","content":[{"type":1}]}]', InvalidRequest, "input[0].content[0].type"),
         ('[{"type":"item_reference"}]', MissingParameter, "input[0].id"),
     ],
 )

@@ -2,8 +2,7 @@
 
 from array import array
 from collections.abc import Sequence
-
-import msgspec
+from dataclasses import replace
 
 from hotloop.protocol.items import Item, Message, text_of
 from hotloop.seams.format import Extension, Fallback
@@ -24,7 +23,7 @@ def after_start(start: Extension, behind: Extension | Fallback) -> Extension | F
         return behind
     tokens = start.tokens[: behind.keep] + behind.tokens
     ends = tuple(end for end in start.checkpoints if end <= behind.keep)
-    return msgspec.structs.replace(
+    return replace(
         behind,
         keep=0,
         tokens=array("I", tokens),

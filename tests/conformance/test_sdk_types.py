@@ -1,0 +1,120 @@
+"""Everything the OpenAI SDK's types allow in a request, against a real server: served, or refused by the documented code.
+
+The values are made from the SDK's own unions, so that a new member of one is tried as soon as the SDK is updated.
+"""
+
+from typing import Any
+
+import pytest
+from openai.types.responses.response_create_params import ToolChoice
+from openai.types.responses.response_function_call_output_item_list_param import (
+    ResponseFunctionCallOutputItemParam,
+)
+from openai.types.responses.response_includable import ResponseIncludable
+from openai.types.responses.response_input_item_param import ResponseInputItemParam
+from openai.types.responses.response_input_message_content_list_param import ResponseInputContentParam
+from openai.types.responses.tool_param import ToolParam
+from tests.support.doors import Ask, Json, door
+from tests.support.scripted_model import scripted_model
+from tests.support.sdk_samples import name_of, samples
+
+HELLO: Json = {"role": "user", "content": "hello"}
+CALL: Json = {"type": "function_call", "call_id": "text", "name": "f", "arguments": "{}"}
+OUTPUT: Json = {"type": "function_call_output", "call_id": "text", "output": "done"}
+WHOLE = {"least": False, "whole": True}
+
+
+def cases(union: Any) -> list[Any]:
+    """Each member of a union twice: with what it must have, and with all that it may have."""
+    return [
+        pytest.param(value, id=f"{number}-{name_of(value)}-{name}")
+        for name, whole in WHOLE.items()
+        for number, value in enumerate(samples(union, whole=whole))
+    ]
+
+
+async def served(ask: Ask, *, refused: str | None = None, **fields: Any) -> None:
+    """The request is completed, or refused by that code with the field named."""
+    answer = await ask(store=False, **fields)
+    if refused is None:
+        assert answer.get("status") == "completed", answer
+    else:
+        assert (answer["error"]["code"], bool(answer["error"]["param"])) == (refused, True), answer
+
+
+def with_its_pair(item: Json) -> list[Json]:
+    """A call with its output, an output with its call."""
+    kind = item.get("type", "message")
+    if "call_id" not in item and kind != "local_shell_call_output":
+        return [item]
+    match kind:
+        case "function_call" | "custom_tool_call" | "tool_search_call":
+            return [item] if item.get("async") else [item, OUTPUT]
+        case "local_shell_call" | "shell_call" | "apply_patch_call":
+            return [item, {**OUTPUT, "type": f"{kind}_output"}]
+        case _ if kind.endswith("output") and kind not in ("computer_call_output", "program_output"):
+            return [CALL, item]
+        case _:
+            return [item]
+
+
+@pytest.mark.parametrize("item", cases(ResponseInputItemParam))
+async def test_every_item_is_taken(item: Json) -> None:
+    async with door("http", scripted_model(), checks_requests=False) as (_, ask):
+        text = str(item)
+        match item.get("type"):
+            case "compaction_trigger":
+                await served(ask, input=[HELLO, item])
+            case "compaction":  # sealed by somebody else
+                await served(ask, input=[item, HELLO], refused="invalid_encrypted_content")
+            case "reasoning" if "encrypted_content" in item:
+                await served(ask, input=[item, HELLO], refused="invalid_encrypted_content")
+            case "item_reference" | None if "id" in item and "role" not in item:
+                await served(ask, input=[item, HELLO], refused="item_not_found")
+            case "message" | None if "'input_image'" in text:
+                await served(ask, input=[item, HELLO], refused="unsupported_value")
+            case _:
+                await served(ask, input=[*with_its_pair(item), HELLO])
+
+
+@pytest.mark.parametrize("part", cases(ResponseInputContentParam))
+async def test_every_part_of_a_message_is_taken_or_named(part: Json) -> None:
+    async with door("http", scripted_model(), checks_requests=False) as (_, ask):
+        refused = None if part["type"] == "input_text" else "unsupported_value"
+        await served(ask, input=[{"role": "user", "content": [part]}, HELLO], refused=refused)
+
+
+@pytest.mark.parametrize("part", cases(ResponseFunctionCallOutputItemParam))
+async def test_every_part_of_an_output_is_taken_or_named(part: Json) -> None:
+    async with door("http", scripted_model(), checks_requests=False) as (_, ask):
+        refused = None if part["type"] == "input_text" else "unsupported_value"
+        await served(ask, input=[CALL, {**OUTPUT, "output": [part]}, HELLO], refused=refused)
+
+
+@pytest.mark.parametrize("tool", cases(ToolParam))
+async def test_every_tool_is_taken(tool: Json) -> None:
+    async with door("http", scripted_model(), checks_requests=False) as (_, ask):
+        await served(ask, input=[HELLO], tools=[tool])
+        await served(ask, input=[{"type": "additional_tools", "role": "developer", "tools": [tool]}, HELLO])
+
+
+NOT_SERVED = ("mcp", "programmatic_tool_calling", "file_search")  # run by another server
+
+
+@pytest.mark.parametrize("choice", cases(ToolChoice))
+async def test_every_choice_of_tools_is_taken_or_named(choice: str | Json) -> None:
+    tools = samples(ToolParam, whole=False)
+    if isinstance(choice, dict) and "name" in choice and choice["type"] != "mcp":
+        (named,) = (tool for tool in tools if tool["type"] == choice["type"])
+        choice = {**choice, "name": named["name"]}
+    if isinstance(choice, dict) and choice["type"] == "allowed_tools":  # its entries are any objects to the SDK
+        choice = {**choice, "tools": [{key: tool[key] for key in ("type", "name") if key in tool} for tool in tools]}
+    async with door("http", scripted_model(), checks_requests=False) as (_, ask):
+        refused = "unsupported_value" if isinstance(choice, dict) and choice["type"] in NOT_SERVED else None
+        await served(ask, input=[HELLO], tools=tools, tool_choice=choice, refused=refused)
+
+
+@pytest.mark.parametrize("value", cases(ResponseIncludable))
+async def test_every_include_is_taken(value: str) -> None:
+    async with door("http", scripted_model(), checks_requests=False) as (_, ask):
+        await served(ask, input=[HELLO], include=[value])
