@@ -24,7 +24,7 @@ class ArgumentTypes:
     __slots__ = ("_known", "_tools")
 
     def __init__(self, tools: Sequence[Tool]) -> None:
-        self._tools = {tool.name: tool for tool in tools if not isinstance(tool, HostedTool)}
+        self._tools = tools
         self._known: dict[str, dict[str, object]] = {}
 
     def of(self, tool: str, argument: str) -> frozenset[str]:
@@ -37,7 +37,8 @@ class ArgumentTypes:
 
     def _schema(self, tool: str) -> dict[str, object]:
         if tool not in self._known:
-            schema = tool_parameters(self._tools[tool]) if tool in self._tools else None
+            named = [one for one in self._tools if not isinstance(one, HostedTool) and one.name == tool]
+            schema = tool_parameters(named[-1]) if named else None
             self._known[tool] = cast("dict[str, object]", schema) if isinstance(schema, dict) else {}
         return self._known[tool]
 

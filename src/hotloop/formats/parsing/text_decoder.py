@@ -38,7 +38,7 @@ class TextDecoder:
 
     def __init__(self, table: PieceTable) -> None:
         self._table = table
-        self._utf8 = _new_utf8_decoder("replace")
+        self._utf8: codecs.IncrementalDecoder | None = None  # made when a character is split: few outputs have one
         self.is_split = False  # the decoder holds the start of a character
 
     def feed(self, token: int) -> str:
@@ -47,13 +47,16 @@ class TextDecoder:
             text = self._table.text(token)
             if text is not None:
                 return text
-        text = self._utf8.decode(self._table.piece(token))
-        self.is_split = bool(self._utf8.getstate()[0])
+        utf8 = self._utf8
+        if utf8 is None:
+            utf8 = self._utf8 = _new_utf8_decoder("replace")
+        text = utf8.decode(self._table.piece(token))
+        self.is_split = bool(utf8.getstate()[0])
         return text
 
     def flush(self) -> str:
         """What a cut-off character leaves: U+FFFD or nothing."""
-        if not self.is_split:
+        if not self.is_split or self._utf8 is None:
             return ""
         self.is_split = False
         text = self._utf8.decode(b"", True)

@@ -2,7 +2,8 @@
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import replace
+
+import msgspec
 
 from hotloop.protocol.items import Item, Message, text_of
 from hotloop.seams.format import Extension, Fallback
@@ -23,7 +24,7 @@ def after_start(start: Extension, behind: Extension | Fallback) -> Extension | F
         return behind
     tokens = start.tokens[: behind.keep] + behind.tokens
     ends = tuple(end for end in start.checkpoints if end <= behind.keep)
-    return replace(
+    return msgspec.structs.replace(
         behind,
         keep=0,
         tokens=array("I", tokens),

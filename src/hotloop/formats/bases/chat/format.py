@@ -21,12 +21,11 @@ from hotloop.formats.bases.answer import THINK, THINK_END, Phase, joins
 from hotloop.formats.bases.chat.dialect import Dialect, answer_text, is_rendered, reasoning_text
 from hotloop.formats.bases.chat.parser import Begin, ChatMLParser, Reading
 from hotloop.formats.bases.chat.writer import MessageWriter
-from hotloop.formats.parsing.argument_types import ArgumentTypes
 from hotloop.formats.parsing.call_syntax import CALL, CALL_END
 from hotloop.formats.parsing.text_decoder import PieceTable
 from hotloop.formats.writing.text_only import refuse_unsupported
 from hotloop.formats.writing.token_writer import TokenWriter
-from hotloop.formats.writing.tool_text import custom_arguments, custom_names
+from hotloop.formats.writing.tool_text import custom_arguments
 from hotloop.protocol.items import CustomToolCall, FunctionCall, Item, Message, Reasoning
 from hotloop.seams.engine import Constraint
 from hotloop.seams.format import Extension, Fallback, RenderState
@@ -63,7 +62,12 @@ class ChatFormat:
         marks = {mark: tokenizer.special(mark) for mark in (THINK, THINK_END, CALL, CALL_END, *dialect.calls.marks)}
         self._marks = {mark: token for mark, token in marks.items() if token is not None}
         self._reading = Reading(
-            PieceTable(tokenizer.piece), self._marks, self._stops, dialect.thinks, dialect.strips, dialect.calls
+            PieceTable(tokenizer.piece),
+            self._marks,
+            self._stops,
+            thinks=dialect.thinks,
+            strips=dialect.strips,
+            calls=dialect.calls,
         )
         self._end = self._written(dialect.write_end)
         self._prompts = {off: self._written(partial(dialect.write_prompt, off=off)) for off in (False, True)}
@@ -161,7 +165,7 @@ class ChatFormat:
         begin: Begin = "block" if self._dialect.thinks else "text"
         if self._dialect.opens_think or self._is_off(context):
             begin = "text" if self._is_off(context) else "thought"
-        return ChatMLParser(self._reading, ArgumentTypes(context.tools), custom_names(context.tools), begin=begin)
+        return ChatMLParser(self._reading, context.tools, begin=begin)
 
     def constraint(self, context: PromptContext, rules: CallRules) -> Constraint | None:
         """See the dialect's grammar."""

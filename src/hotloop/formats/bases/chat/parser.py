@@ -9,7 +9,6 @@ included: nothing is lost.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
@@ -19,13 +18,34 @@ from hotloop.formats.parsing.call_syntax import CALL, CALL_END, CallSyntax
 from hotloop.formats.parsing.item_stream import ItemStream
 from hotloop.formats.parsing.pending_call import PendingCall
 from hotloop.formats.parsing.text_decoder import PieceTable, TextDecoder
+from hotloop.formats.writing.tool_text import custom_names
+from hotloop.protocol.tools import Tool
 from hotloop.seams.engine import TokenLogprob
-from hotloop.seams.format import ItemDelta, ParsedEvent
+from hotloop.seams.format import ItemClosed, ItemDelta, ItemOpened, ParsedEvent
 
 Begin = Literal["block", "thought", "text"]
 
 
-@dataclass(frozen=True, slots=True)
+class PlainTexts(dict[int, str]):
+    """Text of the tokens that are nothing but text wherever they stand in a message; empty for all others.
+
+    A marker may begin at any `<`; a line end, or any white space where that is stripped, may belong to the template.
+    """
+
+    def __init__(self, table: PieceTable, others: frozenset[int], *, strips: bool) -> None:
+        super().__init__()
+        self._table = table
+        self._others = others
+        self._blank = None if strips else "\n"
+
+    def __missing__(self, token: int) -> str:
+        text = "" if token in self._others else self._table.text(token) or ""
+        if "<" in text or text != text.rstrip(self._blank):
+            text = ""
+        self[token] = text
+        return text
+
+
 class Reading:
     """What a family's output is read by.
 
@@ -38,39 +58,26 @@ class Reading:
         calls: how calls are spelled.
     """
 
-    table: PieceTable
-    marks: Mapping[str, int]
-    stops: frozenset[int]
-    thinks: bool
-    strips: bool
-    calls: CallSyntax
-    plain: "PlainTexts" = field(init=False, compare=False, repr=False)
-    # what each marker's id does, made by the first parser
-    actions: "dict[int, Callable[[ChatMLParser], None]]" = field(
-        default_factory=dict[int, "Callable[[ChatMLParser], None]"], init=False, compare=False, repr=False
-    )
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "plain", PlainTexts(self.table, self.stops | frozenset(self.marks.values())))
-
-
-class PlainTexts(dict[int, str]):
-    """Text of the tokens that are nothing but text wherever they stand in a message; empty for all others.
-
-    A marker may begin at any `<`, and a line end may belong to the template.
-    """
-
-    def __init__(self, table: PieceTable, others: frozenset[int]) -> None:
-        super().__init__()
-        self._table = table
-        self._others = others
-
-    def __missing__(self, token: int) -> str:
-        text = "" if token in self._others else self._table.text(token) or ""
-        if "<" in text or text.endswith("\n"):
-            text = ""
-        self[token] = text
-        return text
+    def __init__(
+        self,
+        table: PieceTable,
+        marks: Mapping[str, int],
+        stops: frozenset[int],
+        *,
+        thinks: bool,
+        strips: bool,
+        calls: CallSyntax,
+    ) -> None:
+        self.table = table
+        self.stops = stops
+        self.strips = strips
+        self.blank = None if strips else "\n"  # what is stripped around reasoning
+        self.calls = calls
+        self.call_marks = frozenset(marks)
+        # A spelled marker begins no call where almost any text behind it would make one.
+        self.opening = "" if calls.is_loose and CALL in marks else CALL
+        self.plain = PlainTexts(table, stops | frozenset(marks.values()), strips=strips)
+        self.on_mark = _mark_actions(marks, calls, thinks=thinks)  # what each marker's id does
 
 
 class ChatMLParser:
@@ -78,54 +85,62 @@ class ChatMLParser:
 
     Args:
         reading: how the family is read.
-        types: of the arguments of the tools offered.
-        custom: names of the tools that take free text.
+        tools: the tools offered.
         begin: where the generation prompt has left off: in front of a think block, inside of it, or behind it.
     """
 
-    def __init__(self, reading: Reading, types: ArgumentTypes, custom: frozenset[str], *, begin: Begin) -> None:
+    def __init__(self, reading: Reading, tools: Sequence[Tool], *, begin: Begin) -> None:
+        self._reading = reading
+        self._tools = tools
         self._decoder = TextDecoder(reading.table)
         self._stops = reading.stops
-        self._calls = reading.calls
-        self._call_marks = frozenset(reading.marks)
-        # A spelled marker begins no call where almost any text behind it would make one.
-        self._opening = "" if reading.calls.is_loose and CALL in reading.marks else CALL
-        self._types = types
-        self._custom = custom
         self._strips = reading.strips
-        self._blank = None if reading.strips else "\n"  # what is stripped around reasoning
+        self._blank = reading.blank
         self._stream = ItemStream()
-        if not reading.actions:
-            reading.actions.update(self._marks(reading))
-        self._on_mark = reading.actions
         self._plain = reading.plain
-        modes = {"block": ChatMLParser._read_start, "thought": ChatMLParser._read_think}
-        self._read: _Mode = modes.get(begin, ChatMLParser._read_text)
+        self._read: _Mode = _FIRST_MODES[begin]
         self._may_think = True  # a think block may still begin
         self._held = ""  # read, but perhaps part of a marker or of the white space around one
         self._lead = ""  # white space in front of a message's first visible character
         self._tail = ""  # white space behind the last visible character, where it is stripped
         self._call: PendingCall | None = None
-        self._reasoning_tokens = 0
-
-    @property
-    def reasoning_tokens(self) -> int:
-        """Ids from `<think>`, if the model writes it, to `</think>`, both included."""
-        return self._reasoning_tokens
+        self.reasoning_tokens = 0  # ids from `<think>`, if the model writes it, to `</think>`, both included
 
     def feed(self, ids: Sequence[int], logprobs: Sequence[TokenLogprob] | None) -> list[ParsedEvent]:
         """See `Parser.feed`."""
-        if self._is_plain() and logprobs is None:
-            texts = [*map(self._plain.__getitem__, ids)]
-            if all(texts):
-                return [ItemDelta("".join(texts))]
+        if logprobs is None:
+            if len(ids) == 1 and ids[0] in self._stops:
+                return []
+            if not self._held and not self._tail and not self._decoder.is_split:
+                texts = [*map(self._plain.__getitem__, ids)]
+                if all(texts):
+                    events = self._pass_on("".join(texts), len(ids))
+                    if events is not None:
+                        return events
+        return self._feed_each(ids, logprobs)
+
+    def _pass_on(self, text: str, count: int) -> list[ParsedEvent] | None:
+        """The events of `count` plain tokens, where an item is being written or a message begins and nothing is held."""
+        kind = self._stream.kind
+        if self._read is _READ_TEXT:
+            if kind == "message":
+                return [ItemDelta(text)]
+            if kind is None and not self._lead and not self._strips and text.strip():
+                self._stream.kind = "message"
+                return [_MESSAGE, ItemDelta(text)]
+        elif self._read is _READ_THINK and kind == "reasoning":
+            self.reasoning_tokens += count
+            return [ItemDelta(text)]
+        return None
+
+    def _feed_each(self, ids: Sequence[int], logprobs: Sequence[TokenLogprob] | None) -> list[ParsedEvent]:
         for index, token in enumerate(ids):
             if token in self._stops:
                 continue
-            was_thinking = self._read is ChatMLParser._read_think
+            was_thinking = self._read is _READ_THINK
             if logprobs is not None:
                 self._stream.logprobs.append(logprobs[index])
-            mark = self._on_mark.get(token)
+            mark = self._reading.on_mark.get(token)
             if mark is None:
                 text = self._decoder.feed(token)
                 if text:
@@ -133,44 +148,30 @@ class ChatMLParser:
             else:
                 self._end_character()
                 mark(self)
-            is_thinking = self._read is ChatMLParser._read_think
+            is_thinking = self._read is _READ_THINK
             if was_thinking or is_thinking:
-                self._reasoning_tokens += 1
+                self.reasoning_tokens += 1
             if is_thinking or self._call is not None:
                 self._stream.logprobs.clear()
         return self._stream.take()
 
-    def _is_plain(self) -> bool:
-        """A message is being written, and nothing is held back: what can only be its text is passed on as it is."""
-        return (
-            self._read is ChatMLParser._read_text
-            and not self._held
-            and not self._strips
-            and self._stream.kind == "message"
-            and not self._decoder.is_split
-        )
-
     def finish(self, *, complete: bool) -> list[ParsedEvent]:
         """See `Parser.finish`."""
+        stream = self._stream
+        if self._read is _READ_TEXT and not self._held and not self._decoder.is_split:
+            is_open = stream.kind is not None
+            stream.kind = None
+            return [ItemClosed(complete)] if is_open else []
         self._end_character()
         if self._call is not None:
             self._end_call(self._take_held(), ended=complete)
-        elif self._read is ChatMLParser._read_think:
+        elif self._read is _READ_THINK:
             self._say_thought(self._take_held().rstrip(self._blank))
         self._say(self._take_held())
-        self._stream.close(complete=complete)
-        return self._stream.take()
+        stream.close(complete=complete)
+        return stream.take()
 
     # --- marks that are control tokens ---
-
-    def _marks(self, reading: Reading) -> "dict[int, Callable[[ChatMLParser], None]]":
-        actions: dict[str, Callable[[ChatMLParser], None]] = {
-            mark: partial(ChatMLParser._mark_in_call, mark=mark) for mark in reading.calls.marks
-        }
-        actions |= {CALL: ChatMLParser._mark_call, CALL_END: ChatMLParser._mark_call_end}
-        if reading.thinks:
-            actions |= {THINK: ChatMLParser._mark_think, THINK_END: ChatMLParser._mark_think_end}
-        return {reading.marks[mark]: action for mark, action in actions.items() if mark in reading.marks}
 
     def _mark_think(self) -> None:
         if (
@@ -181,12 +182,12 @@ class ChatMLParser:
         ):
             self._held = self._lead = ""
             self._may_think = False
-            self._read = ChatMLParser._read_think
+            self._read = _READ_THINK
         else:
             self._read(self, THINK)
 
     def _mark_think_end(self) -> None:
-        if self._read is ChatMLParser._read_think:
+        if self._read is _READ_THINK:
             self._end_thought(self._take_held())
         else:
             self._read(self, THINK_END)
@@ -194,7 +195,7 @@ class ChatMLParser:
     def _mark_call(self) -> None:
         if self._call is not None:
             self._end_call(self._take_held(), ended=True)
-        elif self._read is ChatMLParser._read_think:
+        elif self._read is _READ_THINK:
             self._end_thought(self._take_held())  # some models forget to end the block
         self._begin_call(self._take_held())
 
@@ -220,12 +221,12 @@ class ChatMLParser:
         text = self._take_held() + text
         visible = text.lstrip()
         if visible.startswith(THINK):
-            self._read = ChatMLParser._read_think
+            self._read = _READ_THINK
             self._read_on(visible[len(THINK) :])
         elif THINK.startswith(visible):
             self._held = text
         else:
-            self._read = ChatMLParser._read_text
+            self._read = _READ_TEXT
             self._read_text(text)
 
     def _read_think(self, text: str) -> None:
@@ -243,7 +244,7 @@ class ChatMLParser:
     def _read_after_think(self, text: str) -> None:
         text = text.lstrip(self._blank)
         if text:
-            self._read = ChatMLParser._read_text
+            self._read = _READ_TEXT
             self._read_text(text)
         else:
             self._stream.logprobs.clear()
@@ -251,7 +252,7 @@ class ChatMLParser:
     def _read_after_call(self, text: str) -> None:
         text = text.lstrip()
         if text:
-            self._read = ChatMLParser._read_text
+            self._read = _READ_TEXT
             self._read_text(text)
         else:
             self._stream.logprobs.clear()
@@ -261,12 +262,12 @@ class ChatMLParser:
             self._say(text)
             return
         text = self._take_held() + text
-        begin = text.find(self._opening) if self._opening else -1
+        begin = text.find(self._reading.opening) if self._reading.opening else -1
         if begin >= 0:
             self._begin_call(text[:begin])
             self._read_on(text[begin + len(CALL) :])
             return
-        sure = len(text) - _partial(text, self._opening)
+        sure = len(text) - _partial(text, self._reading.opening)
         if text.endswith("\n", 0, sure):
             sure -= 1
         self._held = text[sure:]
@@ -363,7 +364,8 @@ class ChatMLParser:
         if self._stream.kind is None:
             separator = self._lead + separator
             self._lead = ""
-        self._call = PendingCall(separator + CALL, self._calls.reader(self._types, self._call_marks))
+        reading = self._reading
+        self._call = PendingCall(separator + CALL, reading.calls.reader(ArgumentTypes(self._tools), reading.call_marks))
         self._read = ChatMLParser._read_call
 
     def _report(self, call: PendingCall) -> None:
@@ -372,14 +374,14 @@ class ChatMLParser:
         if name is None:
             return
         if not call.is_open:
-            is_custom = name in self._custom
+            is_custom = name in custom_names(self._tools)
             self._stream.open("custom_tool_call" if is_custom else "function_call", name)
             call.open(is_custom)
         self._stream.add(call.take())
 
     def _give_up_call(self, call: PendingCall, rest: str) -> None:
         self._call = None
-        self._read = ChatMLParser._read_text
+        self._read = _READ_TEXT
         self._say(call.opening)
         self._read_on(call.raw() + rest)  # another call may have begun inside what looked like a string
 
@@ -405,6 +407,22 @@ class ChatMLParser:
 
 
 _Mode = Callable[[ChatMLParser, str], None]
+_READ_TEXT: _Mode = ChatMLParser._read_text
+_READ_THINK: _Mode = ChatMLParser._read_think
+_FIRST_MODES: dict[Begin, _Mode] = {"block": ChatMLParser._read_start, "thought": _READ_THINK, "text": _READ_TEXT}
+_MESSAGE = ItemOpened("message")
+
+
+def _mark_actions(
+    marks: Mapping[str, int], calls: CallSyntax, *, thinks: bool
+) -> "dict[int, Callable[[ChatMLParser], None]]":
+    actions: dict[str, Callable[[ChatMLParser], None]] = {
+        mark: partial(ChatMLParser._mark_in_call, mark=mark) for mark in calls.marks
+    }
+    actions |= {CALL: ChatMLParser._mark_call, CALL_END: ChatMLParser._mark_call_end}
+    if thinks:
+        actions |= {THINK: ChatMLParser._mark_think, THINK_END: ChatMLParser._mark_think_end}
+    return {marks[mark]: action for mark, action in actions.items() if mark in marks}
 
 
 def _partial(text: str, marker: str) -> int:
