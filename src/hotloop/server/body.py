@@ -47,7 +47,7 @@ async def receive_body(scope: AsgiScope, receive: AsgiReceive, limit: int) -> by
     for name, value in scope["headers"]:
         if name == b"content-length" and value.isdigit() and int(value) > limit:
             raise _too_large(limit)
-    chunks: list[bytes] = []
+    kept = io.BytesIO()  # its buffer becomes the body: joining pieces would move megabytes at once
     size = 0
     while True:
         message = await receive()
@@ -57,9 +57,11 @@ async def receive_body(scope: AsgiScope, receive: AsgiReceive, limit: int) -> by
         size += len(chunk)
         if size > limit:
             raise _too_large(limit)
-        chunks.append(chunk)
+        if not message.get("more_body", False) and size == len(chunk):
+            return chunk
+        kept.write(chunk)
         if not message.get("more_body", False):
-            return b"".join(chunks)
+            return kept.getvalue()
 
 
 def _gunzip(data: bytes, limit: int) -> bytes:

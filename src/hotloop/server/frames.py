@@ -3,9 +3,13 @@
     bytes in ──▶ FrameReader ──▶ Message, Ping, Pong, Close        text_frame, control_frame, close_frame ──▶ bytes out
 
 The reader takes what the socket gives, in any split. The common case, one whole unfragmented message in one piece, is one
-slice and one unmasking in C. A size over the limit is refused when the header announces it, before anything is kept.
+slice and one unmasking in C. A message that comes in pieces, by fragments or because it is long, is unmasked, inflated and
+checked piece by piece, so that its end costs no more than any other piece. A size over the limit is refused when the header
+announces it, before anything is kept.
 """
 
+import codecs
+import io
 import struct
 import zlib
 from collections.abc import Iterable
@@ -22,6 +26,7 @@ _CONTROL_BIT = 0x08
 _DATA_OPCODES = frozenset((CONTINUATION, TEXT, BINARY))
 _CONTROL_OPCODES = frozenset((CLOSE, PING, PONG))
 MAX_CONTROL_BYTES: Final = 125  # RFC 6455 §5.5
+LONG_FRAME_BYTES: Final = 64 * 1024  # a payload from here on is taken as it comes
 _FLUSH_TAIL: Final = b"\x00\x00\xff\xff"  # RFC 7692 §7.2.1: cut off by the sender, put back by the reader
 
 NORMAL, GOING_AWAY, PROTOCOL_ERROR, NO_STATUS, INVALID_DATA, TOO_BIG = 1000, 1001, 1002, 1005, 1007, 1009
@@ -83,7 +88,7 @@ class FrameReader:
         deflate: permessage-deflate was agreed on, without context takeover.
     """
 
-    __slots__ = ("_chunks", "_deflate", "_held", "_limit", "_needed", "_partial", "_partial_first")
+    __slots__ = ("_chunks", "_deflate", "_held", "_limit", "_long", "_needed", "_open")
 
     def __init__(self, max_message_bytes: int, *, deflate: bool = False) -> None:
         self._limit = max_message_bytes
@@ -91,13 +96,13 @@ class FrameReader:
         self._chunks: list[bytes] = []  # bytes of a frame that is not complete
         self._held = 0
         self._needed = 2  # bytes from which on the next frame can be read further
-        self._partial = bytearray()  # payload of a fragmented message; its pieces would cost more than what they hold
-        self._partial_first = 0  # first byte of its first frame; 0: none is open
+        self._open: _Assembly | None = None  # a message of which more is to come
+        self._long: _LongFrame | None = None  # a frame of its that has begun
 
     @property
     def held_bytes(self) -> int:
         """Bytes kept of what is not complete."""
-        return self._held + len(self._partial)
+        return self._held + (self._open.size if self._open is not None else 0)
 
     def feed(self, data: bytes) -> list[Received]:
         """The messages and control frames that `data` completes; a breach comes last, behind what preceded it."""
@@ -111,9 +116,11 @@ class FrameReader:
             self._held = 0
         received: list[Received] = []
         try:
-            start = 0 if self._partial_first else _whole_text_start(data, self._limit)
+            if self._long is not None:
+                data = self._go_on(self._long, data, received)
+            start = 0 if self._open is not None else _whole_text_start(data, self._limit)
             if start:
-                received.append(self._message(data[0], unmask(data[start:], data[start - 4 : start])))
+                received.append(_whole(data[0], unmask(data[start:], data[start - 4 : start]), self._limit))
                 return received
             read = self._read(data, received)
         except FrameError as error:
@@ -132,6 +139,9 @@ class FrameReader:
         while size - at >= 2:
             start, end = self._bounds(data, at, size)
             if end > size or not start:
+                if 0 < start <= size and end - start >= LONG_FRAME_BYTES:
+                    self._begin(data[at], data[start - 4 : start], end - start, data[start:])
+                    return size
                 self._needed = end - at
                 break
             frame = self._frame(data[at], unmask(data[start:end], data[start - 4 : start]))
@@ -158,7 +168,7 @@ class FrameReader:
             if size < start:
                 return 0, start
             length = int.from_bytes(data[at + 2 : at + 10], "big")
-        if len(self._partial) + length > self._limit:
+        if (self._open.wire_bytes if self._open is not None else 0) + length > self._limit:
             raise FrameError(TOO_BIG, f"messages may have at most {self._limit} bytes")
         return start, start + length
 
@@ -171,36 +181,119 @@ class FrameReader:
                 raise FrameError(PROTOCOL_ERROR, "control frames are short and never fragmented")
         elif opcode not in _DATA_OPCODES:
             raise FrameError(PROTOCOL_ERROR, "unknown opcode")
-        elif (opcode == CONTINUATION) != bool(self._partial_first):
+        elif (opcode == CONTINUATION) != (self._open is not None):
             raise FrameError(PROTOCOL_ERROR, "a fragment is out of place")
 
     def _frame(self, first: int, payload: bytes) -> Received | None:
         if first & _CONTROL_BIT:
             return _control(first & _OPCODE, payload)
-        if self._partial_first or not first & _FIN:
-            return self._fragment(first, payload)
-        return self._message(first, payload)
+        if self._open is None and first & _FIN:
+            return _whole(first, payload, self._limit)
+        self._assembly(first).add(payload)
+        return self._ended(first)
 
-    def _fragment(self, first: int, payload: bytes) -> Message | None:
-        self._partial_first = self._partial_first or first
-        self._partial += payload
-        if not first & _FIN:
+    def _begin(self, first: int, mask: bytes, size: int, data: bytes) -> None:
+        """A long frame of which this much is there."""
+        self._long = _LongFrame(first, mask, size)
+        self._assembly(first).add(self._long.take(data))
+
+    def _go_on(self, frame: "_LongFrame", data: bytes, received: list[Received]) -> bytes:
+        """Take what of the data is the frame's; returns the rest."""
+        piece = frame.take(data)
+        self._assembly(frame.first).add(piece)
+        if frame.left:
+            return b""
+        self._long = None
+        message = self._ended(frame.first)
+        if message is not None:
+            received.append(message)
+        return data[len(piece) :]
+
+    def _assembly(self, first: int) -> "_Assembly":
+        if self._open is None:
+            self._open = _Assembly(first, self._limit)
+        return self._open
+
+    def _ended(self, first: int) -> Message | None:
+        """The message that the frame of this first byte completes."""
+        if not first & _FIN or self._open is None:
             return None
-        message = self._message(self._partial_first, bytes(self._partial))
-        self._partial.clear()
-        self._partial_first = 0
-        return message
+        assembly, self._open = self._open, None
+        return assembly.message()
 
-    def _message(self, first: int, payload: bytes) -> Message:
-        if first & _RSV1:
-            payload = inflate(payload, self._limit)
-        is_text = first & _OPCODE == TEXT
-        if is_text and not payload.isascii():
-            try:
-                payload.decode()
-            except UnicodeDecodeError:
-                raise FrameError(INVALID_DATA, "text must be UTF-8") from None
-        return Message(payload, is_text)
+
+class _LongFrame:
+    """A frame whose payload comes piece by piece."""
+
+    __slots__ = ("_mask", "first", "left")
+
+    def __init__(self, first: int, mask: bytes, size: int) -> None:
+        self.first = first
+        self.left = size
+        self._mask = mask  # turned to where the payload goes on
+
+    def take(self, data: bytes) -> bytes:
+        """The payload that begins the data, unmasked."""
+        piece = unmask(data[: self.left], self._mask)
+        turn = len(piece) % 4
+        self._mask = self._mask[turn:] + self._mask[:turn]
+        self.left -= len(piece)
+        return piece
+
+
+class _Assembly:
+    """A message that comes in pieces. Its bytes are moved once: the buffer becomes the message."""
+
+    __slots__ = ("_buffer", "_check", "_inflater", "_is_text", "_limit", "size", "wire_bytes")
+
+    def __init__(self, first: int, limit: int) -> None:
+        self._limit = limit
+        self._is_text = first & _OPCODE == TEXT
+        self._inflater = zlib.decompressobj(wbits=-zlib.MAX_WBITS) if first & _RSV1 else None
+        self._check = codecs.getincrementaldecoder("utf-8")() if self._is_text else None
+        self._buffer = io.BytesIO()
+        self.size = 0
+        self.wire_bytes = 0
+
+    def add(self, piece: bytes) -> None:
+        """The next piece, as it was sent. Raises FrameError."""
+        self.wire_bytes += len(piece)
+        if self._inflater is not None:
+            piece = _inflated(self._inflater, piece, self._limit - self.size)
+        self._keep(piece)
+
+    def message(self) -> Message:
+        """All of it. Raises FrameError."""
+        if self._inflater is not None:
+            self._keep(_inflated(self._inflater, _FLUSH_TAIL, self._limit - self.size))
+        self._check_text(b"", is_last=True)
+        return Message(self._buffer.getvalue(), self._is_text)
+
+    def _keep(self, piece: bytes) -> None:
+        self._check_text(piece)
+        self._buffer.write(piece)
+        self.size += len(piece)
+
+    def _check_text(self, piece: bytes, *, is_last: bool = False) -> None:
+        if self._check is None or (piece.isascii() and not is_last and not self._check.getstate()[0]):
+            return
+        try:
+            self._check.decode(piece, is_last)
+        except UnicodeDecodeError:
+            raise FrameError(INVALID_DATA, "text must be UTF-8") from None
+
+
+def _whole(first: int, payload: bytes, limit: int) -> Message:
+    """A message that came at once. Raises FrameError."""
+    if first & _RSV1:
+        payload = inflate(payload, limit)
+    is_text = first & _OPCODE == TEXT
+    if is_text and not payload.isascii():
+        try:
+            payload.decode()
+        except UnicodeDecodeError:
+            raise FrameError(INVALID_DATA, "text must be UTF-8") from None
+    return Message(payload, is_text)
 
 
 def _whole_text_start(data: bytes, limit: int) -> int:
@@ -281,9 +374,14 @@ def close_frame(code: int, reason: str = "") -> bytes:
 
 def inflate(payload: bytes, limit: int) -> bytes:
     """A message compressed without context takeover (RFC 7692 §7.2.2). Raises FrameError over `limit` bytes."""
-    inflater = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
+    return _inflated(zlib.decompressobj(wbits=-zlib.MAX_WBITS), payload + _FLUSH_TAIL, limit)
+
+
+# The class of `decompressobj` has no public name.
+def _inflated(inflater: "zlib._Decompress", piece: bytes, limit: int) -> bytes:
+    """What the next piece of a message inflates to. Raises FrameError over `limit` bytes."""
     try:
-        data = inflater.decompress(payload + _FLUSH_TAIL, limit + 1)
+        data = inflater.decompress(piece, limit + 1)
     except zlib.error:
         raise FrameError(INVALID_DATA, "the message cannot be inflated") from None
     if len(data) > limit:

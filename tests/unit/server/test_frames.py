@@ -5,6 +5,7 @@ import tracemalloc
 import zlib
 from collections.abc import Sequence
 from itertools import pairwise
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
@@ -107,6 +108,58 @@ def test_any_split_of_any_fragmentation_gives_the_same_messages(
                 raise AssertionError(one)
     received = [one for one in read(wire, cuts) if one != Pong(b"between")]
     assert received == [one for one in sent if one != Pong(b"between")]
+
+
+@given(
+    st.lists(st.one_of(st.text(max_size=60), st.text("é𝄞", max_size=20)), min_size=1, max_size=4),
+    st.lists(st.integers(0, 600), max_size=12),
+    st.booleans(),
+    st.booleans(),
+)
+def test_a_long_frame_gives_the_message_it_holds_in_whatever_pieces_it_comes(
+    texts: list[str], cuts: list[int], is_compressed: bool, is_fragmented: bool
+) -> None:
+    wire, sent = b"", [Message(text.encode(), is_text=True) for text in texts]
+    for message in sent:
+        payload = compressed(message.data) if is_compressed else message.data
+        if is_fragmented:
+            wire += client_frame(TEXT, payload[:20], fin=False, rsv1=is_compressed) + client_frame(PING, b"")
+            wire += client_frame(0, payload[20:])
+        else:
+            wire += client_frame(TEXT, payload, rsv1=is_compressed)
+    with patch("hotloop.server.frames.LONG_FRAME_BYTES", 5):
+        received = read(wire, cuts, deflate=True)
+    assert [one for one in received if isinstance(one, Message)] == sent
+
+
+@pytest.mark.parametrize("at", [0, 70_000, 140_000])
+def test_text_that_is_none_is_refused_while_a_long_frame_still_comes(at: int) -> None:
+    reader = FrameReader(LIMIT)
+    wire = client_frame(TEXT, b"\xc3\xa9" * (at // 2) + b"\xff" + b"x" * (200_000 - at))
+    received: list[Received] = []
+    for start in range(0, len(wire), 10_000):
+        received += reader.feed(wire[start : start + 10_000])
+        if received:
+            assert start <= at + 10_000
+            break
+    assert breach(received) == INVALID_DATA
+
+
+def test_a_long_message_is_held_once() -> None:
+    reader, size = FrameReader(64 * LIMIT), 16 * LIMIT
+    wire = client_frame(TEXT, b"x" * size)
+    tracemalloc.start()
+    received = [one for start in range(0, len(wire), 2**18) for one in reader.feed(wire[start : start + 2**18])]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    (message,) = received
+    assert isinstance(message, Message) and len(message.data) == size
+    assert peak < 1.3 * size
+
+
+def compressed(data: bytes) -> bytes:
+    deflater = zlib.compressobj(wbits=-15)
+    return (deflater.compress(data) + deflater.flush(zlib.Z_SYNC_FLUSH)).removesuffix(b"\x00\x00\xff\xff")
 
 
 def fragments(data: st.DataObject, message: Message) -> list[tuple[int, bytes]]:
