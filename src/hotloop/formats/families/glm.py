@@ -109,6 +109,10 @@ class Glm:
         think = None if off else think_block(opening, marks.get(THINK_END), THINK_END)
         return build_constraint(context, rules, grammar, marks, think=think)
 
+    def is_verbatim(self, *, off: bool) -> bool:
+        """See `Dialect`."""
+        return self.opens_think or not off
+
     def is_query(self, item: Item) -> bool:
         """See `Dialect`."""
         return isinstance(item, Message) and item.role == "user"

@@ -71,6 +71,10 @@ class Dialect(Protocol):
         """See `Format.constraint`. `marks`: ids of the markers that the vocabulary has as control tokens."""
         ...
 
+    def is_verbatim(self, *, off: bool) -> bool:
+        """Texts of messages and outputs stand in the prompt as they were given, whatever they are."""
+        ...
+
     def is_query(self, item: Item) -> bool:
         """The user asks something new: what was reasoned before may go."""
         ...

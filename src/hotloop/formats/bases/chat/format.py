@@ -19,6 +19,7 @@ import msgspec
 
 from hotloop.formats.bases.answer import THINK, THINK_END, Phase, joins
 from hotloop.formats.bases.chat.dialect import Dialect, answer_text, is_rendered, reasoning_text
+from hotloop.formats.bases.chat.frame import Frame, frame_of
 from hotloop.formats.bases.chat.parser import Begin, ChatMLParser, Reading
 from hotloop.formats.bases.chat.writer import MessageWriter
 from hotloop.formats.parsing.call_syntax import CALL, CALL_END
@@ -26,7 +27,16 @@ from hotloop.formats.parsing.text_decoder import PieceTable
 from hotloop.formats.writing.text_only import refuse_unsupported
 from hotloop.formats.writing.token_writer import TokenWriter
 from hotloop.formats.writing.tool_text import custom_arguments
-from hotloop.protocol.items import CustomToolCall, FunctionCall, Item, Message, Reasoning
+from hotloop.protocol.items import (
+    CustomToolCall,
+    CustomToolCallOutput,
+    FunctionCall,
+    FunctionCallOutput,
+    InputText,
+    Item,
+    Message,
+    Reasoning,
+)
 from hotloop.seams.engine import Constraint
 from hotloop.seams.format import Extension, Fallback, RenderState
 from hotloop.seams.prompt import CallRules, PromptContext
@@ -71,6 +81,8 @@ class ChatFormat:
         )
         self._end = self._written(dialect.write_end)
         self._prompts = {off: self._written(partial(dialect.write_prompt, off=off)) for off in (False, True)}
+        self._thinks = dialect.thinks
+        self._frames = {off: self._framed(off=off) if dialect.is_verbatim(off=off) else {} for off in (False, True)}
 
     @property
     def name(self) -> str:
@@ -94,6 +106,59 @@ class ChatFormat:
     def extend(self, state: RenderState, length: int, new_items: Sequence[Item]) -> Extension | Fallback:
         """See `Format.extend`; never a Fallback. Rewinds for `reasoning_dropped` and `message_reopened`."""
         assert isinstance(state, ChatState)
+        if len(new_items) == 1:
+            extension = self._extend_by_one(state, length, new_items[0])
+            if extension is not None:
+                return extension
+        return self._extend_by_any(state, length, new_items)
+
+    def _extend_by_one(self, state: ChatState, length: int, item: Item) -> Extension | None:
+        """By a message or an output that consists of one text: what most turns bring. None for anything else."""
+        content: str | Sequence[object]
+        phase: Phase
+        if type(item) is Message:
+            kind, phase, content = item.role, "", item.content
+        elif type(item) is FunctionCallOutput or type(item) is CustomToolCallOutput:
+            kind, phase, content = "output", "outputs", item.output
+        else:
+            return None
+        context = state.context
+        frame = self._frames[self._thinks and context.reasoning_effort == "none"].get(kind)
+        if frame is None or state.phase == phase == "outputs":  # what joins the last message reopens it
+            return None
+        if not isinstance(content, str):
+            if len(content) != 1 or type(part := content[0]) is not InputText:
+                return None
+            content = part.text
+        tokens = frame.around(content, self._tokenizer)
+        end = length + len(tokens)
+        if not self._thinks or context.keep_reasoning:
+            new_state = ChatState(context, phase, state.boundary, state.since, False)
+        elif not self._dialect.is_query(item):
+            new_state = ChatState(context, phase, state.boundary, state.since.extended((item,)), state.is_rewritten)
+        elif not state.is_rewritten:
+            new_state = ChatState(context, phase, end, ItemLog(), False)
+        else:
+            return None
+        return Extension(length, tokens, new_state, (end,))
+
+    def _framed(self, *, off: bool) -> dict[str, Frame]:
+        """What stands around the text of each kind of message."""
+        dialect = self._dialect
+
+        def framed(write: Callable[[TokenWriter, str], None]) -> Frame:
+            def write_whole(writer: TokenWriter, text: str) -> None:
+                write(writer, text)
+                dialect.write_end(writer)
+
+            return frame_of(self._tokenizer, write_whole)
+
+        user = framed(lambda writer, text: dialect.write_message(writer, "user", text, off=off))
+        system = framed(lambda writer, text: dialect.write_message(writer, "system", text, off=off))
+        output = framed(lambda writer, text: dialect.write_output(writer, text, ""))
+        return {"user": user, "system": system, "developer": system, "output": output}
+
+    def _extend_by_any(self, state: ChatState, length: int, new_items: Sequence[Item]) -> Extension:
         refuse_unsupported(new_items)
         query = self._last_query(new_items) if self._drops_reasoning(state.context) else -1
         if query >= 0 and state.is_rewritten:
@@ -131,40 +196,39 @@ class ChatFormat:
     def generation_prompt(self, state: RenderState) -> "array[int]":
         """The head of an assistant message, with what the template puts there for thinking switched off or on."""
         assert isinstance(state, ChatState)
-        return self._prompts[self._is_off(state.context)][:]
+        return self._prompts[self._thinks and state.context.reasoning_effort == "none"][:]
 
     def commit(self, state: RenderState, length: int, sampled: Sequence[int], output: Sequence[Item]) -> Extension:
         """Generation prompt, sampled ids, end of message. Output without items leaves nothing behind."""
         assert isinstance(state, ChatState)
         if not output:
             return Extension(length, array("I"), state)
-        off = self._is_off(state.context)
+        context = state.context
+        off = self._thinks and context.reasoning_effort == "none"
         tokens = self._prompts[off][:]
         body = sampled[:-1] if sampled and sampled[-1] in self._stops else sampled
         tokens.extend(body)
-        if isinstance(output[-1], Reasoning) and self._marks.get(THINK_END) not in body:
+        last = output[-1]
+        if isinstance(last, Reasoning) and self._marks.get(THINK_END) not in body:
             tokens.extend(self._written(self._dialect.write_thought_end))
         tokens.extend(self._end)
-        drops = self._drops_reasoning(state.context)
-        thought = self._marks.get(THINK) in body or any(isinstance(item, Reasoning) for item in output)
-        rewritten = self._dialect.thinks and self._dialect.is_rewritten(
-            off=off, thought=thought or (self._dialect.opens_think and not off)
-        )
         end = length + len(tokens)
-        new_state = ChatState(
-            state.context,
-            _phase_after(output[-1]),
-            state.boundary,
-            state.since.extended(output if drops else ()),
-            drops and (state.is_rewritten or rewritten),
+        if not self._thinks or context.keep_reasoning:
+            new_state = ChatState(context, _phase_after(last), state.boundary, state.since, False)
+            return Extension(length, tokens, new_state, (end,))
+        thought = self._marks.get(THINK) in body or any(isinstance(item, Reasoning) for item in output)
+        rewritten = self._dialect.is_rewritten(off=off, thought=thought or (self._dialect.opens_think and not off))
+        is_rewritten = state.is_rewritten or rewritten
+        since = state.since.extended(output)
+        return Extension(
+            length, tokens, ChatState(context, _phase_after(last), state.boundary, since, is_rewritten), (end,)
         )
-        return Extension(length, tokens, new_state, (end,))
 
     def parser(self, context: PromptContext) -> ChatMLParser:
         """A parser for one response. Calls of tools that were not offered come back as function calls."""
-        begin: Begin = "block" if self._dialect.thinks else "text"
-        if self._dialect.opens_think or self._is_off(context):
-            begin = "text" if self._is_off(context) else "thought"
+        begin: Begin = "text"
+        if self._thinks and context.reasoning_effort != "none":
+            begin = "thought" if self._dialect.opens_think else "block"
         return ChatMLParser(self._reading, context.tools, begin=begin)
 
     def constraint(self, context: PromptContext, rules: CallRules) -> Constraint | None:
@@ -208,10 +272,10 @@ class ChatFormat:
         return next((at for at in range(len(items) - 1, -1, -1) if self._dialect.is_query(items[at])), -1)
 
     def _is_off(self, context: PromptContext) -> bool:
-        return self._dialect.thinks and context.reasoning_effort == "none"
+        return self._thinks and context.reasoning_effort == "none"
 
     def _drops_reasoning(self, context: PromptContext) -> bool:
-        return self._dialect.thinks and not context.keep_reasoning
+        return self._thinks and not context.keep_reasoning
 
 
 def _phase_after(item: Item) -> Phase:

@@ -113,7 +113,7 @@ class ChatMLParser:
                 return []
             if not self._held and not self._tail and not self._decoder.is_split:
                 texts = [*map(self._plain.__getitem__, ids)]
-                if all(texts):
+                if texts and all(texts):
                     events = self._pass_on("".join(texts), len(ids))
                     if events is not None:
                         return events
@@ -162,14 +162,17 @@ class ChatMLParser:
             is_open = stream.kind is not None
             stream.kind = None
             return [ItemClosed(complete)] if is_open else []
+        return self._finish_held(complete=complete)
+
+    def _finish_held(self, *, complete: bool) -> list[ParsedEvent]:
         self._end_character()
         if self._call is not None:
             self._end_call(self._take_held(), ended=complete)
         elif self._read is _READ_THINK:
             self._say_thought(self._take_held().rstrip(self._blank))
         self._say(self._take_held())
-        stream.close(complete=complete)
-        return stream.take()
+        self._stream.close(complete=complete)
+        return self._stream.take()
 
     # --- marks that are control tokens ---
 

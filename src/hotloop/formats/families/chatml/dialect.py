@@ -75,6 +75,10 @@ class ChatML:
         markers = Markers(marks.get(THINK), marks.get(THINK_END), marks.get(CALL), marks.get(CALL_END))
         return build_constraint(context, rules, markers, thinks=self.thinks and not off, is_open=self.opens_think)
 
+    def is_verbatim(self, *, off: bool) -> bool:
+        """See `Dialect`."""
+        return True
+
     def is_query(self, item: Item) -> bool:
         """See `Dialect`."""
         return is_question(item)

@@ -128,6 +128,10 @@ class QwenXml:
         think = think_block("", marks.get(THINK_END), THINK_END, "\n\n") if self.thinks and not off else None
         return build_constraint(context, rules, _GRAMMAR, marks, think=think)
 
+    def is_verbatim(self, *, off: bool) -> bool:
+        """See `Dialect`."""
+        return self.is_coder
+
     def is_query(self, item: Item) -> bool:
         """See `Dialect`."""
         return is_question(item, strips=not self.is_coder)
