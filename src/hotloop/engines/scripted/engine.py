@@ -63,7 +63,7 @@ class ScriptedEngine:
         self.vocabulary_size = tokenizer.vocabulary_size
         self._director = Director(script)
         self._format = format
-        self._context_tokens = context_tokens
+        self.context_tokens = context_tokens  # most tokens one chain may hold
         self._prepared: OrderedDict[object, tuple[Performance, array[int]]] = OrderedDict()
         self._failures: dict[tuple[int, int], int] = {}  # by conversation and turn
 
@@ -71,11 +71,6 @@ class ScriptedEngine:
     def name(self) -> str:
         """Kind of engine."""
         return "scripted"
-
-    @property
-    def context_tokens(self) -> int:
-        """Most tokens one chain may hold."""
-        return self._context_tokens
 
     def open(self, tokens: TokenView, *, parent: KvHandle | None, tenant: Tenant) -> "ScriptedHandle":
         """See `Engine.open`."""
@@ -100,7 +95,7 @@ class ScriptedEngine:
     def perform(self, place: Place, turn: TurnView) -> "tuple[Performance, array[int]]":
         """What a turn plays, and its tokens."""
         scene = self._director.find(place)
-        if not turn.context.digest or self._director.looks_back(scene):
+        if not turn.context.digest or (scene is not None and self._director.looks_back(scene)):
             return self._prepare(scene, turn)
         key = (scene, turn.context.digest, turn.rules)
         prepared = self._prepared.get(key)
@@ -148,7 +143,7 @@ class ScriptedHandle:
         self.ids = ids
         self.held = held  # tokens from the start with KV
         self._engine = engine
-        self._run: ScriptedRun | None = None
+        self.run: ScriptedRun | None = None  # the one under way
         self._is_lost = False
         self._has_run = False
         self._place: Place | None = None  # how far the items had come,
@@ -175,18 +170,21 @@ class ScriptedHandle:
         on_end: EndCallback,
     ) -> "ScriptedRun":
         """See `KvHandle.generate`. `constraint` is not compiled; the turn's rules are followed instead."""
-        assert self._run is None, "one run at a time"
+        assert self.run is None, "one run at a time"
         assert not self.is_closed, "the handle is closed"
-        run = ScriptedRun(self._engine, self, sampling, on_step, on_end)
-        self._run = run
-        if self._engine.is_closed:
+        engine = self._engine
+        self.run = run = ScriptedRun(engine, self, sampling, on_step, on_end)
+        if engine.is_closed:
             run.schedule_end(EndReason.UNAVAILABLE, "the scripted engine is closed")
             return run
         if self._is_lost or keep > len(self.ids):
             run.schedule_end(EndReason.NEEDS_FULL_PROMPT)
             return run
-        place = place_of(turn.items, self._known_place(keep, turn))
-        performance, output = self._engine.perform(place, turn)
+        known = self._place
+        if known is not None and (keep < self._place_tokens or known.length > len(turn.items)):
+            known = None  # tokens kept up to the last prompt mean that its items are still there, at the same place
+        place = place_of(turn.items, known)
+        performance, output = engine.perform(place, turn)
         if performance.lose_kv and self._has_run and sampling.max_tokens:
             self.lose()
             run.schedule_end(EndReason.NEEDS_FULL_PROMPT)
@@ -202,20 +200,9 @@ class ScriptedHandle:
             return
         self.is_closed = True
         self._engine.handles.discard(self)
-        if self._run is not None:
-            self._run.abort()
+        if self.run is not None:
+            self.run.abort()
         if not self._engine.is_closed:
             self._engine.pool.put(self.tenant, self.held_ids())
         self.ids = array("I")
         self.held = 0
-
-    def run_over(self) -> None:
-        """The run has ended."""
-        self._run = None
-
-    def _known_place(self, keep: int, turn: TurnView) -> Place | None:
-        # Tokens kept up to the last prompt mean that its items are still there, at the same place.
-        place = self._place
-        if place is None or keep < self._place_tokens or place.length > len(turn.items):
-            return None
-        return place

@@ -7,7 +7,6 @@ depends on the items alone: a reconnect or a full resend plays the same.
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -36,8 +35,7 @@ _SILENT = Turn()
 PLAIN_PACE = Pace()
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """How far a chain has come: what its newest items say."""
 
     length: int  # items read so far
@@ -45,8 +43,7 @@ class Place:
     outputs: int  # tool outputs behind it
 
 
-@dataclass(frozen=True, slots=True)
-class Scene:
+class Scene(msgspec.Struct, frozen=True):
     """A turn of the script, by index; `answered` of its calls have their outputs already."""
 
     conversation: int
@@ -54,8 +51,7 @@ class Scene:
     answered: int
 
 
-@dataclass(frozen=True, slots=True)
-class Performance:
+class Performance(msgspec.Struct, frozen=True):
     """What one turn does. `problem` replaces it all: the turn cannot be played, and why."""
 
     items: tuple[Item, ...] = ()
@@ -70,19 +66,18 @@ class Performance:
 def place_of(items: ItemLog, known: Place | None = None) -> Place:
     """Read the newest items, back to the newest user message, or to `known`, which must be a prefix of `items`."""
     outputs = 0
-    unread = len(items) - known.length if known is not None else len(items)
+    length = len(items)
+    unread = length - known.length if known is not None else length
     for item in items.newest_first():
         if known is not None and unread == 0:
-            return Place(len(items), known.question, known.outputs + outputs)
+            return Place(length, known.question, known.outputs + outputs)
         unread -= 1
-        match item:
-            case Message(role="user"):
-                return Place(len(items), text_of(item.content), outputs)
-            case FunctionCallOutput() | CustomToolCallOutput():
-                outputs += 1
-            case _:
-                pass
-    return Place(len(items), "", outputs)
+        if isinstance(item, Message):
+            if item.role == "user":
+                return Place(length, text_of(item.content), outputs)
+        elif isinstance(item, FunctionCallOutput | CustomToolCallOutput):
+            outputs += 1
+    return Place(length, "", outputs)
 
 
 class Director:
@@ -90,21 +85,21 @@ class Director:
 
     def __init__(self, script: Script) -> None:
         self._script = script
-        self._patterns = [re.compile(conversation.match) for conversation in script.scripts]
+        self._entries = [(re.compile(one.match), [len(turn.all_calls) for turn in one.turns]) for one in script.scripts]
+        self._looks_back = [
+            [bool(one.requires_history or turn.requires_history) for turn in one.turns] for one in script.scripts
+        ]
 
     def find(self, place: Place) -> Scene | None:
         """What is due at this place; None if no script matches or its turns are used up."""
-        for number, pattern in enumerate(self._patterns):
+        for number, (pattern, calls) in enumerate(self._entries):
             if pattern.search(place.question):
-                return _scene_after(number, self._script.scripts[number], place.outputs)
+                return _scene_after(number, calls, place.outputs)
         return None
 
-    def looks_back(self, scene: Scene | None) -> bool:
+    def looks_back(self, scene: Scene) -> bool:
         """The scene depends on the history too, not on its place, the tools and the rules alone."""
-        if scene is None:
-            return False
-        conversation = self._script.scripts[scene.conversation]
-        return bool(conversation.requires_history or conversation.turns[scene.turn].requires_history)
+        return self._looks_back[scene.conversation][scene.turn]
 
     def perform(self, scene: Scene | None, turn: TurnView) -> Performance:
         """The performance of a scene, as the request's tools and rules allow it."""
@@ -129,14 +124,14 @@ class Director:
         )
 
 
-def _scene_after(number: int, conversation: Conversation, outputs: int) -> Scene | None:
-    last = len(conversation.turns) - 1
-    for index, turn in enumerate(conversation.turns):
-        calls = len(turn.all_calls)
+def _scene_after(number: int, calls: Sequence[int], outputs: int) -> Scene | None:
+    """The turn that comes behind so many outputs; `calls` is how many each turn makes."""
+    last = len(calls) - 1
+    for index, count in enumerate(calls):
         # A turn with several calls is behind us only when all of them are answered.
-        if outputs < calls or (outputs == 0 and index == last):
+        if outputs < count or (outputs == 0 and index == last):
             return Scene(number, index, outputs)
-        outputs -= calls
+        outputs -= count
     return None
 
 

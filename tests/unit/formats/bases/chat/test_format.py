@@ -53,9 +53,7 @@ ITEM: st.SearchStrategy[Item] = st.one_of(
     st.builds(Compaction, role=st.just("developer"), content=TEXT, raw=st.just(b"{}")),
     st.builds(Reasoning, content=st.lists(st.builds(ReasoningText, text=TEXT), max_size=1)),
 )
-CONTEXT = st.builds(
-    PromptContext, reasoning_effort=st.sampled_from([None, "none"]), keep_reasoning=st.booleans()
-)
+CONTEXT = st.builds(PromptContext, reasoning_effort=st.sampled_from([None, "none"]), keep_reasoning=st.booleans())
 STATE = st.builds(
     ChatState,
     context=CONTEXT,
