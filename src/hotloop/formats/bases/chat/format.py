@@ -115,6 +115,7 @@ class ChatFormat:
     def _extend_by_one(self, state: ChatState, length: int, item: Item) -> Extension | None:
         """By a message or an output that consists of one text: what most turns bring. None for anything else."""
         content: str | Sequence[object]
+        kind: str
         phase: Phase
         if type(item) is Message:
             kind, phase, content = item.role, "", item.content
