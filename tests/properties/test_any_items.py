@@ -1,11 +1,17 @@
 """Whatever items come in whatever order: an answer, or one of the protocol's own errors, and the chain goes on."""
 
 import asyncio
+import json
+from collections.abc import Callable
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.turns import ME, Pipeline, body
+
+from hotloop.errors import ApiError
+from hotloop.protocol.items import Item
+from hotloop.protocol.request import _decode_any, decode_item
 
 TYPES = [
     *("message", "function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output", "reasoning"),
@@ -51,6 +57,20 @@ ITEM = st.builds(typed, st.sampled_from(TYPES), LIKELY | LIKELY | FIELDS)
 @given(st.lists(st.lists(ITEM, max_size=5), min_size=1, max_size=3))
 def test_any_items_get_an_answer_or_an_error_of_the_protocol(turns: list[list[dict[str, Any]]]) -> None:
     asyncio.run(play(turns))
+
+
+@given(ITEM | FIELDS)
+def test_reading_an_item_at_once_gives_what_reading_its_type_first_gives(fields: dict[str, Any]) -> None:
+    raw = json.dumps(fields).encode()
+    assert _read(decode_item, raw) == _read(_decode_any, raw)
+
+
+def _read(decode: Callable[[bytes, str], Item], raw: bytes) -> object:
+    try:
+        item = decode(raw, "input[0]")
+    except ApiError as error:
+        return type(error), str(error), error.param
+    return type(item), item
 
 
 async def play(turns: list[list[dict[str, Any]]]) -> None:

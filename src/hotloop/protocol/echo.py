@@ -30,13 +30,26 @@ def request_echo(request: ResponseCreate, model: str, context: ContextEcho, defa
 
     An agent's turns differ in `previous_response_id` only: what stands around it is kept with the context.
     """
+    before, after = around_previous(request, model, context, default_temperature)
+    return before + previous_echo(request) + after
+
+
+def previous_echo(request: ResponseCreate) -> bytes:
+    """The value of `previous_response_id`."""
+    return _text(request.previous_response_id)
+
+
+def around_previous(
+    request: ResponseCreate, model: str, context: ContextEcho, default_temperature: float
+) -> tuple[bytes, bytes]:
+    """The members before the value of `previous_response_id`, and those behind it."""
     key = _plain_key(request, model, default_temperature)
     around = context.plain.get(key) if key is not None else None
     if around is None:
         around = _around_previous(request, model, context, default_temperature)
         if key is not None and len(context.plain) < _MOST_PLAIN:
             context.plain[key] = around
-    return around[0] + _text(request.previous_response_id) + around[1]
+    return around
 
 
 def _plain_key(request: ResponseCreate, model: str, default_temperature: float) -> tuple[object, ...] | None:

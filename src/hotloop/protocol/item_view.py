@@ -48,7 +48,15 @@ def id_of(item: Item) -> str | None:
 
 def with_ids(items: Sequence[Item], new_id: Callable[[str], str]) -> list[Item]:
     """The same items, each with an id: a fresh one where the client gave none."""
-    return [item if id_of(item) else _identified(item, new_id) for item in items]
+    identified: list[Item] = []
+    for item in items:
+        prefix = _PREFIX.get(type(item))
+        if prefix is None:
+            identified.append(item if id_of(item) else _identified(item, new_id))
+        else:
+            assert not isinstance(item, OpaqueItem)
+            identified.append(item if item.id else msgspec.structs.replace(item, id=new_id(prefix)))
+    return identified
 
 
 def _identified(item: Item, new_id: Callable[[str], str]) -> Item:

@@ -21,7 +21,18 @@ from hotloop.errors import (
     UnsupportedParameter,
 )
 from hotloop.protocol.decoding import decode_as
-from hotloop.protocol.items import STRUCT_BY_TYPE, Item, UnpairedOutput
+from hotloop.protocol.items import (
+    STRUCT_BY_TYPE,
+    CustomToolCall,
+    CustomToolCallOutput,
+    FunctionCall,
+    FunctionCallOutput,
+    Item,
+    ItemReference,
+    Message,
+    UnpairedOutput,
+)
+from hotloop.protocol.items import Reasoning as ReasoningItem
 from hotloop.protocol.typed_calls import decode_special
 from hotloop.protocol.unknown_parts import with_unknown_parts
 
@@ -204,6 +215,9 @@ _head_decoder = msgspec.json.Decoder(_ItemHead)
 _text_decoder = msgspec.json.Decoder(str)
 _items_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 _OUTPUTS = ("function_call_output", "custom_tool_call_output")
+_plain_item_decoder = msgspec.json.Decoder(
+    Message | FunctionCall | FunctionCallOutput | CustomToolCall | CustomToolCallOutput | ReasoningItem | ItemReference
+)
 _item_decoders = {kind: msgspec.json.Decoder(struct) for kind, struct in STRUCT_BY_TYPE.items()}
 
 
@@ -242,6 +256,14 @@ def decode_socket_create(message: bytes) -> ResponseCreate:
 
 def check_socket_create(request: ResponseCreate) -> None:
     """Refuse what only HTTP serves, and what nobody does."""
+    if (
+        request.conversation is None
+        and request.prompt is None
+        and request.multi_agent is None
+        and not request.background
+        and not request.metadata
+    ):
+        return
     _refuse_unserved(request)
     if request.background:
         raise UnsupportedParameter("Background responses are served over HTTP only.", param="background")
@@ -296,6 +318,15 @@ def decode_input(raw: msgspec.Raw, param: str = "input") -> list[Item]:
 
 def decode_item(raw: msgspec.Raw | bytes, param: str) -> Item:
     """One item. A type that is not interpreted here is carried whole, and so is a content part of such a type."""
+    try:
+        item: Item = _plain_item_decoder.decode(raw)
+        return item
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _decode_any(raw, param)
+
+
+def _decode_any(raw: msgspec.Raw | bytes, param: str) -> Item:
+    """An item that names no type, is of one that is read in its own way, or is wrong; right for every other, too."""
     head = decode_as(_head_decoder, raw, param)
     kind = head.kind
     decoder = _item_decoders.get(kind)

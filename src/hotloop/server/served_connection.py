@@ -44,6 +44,7 @@ from hotloop.session.principal import Principal
 from hotloop.turns.bind import Parent, bind_cached
 from hotloop.turns.record import TurnRecord, monotonic
 from hotloop.turns.runner import TurnRunner
+from hotloop.turns.terms import LaneTerms
 from hotloop.turns.turn_request import RunningTurn, TurnRequest
 
 logger = logging.getLogger(__name__)
@@ -85,6 +86,7 @@ class ServedConnection:
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._turns: set[asyncio.Task[None]] = set()
         self._running: dict[int, RunningTurn] = {}  # turns that have a response
+        self._terms: dict[Lane, LaneTerms] = {}  # of the lanes that were used: the core bounds their number
         self._tools: msgspec.Raw | None = None  # of the last create
         self._inbox: deque[bytes | None] = deque()  # messages behind one that is being read; None: a binary one
         self._reading: asyncio.Task[None] | None = None
@@ -274,6 +276,7 @@ class ServedConnection:
                 parent=held.parent,
                 survey=held.survey,
                 wants_timing=self._wants_timing,
+                lane_terms=self._terms.setdefault(start.lane, LaneTerms()),
                 on_created=on_created,
             )
             outcome = await self._runner.run(turn, LaneSink(self._sink))

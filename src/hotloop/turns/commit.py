@@ -34,7 +34,7 @@ def state_behind(
         history=places[-1] if places else history.place,
         context=admitted.context.prompt.digest,
         chain_bytes=history.chain_bytes + size,
-        settings=admitted.settings,
+        settings=admitted.terms.settings,
     )
 
 

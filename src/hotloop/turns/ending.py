@@ -90,7 +90,7 @@ class TurnEnding:
 
     async def keep_for_show(self) -> None:
         """A stored response that failed or was cancelled can be read, not continued."""
-        if not self._admitted.request.stores:
+        if not self._admitted.terms.stores:
             return
         try:
             await self.show(self._stream.final)
@@ -170,7 +170,7 @@ class TurnEnding:
         ran_out = end.reason is not EndReason.ABORTED and not self._output.has_ignored
         if stopped is not None and not (stopped == "steered" and ran_out):
             return stopped
-        only_prefills = self._admitted.request.is_warm_up or self._admitted.prefills_only
+        only_prefills = self._admitted.terms.is_warm_up or self._admitted.prefills_only
         is_cut = end.reason is EndReason.LENGTH and not only_prefills
         return "max_output_tokens" if is_cut else None
 
@@ -193,7 +193,7 @@ class TurnEnding:
             output_bytes=len(self._stream.final),
         )
         remember(services.prefixes, turn.principal.tenant, admitted, self._identified(), prepared, state)
-        if admitted.request.stores:
+        if admitted.terms.stores:
             services.chains.put(turn.principal, state, owner=None, lane=turn.lane)
         elif turn.connection is not None:
             services.chains.put(turn.principal, state, owner=turn.connection, lane=turn.lane)
@@ -202,17 +202,17 @@ class TurnEnding:
 
     async def _store(self) -> None:
         """The response, if it is to be stored, and what its conversation grows by, in one step."""
-        request, output = self._admitted.request, self._stream.output
+        terms, output = self._admitted.terms, self._stream.output
         addition: Addition | None = None
-        if request.conversation_id is not None:
+        if terms.conversation_id is not None:
             history = self._asked.history
             is_whole = self._admitted is self._asked
             new = self._identified() if is_whole else with_ids(self._asked.new_items, self._services.new_id)
             items = [*history.items.last(history.recognised), *new, *output]
             size = history.new_bytes + len(self._stream.final)
-            addition = Addition(request.conversation_id, items, size, self._stream.response_id)
+            addition = Addition(terms.conversation_id, items, size, self._stream.response_id)
         principal, store = self._turn.principal, self._services.store
-        if request.stores:
+        if terms.stores:
             await store.put(principal, self._stored(self._stream.final, continuable=True), addition)
         elif addition is not None:
             await store.extend_conversation(principal, addition)

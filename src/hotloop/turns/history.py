@@ -9,12 +9,22 @@ beginning is found in the prefix index, and only the rest is parsed. Why more ha
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
-from hotloop.protocol.items import CustomToolCall, FunctionCall, Item, ItemReference, Message, Reasoning
+from hotloop.protocol.items import (
+    CustomToolCall,
+    CustomToolCallOutput,
+    FunctionCall,
+    FunctionCallOutput,
+    Item,
+    ItemReference,
+    Message,
+    Reasoning,
+)
 from hotloop.protocol.request import decode_item, split_input
+from hotloop.seams.sealer import Sealer
 from hotloop.session.canonical import canonical, item_digest
 from hotloop.session.chain import ModelState, OpenCalls
 from hotloop.session.chain_settings import ChainSettings, changes_settings
@@ -51,25 +61,54 @@ class History(msgspec.Struct, frozen=True):
             self.share.release()
 
 
-class ReadInput(msgspec.Struct, frozen=True):
+class ReadInput(msgspec.Struct):
     """A request's input, parsed no further than needed."""
 
     raws: "list[msgspec.Raw]"
-    digests: list[bytes]  # canonical
+    sealer: Sealer
+    tenant: Tenant
+    sizes: list[int] = []  # bytes of each
+    digests: list[bytes] = []  # canonical
     # Those that were not known by their bytes, references resolved, sealed ones opened; and all that change settings.
-    parsed: dict[int, Item]
-    read: Callable[[msgspec.Raw, str], Item]  # for the others; the second argument is their place
+    parsed: dict[int, Item] = {}
 
     def items(self, start: int) -> list[Item]:
         """The items from `start` on. Raises the ApiError that names an invalid one."""
-        return [self._item(index) for index in range(start, len(self.raws))]
+        return [self.parsed.get(index) or self.read(index) for index in range(start, len(self.raws))]
 
-    def _item(self, index: int) -> Item:
-        return self.parsed.get(index) or self.read(self.raws[index], _param(index))
+    def read(self, index: int) -> Item:
+        """Parse one item."""
+        param = f"input[{index}]"
+        item = decode_item(self.raws[index], param)
+        return item if type(item) in _NEVER_SEALED else opened(self.sealer, self.tenant, item, param)
 
     def settings_behind(self, before: ChainSettings) -> ChainSettings:
         """What the input makes of the chain's settings. Raises the ApiError that names an invalid item."""
-        return before.behind(self.parsed.values())
+        return before.behind(self.parsed.values()) if self.parsed else before
+
+
+_NEVER_SEALED = frozenset({Message, FunctionCall, FunctionCallOutput, CustomToolCall, CustomToolCallOutput})
+
+
+def read_at_once(services: TurnServices, principal: Principal, raw: msgspec.Raw) -> ReadInput | None:
+    """`read_input` of a short input that refers to nothing in the store; None for any other."""
+    if len(memoryview(raw)) > STRETCH_BYTES:
+        return None
+    tenant = principal.tenant
+    given = ReadInput(split_input(raw), services.sealer, tenant)
+    for index, raw_item in enumerate(given.raws):
+        text = bytes(raw_item)
+        given.sizes.append(len(text))
+        digest = services.item_digests.find(tenant, text) if services.remembers else None
+        if digest is None:
+            item = given.parsed[index] = given.read(index)
+            if type(item) is ItemReference:
+                return None
+            if not services.remembers:
+                continue
+            digest = _learn(services, tenant, text, item)
+        given.digests.append(digest)
+    return given
 
 
 async def read_input(
@@ -86,16 +125,11 @@ async def read_input(
     """
     known, tenant = services.item_digests, principal.tenant
     surveyed = survey if survey is not None and survey.raw is raw else None
-    raws = split_input(raw) if surveyed is None else surveyed.items()
+    given = ReadInput(split_input(raw) if surveyed is None else surveyed.items(), services.sealer, tenant)
     pace = _Pace()
-
-    def read(raw_item: msgspec.Raw, param: str) -> Item:
-        return opened(services.sealer, tenant, decode_item(raw_item, param), param)
-
-    digests: list[bytes] = []
-    parsed: dict[int, Item] = {}
-    for index, raw_item in enumerate(raws):
+    for index, raw_item in enumerate(given.raws):
         text = bytes(raw_item)
+        given.sizes.append(len(text))
         if pace.is_over(len(text)):
             await asyncio.sleep(0)
         digest = known.find(tenant, text) if services.remembers else None
@@ -104,23 +138,28 @@ async def read_input(
             if digest is not None:
                 known.put(tenant, text, digest)
         if digest is None:
-            item = read(raws[index], _param(index))
+            item = given.read(index)
             if isinstance(item, ItemReference):
-                item = await resolve_reference(services.store, principal, item, _param(index))
+                item = await resolve_reference(services.store, principal, item, f"input[{index}]")
                 digest = item_digest(item)
             elif services.remembers:
-                digest = item_digest(item)
-                if not changes_settings(item):  # those are read every time
-                    known.put(tenant, text, digest)
-            parsed[index] = item
+                digest = _learn(services, tenant, text, item)
+            given.parsed[index] = item
         if digest is not None:
-            digests.append(digest)
-    given = ReadInput(raws, digests, parsed, read)
+            given.digests.append(digest)
     if surveyed is not None:
         if surveyed.error is not None:
             raise surveyed.error
         await _parse_new(services.prefixes, tenant, given, parent, pace)
     return given
+
+
+def _learn(services: TurnServices, tenant: Tenant, text: bytes, item: Item) -> bytes:
+    """The digest of an item that was not known by its text."""
+    digest = item_digest(item)
+    if not changes_settings(item):  # those are read every time
+        services.item_digests.put(tenant, text, digest)
+    return digest
 
 
 async def _parse_new(
@@ -133,9 +172,9 @@ async def _parse_new(
         known = next((n for n in range(len(places), 0, -1) if prefixes.is_known_elsewhere((places[n - 1],))), 0)
     for index in range(known, len(given.raws)):
         if index not in given.parsed:
-            if pace.is_over(len(memoryview(given.raws[index]))):
+            if pace.is_over(given.sizes[index]):
                 await asyncio.sleep(0)
-            given.parsed[index] = given.read(given.raws[index], _param(index))
+            given.parsed[index] = given.read(index)
 
 
 class _Pace:
@@ -153,21 +192,20 @@ class _Pace:
         return True
 
 
-def _param(index: int) -> str:
-    return f"input[{index}]"
-
-
 def continue_history(
     prefixes: PrefixIndex, tenant: Tenant, context: bytes, parent: Parent | None, given: ReadInput
 ) -> History:
     """What the request continues: its parent, or the longest beginning of its input that is remembered."""
-    start, start_bytes = _start(tenant, parent)
+    if parent is not None and parent.history:
+        start, start_bytes = parent.history, parent.chain_bytes
+    else:
+        start, start_bytes = _start(tenant, parent)
     places = extend_history(start, given.digests)
     # A parent whose tokens cannot be continued here may be remembered in this context all the same.
     is_usable = parent is None or (parent.model_state is not None and parent.context == context)
     # One that can be continued is not looked for: it has the KV, a point behind the same input has none.
     ahead = places if parent is None else () if is_usable else [start, *places]
-    found = prefixes.find(tenant, context, ahead)
+    found = prefixes.find(tenant, context, ahead) if ahead else None
     known = 0 if found is None else found.length - (not is_usable)
     new_items = given.items(known)
     origin = parent or Parent(ItemLog(), {}, None)
@@ -183,7 +221,7 @@ def continue_history(
         behind=places[known - 1] if known else start,
         place=places[-1] if places else start,
         chain_bytes=start_bytes,
-        new_bytes=sum(len(memoryview(raw)) for raw in given.raws[known:]),
+        new_bytes=sum(given.sizes[known:]),
         missed=None if parent is not None else _miss(prefixes, places[known:], known, new_items),
         share=found.point.model_state if found is not None else None,
     )
@@ -216,12 +254,10 @@ def _miss(prefixes: PrefixIndex, ahead: Sequence[bytes], known: int, new_items: 
 
 
 def _start(tenant: Tenant, parent: Parent | None) -> tuple[bytes, int]:
-    """The parent's place in the index, and the bytes of its chain."""
+    """The place in the index, and the bytes of the chain, of a parent that does not know them, or of none."""
     start = history_start(tenant)
     if parent is None:
         return start, 0
-    if parent.history:
-        return parent.history, parent.chain_bytes
     # Out of the store: everything is rendered again, so looking at every item adds little.
     places = extend_history(start, map(item_digest, parent.items))
     return places[-1] if places else start, sum(len(canonical(item)) for item in parent.items)

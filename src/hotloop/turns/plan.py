@@ -70,7 +70,7 @@ class Planner:
                 if not self._is_stopped():
                     raise
             return Plan(admitted, await self._prepare(admitted))
-        threshold = admitted.compact_threshold
+        threshold = admitted.terms.compact_threshold
         try:
             prepared = await self._prepare(admitted)
         except ContextLengthExceeded as error:

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from hotloop.errors import ApiError, EngineTimeout, ServerFault, StorageUnavailable
-from hotloop.protocol.echo import request_echo
+from hotloop.protocol.echo import previous_echo
 from hotloop.protocol.response import ResponseStream
 from hotloop.seams.ledger import AttemptStarted
 from hotloop.seams.model import ModelEnd, PreparedTurn
@@ -52,7 +52,7 @@ class TurnRunner:
             if parent is None:
                 parent = await bind(self.services, turn.principal, turn.connection, turn.request)
             given = await read_input(self.services, turn.principal, turn.request.input, turn.survey, parent)
-            admitted = admit(self.services, turn.principal.tenant, turn.request, parent, given)
+            admitted = admit(self.services, turn.principal.tenant, turn.request, parent, given, turn.lane_terms)
             try:
                 return await _Turn(self.services, turn, admitted, sink, self._keep_alive).run()
             finally:
@@ -231,7 +231,7 @@ class _Turn:
         self._record.last_token = monotonic()
         if self._ended.done():
             return
-        if self._admitted.request.stores or self._admitted.request.conversation_id is not None:
+        if not self._admitted.terms.leaves_nothing:
             self._ended.set_result(end)
             return
         try:
@@ -241,13 +241,14 @@ class _Turn:
 
 
 def _stream_of(services: TurnServices, turn: TurnRequest, admitted: AdmittedTurn) -> ResponseStream:
-    request, tenant = admitted.request, turn.principal.tenant
+    terms, tenant = admitted.terms, turn.principal.tenant
+    before, after = terms.echo
     return ResponseStream(
         response_id=services.new_id("resp"),
         created_at=int(wall_clock()),
-        echo=request_echo(request, request.model or "", admitted.context.echo, admitted.model.default_temperature),
+        echo=before + previous_echo(admitted.request) + after,
         new_id=services.new_id,
         stream_id=turn.lane,
         reasoning_events=services.reasoning_events,
-        seal=(lambda text: services.sealer.seal(tenant, "reasoning", text)) if request.seals_reasoning else None,
+        seal=(lambda text: services.sealer.seal(tenant, "reasoning", text)) if terms.seals_reasoning else None,
     )

@@ -4,6 +4,8 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import msgspec
+
 from hotloop.errors import MissingParameter, ModelNotFound
 from hotloop.protocol.echo import ContextEcho
 from hotloop.protocol.offer import Offer
@@ -45,11 +47,12 @@ class FreshIds:
 
 @dataclass(frozen=True, slots=True)
 class ModelContext:
-    """What follows from a request's instructions and tools."""
+    """What follows from a request's instructions and tools. `tools` are these as they came."""
 
     offer: Offer
     prompt: PromptContext
     echo: ContextEcho
+    tools: msgspec.Raw
 
 
 @dataclass(frozen=True, slots=True)

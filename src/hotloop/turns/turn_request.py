@@ -14,6 +14,7 @@ from hotloop.session.input_survey import InputSurvey
 from hotloop.session.principal import Principal
 from hotloop.turns.bind import Parent
 from hotloop.turns.record import TurnRecord
+from hotloop.turns.terms import LaneTerms
 
 
 class RunningTurn(Protocol):
@@ -48,10 +49,10 @@ class RunningTurn(Protocol):
 class TurnRequest(msgspec.Struct):
     """One turn as a door hands it over.
 
-    `parent` is what was bound when the request was received, if anything; `survey` what is known of its input;
-    `connection` is None over HTTP. `on_created` is told at admission, before the first event. `capacity`, if given, is told
-    the response object as `queued` once it can be read, and awaited before the work starts. `on_compacted` is told what a
-    compaction has kept.
+    `parent` is what was bound when the request was received, if anything; `survey` what is known of its input; `lane_terms`
+    what its lane remembers of the create before; `connection` is None over HTTP. `on_created` is told at admission, before
+    the first event. `capacity`, if given, is told the response object as `queued` once it can be read, and awaited before the
+    work starts. `on_compacted` is told what a compaction has kept.
     """
 
     principal: Principal
@@ -62,6 +63,7 @@ class TurnRequest(msgspec.Struct):
     parent: Parent | None = None
     survey: InputSurvey | None = None
     wants_timing: bool = False
+    lane_terms: LaneTerms | None = None
     on_created: Callable[[RunningTurn], None] | None = None
     capacity: Callable[[bytes], Awaitable[object]] | None = None
     on_compacted: Callable[[Sequence[Item]], None] | None = None
