@@ -8,6 +8,7 @@ import msgspec
 _START = b'{"type":"'  # every event of hotloop's begins so
 _KIND_AT = len(_START)
 _ENDS = frozenset({b"response.completed", b"response.incomplete"})
+_SAID_BYTES = 300
 _FAILURES = frozenset({b"response.failed", b"error"})
 
 
@@ -69,6 +70,44 @@ class _Typed(msgspec.Struct):
 _typed_decoder = msgspec.json.Decoder(_Typed)
 
 
+class _Fault(msgspec.Struct):
+    code: str | None = None
+    message: str | None = None
+
+
+class _Failed(msgspec.Struct):
+    error: _Fault | None = None
+
+
+class _Failure(_Fault):
+    """An error is nested or flat, or stands in the response that failed."""
+
+    error: _Fault | None = None
+    response: _Failed | None = None
+
+
+_failure_decoder = msgspec.json.Decoder(_Failure)
+
+
+def _failure_of(event: bytes) -> str:
+    try:
+        failure = _failure_decoder.decode(event)
+    except msgspec.DecodeError:
+        return one_line(event)
+    fault = (failure.response.error if failure.response else failure.error) or failure
+    return f"{fault.code}: {fault.message}" if fault.message else one_line(event)
+
+
+def one_line(said: bytes) -> str:
+    """The beginning of what a server said, for a message."""
+    return " ".join(said[:_SAID_BYTES].decode(errors="replace").split())
+
+
+def status_line(head: bytes) -> str:
+    """The first line of an HTTP answer."""
+    return one_line(head.partition(b"\r\n")[0])
+
+
 def _kind_of(event: bytes) -> bytes:
     if event.startswith(_START):
         return event[_KIND_AT : event.index(b'"', _KIND_AT)]
@@ -95,7 +134,7 @@ class AnswerReader:
         elif kind == b"hotloop:timing":
             self._timing = _timing_decoder.decode(event)
         elif kind in _FAILURES:
-            raise BenchError(f"a turn failed: {event[:500].decode(errors='replace')}")
+            raise BenchError(f"a turn failed: {_failure_of(event)}")
         elif kind in _ENDS:
             return self._end(event, arrived)
         return None

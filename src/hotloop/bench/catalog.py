@@ -38,8 +38,8 @@ BENCHES = (
         "peers",
         peers.TITLE,
         (),
-        lambda given: peers.measure(peers.FULL, peers.target_of(given)),
-        lambda given: peers.measure(peers.QUICK, peers.target_of(given)),
+        lambda given: peers.measure(peers.FULL, peers.targets_of(given)),
+        lambda given: peers.measure(peers.QUICK, peers.targets_of(given)),
         peers.add_options,
     ),
     Bench(

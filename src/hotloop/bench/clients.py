@@ -5,7 +5,7 @@ import time
 from types import TracebackType
 from typing import Self
 
-from hotloop.bench.answers import Answer, AnswerReader, BenchError
+from hotloop.bench.answers import Answer, AnswerReader, BenchError, one_line, status_line
 from hotloop.bench.frames import CLOSE, PING, PONG, TEXT, FrameReader, handshake, masked_frame
 
 PATH = "/v1/responses"
@@ -35,7 +35,10 @@ class Connection:
 
     def receive(self) -> bytes:
         """What has arrived, at least one byte."""
-        data = self.socket.recv(_CHUNK)
+        try:
+            data = self.socket.recv(_CHUNK)
+        except TimeoutError as error:
+            raise BenchError(f"the server said nothing for {_PATIENCE_S:g} s") from error
         if not data:
             raise BenchError("the server closed the connection")
         return data
@@ -52,12 +55,22 @@ class WebSocketClient(Connection):
     def __init__(self, host: str, port: int, *, api_key: str = "", path: str = PATH, timing: bool = False) -> None:
         super().__init__(host, port)
         self._frames = FrameReader()
-        self.socket.sendall(handshake(host, port, path, api_key, _TIMING if timing else ""))
+        try:
+            self._upgrade(handshake(host, port, path, api_key, _TIMING if timing else ""))
+        except BaseException:
+            self.close()
+            raise
+
+    def _upgrade(self, request: bytes) -> None:
+        self.socket.sendall(request)
         head = b""
         while b"\r\n\r\n" not in head:
-            head += self.socket.recv(1)  # nothing of the first frame may be taken with the head
+            byte = self.socket.recv(1)  # nothing of the first frame may be taken with the head
+            if not byte:
+                raise BenchError("the server closed the connection instead of upgrading it")
+            head += byte
         if not head.startswith(b"HTTP/1.1 101"):
-            raise BenchError(f"the upgrade was refused: {head.splitlines()[0].decode(errors='replace')}")
+            raise BenchError(f"the upgrade was refused: {status_line(head)}")
 
     def turn(self, frame: bytes) -> Answer:
         """Send a create that is framed already, read up to its terminal event."""
@@ -156,7 +169,7 @@ class EventStream:
         if not found:
             return
         if not head.startswith(b"HTTP/1.1 200"):
-            raise BenchError(f"the request was refused: {self._raw[:500].decode(errors='replace')}")
+            raise BenchError(f"the request was refused: {status_line(head)}: {one_line(rest)}")
         self._raw = rest
         self._in_body = True
 

@@ -6,7 +6,7 @@ characters of the request's texts here: how much was sent is compared, not how i
 """
 
 import json
-import sys
+from argparse import ArgumentParser
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -154,5 +154,12 @@ def _stream(events: list[Json]) -> StreamingResponse:
     return StreamingResponse(lines(), media_type="text/event-stream")
 
 
+def main() -> None:
+    """Serve until killed."""
+    parser = ArgumentParser(prog="python -m hotloop.bench.peer_mock", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("port", type=int)
+    uvicorn.run(mock_app(), host="127.0.0.1", port=parser.parse_args().port, log_level="warning", access_log=False)
+
+
 if __name__ == "__main__":
-    uvicorn.run(mock_app(), host="127.0.0.1", port=int(sys.argv[1]), log_level="warning", access_log=False)
+    main()

@@ -1,32 +1,38 @@
-"""`hotloop bench peers`: the same conversation against any other Responses server, beside hotloop, turn by turn interleaved.
+"""`hotloop bench peers`: the same conversations against any other Responses server, beside hotloop, turn by turn interleaved.
 
-The server is given by its URL. Behind it stands what its owner put there; with the bench's mock engine
-(`python -m hotloop.bench.peer_mock`) the prompt tokens that reach the engine are counted too. Without a URL only hotloop's own
-arms run.
+A server is given by its URL, several by a file. Behind each stands what its owner put there; with the bench's mock engine
+(`python -m hotloop.bench.peer_mock PORT`) the prompt tokens that reach the engine are counted too. Without a URL only hotloop's
+own arms run.
 """
 
-import json
+import random
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from statistics import fmean, median
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from time import perf_counter
+from typing import Literal
 from urllib.parse import urlsplit
-from urllib.request import urlopen
 
-from hotloop.bench.answers import Answer, BenchError
-from hotloop.bench.clients import PATH, HttpClient, WebSocketClient
+import msgspec
+
+from hotloop.bench.answers import BenchError
+from hotloop.bench.chart import Bars
+from hotloop.bench.clients import PATH
+from hotloop.bench.mix import FIRST_TURN_TOKENS, load, stretched
+from hotloop.bench.peer_chat import CHARS_PER_TOKEN, Chat, Target, Turn
 from hotloop.bench.report import Findings, Table
 from hotloop.bench.rounds import figure_of, interleave
 from hotloop.bench.scripts import write_script
-from hotloop.bench.servers import API_KEY, hotloop_server
-from hotloop.bench.workload import create_bytes, encoded, history, question
+from hotloop.bench.servers import API_KEY, WIDE_AREA, hotloop_server
+from hotloop.bench.workload import SEED, output_lines
 
-TITLE = "hotloop bench peers: the same turns against another Responses server"
-_CHARS_PER_TOKEN = 4  # nobody's tokenizer, and the mock's count
+TITLE = "hotloop bench peers: the same turns against other Responses servers"
+_MIX, _CALLS = "interactive", 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,187 +41,207 @@ class Plan:
 
     histories: tuple[int, ...]
     rounds: int
+    networks: tuple[str, ...] = ("loopback",)
+    rollouts: int = 0  # rounds of them
 
 
-FULL = Plan((1_000, 20_000, 100_000, 200_000), 11)
+FULL = Plan((1_000, 20_000, 100_000, 200_000), 11, ("loopback", WIDE_AREA), rollouts=3)
 QUICK = Plan((1_000, 20_000), 5)
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """A server and how to talk to it."""
+class Played:
+    """A rollout at the client: every turn's text is sent as soon as the answer before it is whole."""
 
-    name: str
-    host: str
-    port: int
-    path: str
-    model: str
-    api_key: str
-    transport: str
-    is_resending: bool
-    counts_url: str = ""  # of the mock behind it
-
-    @property
-    def way(self) -> str:
-        """For the table."""
-        return f"{self.transport} {'full' if self.is_resending else 'previous'}"
+    total_s: float
+    turns: int
+    first_delta_s: float  # mean
 
 
-class Turn(NamedTuple):
-    """One turn at the client; tokens and requests that reached the mock for it, if there is one."""
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What was measured, by target: turns also by length of history."""
 
-    first_event_s: float
-    first_delta_s: float
-    completed_s: float
-    engine_tokens: int | None
-    engine_requests: int | None
+    turns: Mapping[tuple[Target, int], Sequence[Turn]]
+    rollouts: Mapping[Target, Sequence[Played]]
 
 
-class Chat:
-    """A conversation with a target, of a given length when it begins."""
+class Peer(msgspec.Struct, forbid_unknown_fields=True):
+    """One way to ask one server, as the options or an entry of the file give it."""
 
-    def __init__(self, target: Target, tokens: int) -> None:
-        self._target = target
-        connect = WebSocketClient if target.transport == "websocket" else HttpClient
-        self._client = connect(target.host, target.port, api_key=target.api_key, path=target.path)
-        self._latest = ""
-        self._sent: list[bytes] = []
-        self._asked = 0
-        self._send([*map(encoded, history(tokens * _CHARS_PER_TOKEN)), self._question()])
-
-    def turn(self) -> Turn:
-        """One more turn of about 1 KB."""
-        before = _counts(self._target.counts_url)
-        answer = self._send([self._question()])
-        after = _counts(self._target.counts_url)
-        reached = (None, None) if before is None or after is None else (after[0] - before[0], after[1] - before[1])
-        return Turn(answer.first_event_s, answer.first_delta_s, answer.completed_s, *reached)
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._client.close()
-
-    def _question(self) -> bytes:
-        self._asked += 1
-        return encoded(question("short", self._asked))
-
-    def _send(self, new: list[bytes]) -> Answer:
-        target = self._target
-        items = [*self._sent, *new] if target.is_resending else new
-        # Without a connection that remembers, only a stored response can be named.
-        store = target.transport == "http" and not target.is_resending
-        previous = "" if target.is_resending else self._latest
-        answer = self._client.ask(
-            create_bytes(target.model, items, transport=target.transport, previous=previous, store=store)
-        )
-        self._sent += [*new, *answer.output]
-        self._latest = answer.response_id
-        return answer
-
-
-def _counts(url: str) -> tuple[int, int] | None:
-    """Prompt tokens and requests that the mock has seen."""
-    if not url:
-        return None
-    try:
-        with urlopen(url, timeout=10) as answer:  # an http URL: `target_of` has checked it
-            found = json.load(answer)
-    except (OSError, ValueError) as error:
-        raise BenchError(f"the mock at {url} does not answer: {error}") from error
-    return found["prompt_tokens"], found["requests"]
+    url: str
+    name: str = "peer"
+    model: str = "mock"
+    api_key: str = "none"
+    transport: Literal["http", "websocket"] = "http"
+    mode: Literal["previous", "full"] = "full"
+    mock: str = ""
 
 
 def add_options(parser: ArgumentParser) -> None:
     """The bench's own."""
     parser.add_argument("--url", metavar="URL", help="base URL of the other server, ending in /v1")
-    parser.add_argument("--name", default="peer", metavar="NAME", help="how the table calls it")
+    parser.add_argument("--name", default="peer", metavar="NAME", help="how the table calls it; default: peer")
     parser.add_argument("--model", default="mock", metavar="NAME", help="model to ask it for; default: mock")
-    parser.add_argument("--api-key", default="none", metavar="KEY", help="sent as a bearer token")
-    parser.add_argument("--transport", choices=("http", "websocket"), default="http")
-    parser.add_argument("--mode", choices=("previous", "full"), default="full", help="what every turn sends")
+    parser.add_argument("--api-key", default="none", metavar="KEY", help="sent as a bearer token; default: none")
+    parser.add_argument("--transport", choices=("http", "websocket"), default="http", help="default: http")
+    parser.add_argument(
+        "--mode",
+        choices=("previous", "full"),
+        default="full",
+        help="what every turn sends: what is new and previous_response_id, or the whole history; default: full",
+    )
     parser.add_argument("--mock", default="", metavar="URL", help="the mock engine behind it, http://HOST:PORT")
-
-
-def target_of(given: Namespace) -> Target | None:
-    """The server asked for; None without a URL. Raises BenchError."""
-    if not given.url:
-        return None
-    urls: tuple[str, str] = (given.url, given.mock)
-    for url in urls:
-        if url and not (url.startswith("http://") and urlsplit(url).hostname):
-            raise BenchError(f"{url}: the URL must be http://HOST:PORT, the bench's client speaks no TLS")
-    parts = urlsplit(urls[0])
-    return Target(
-        name=given.name,
-        host=parts.hostname or "",
-        port=parts.port or 80,
-        path=f"{parts.path.rstrip('/')}/responses",
-        model=given.model,
-        api_key=given.api_key,
-        transport=given.transport,
-        is_resending=given.mode == "full",
-        counts_url=f"{urls[1].rstrip('/')}/counts" if urls[1] else "",
+    parser.add_argument(
+        "--peers",
+        type=Path,
+        metavar="FILE.json",
+        help="several servers, or several ways to ask one: a list of objects with these options as keys",
     )
 
 
-def measure(plan: Plan, peer: Target | None) -> Findings:
+def targets_of(given: Namespace) -> list[Target]:
+    """The servers asked for. Raises BenchError."""
+    peers: list[Peer] = []
+    if given.peers is not None:
+        try:
+            peers += msgspec.json.decode(given.peers.read_bytes(), type=list[Peer])
+        except OSError as error:
+            raise BenchError(f"--peers {given.peers}: {error.strerror}") from error
+        except msgspec.DecodeError as error:
+            raise BenchError(f"--peers {given.peers}: {error}") from error
+    if given.url:
+        peers.append(Peer(given.url, given.name, given.model, given.api_key, given.transport, given.mode, given.mock))
+    return [_target(peer) for peer in peers]
+
+
+def _target(peer: Peer) -> Target:
+    for url in (peer.url, peer.mock):
+        if url and not (url.startswith("http://") and _has_host(url)):
+            raise BenchError(f"{url}: the URL must be http://HOST:PORT, the bench's client speaks no TLS")
+    parts = urlsplit(peer.url)
+    return Target(
+        name=peer.name,
+        host=parts.hostname or "",
+        port=parts.port or 80,
+        path=f"{parts.path.rstrip('/')}/responses",
+        model=peer.model,
+        api_key=peer.api_key,
+        transport=peer.transport,
+        is_resending=peer.mode == "full",
+        counts_url=f"{peer.mock.rstrip('/')}/counts" if peer.mock else "",
+    )
+
+
+def _has_host(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number
+        return False
+
+
+def measure(plan: Plan, peers: Sequence[Target]) -> Findings:
     """Run the plan. Raises BenchError."""
     with ExitStack() as stack:
         script = Path(stack.enter_context(TemporaryDirectory())) / "script.json"
         write_script(script)
         ours = stack.enter_context(hotloop_server(script, None))
-        targets = [
+        near = [
             Target("hotloop", ours.host, ours.port, PATH, ours.model, API_KEY, transport, is_resending)
             for transport, is_resending in (("websocket", False), ("http", True))
         ]
-        if peer is not None:
-            targets.append(peer)
-        arms: dict[tuple[Target, int], Callable[[], Turn]] = {}
+        near += peers
+        targets = [one if net == "loopback" else one.far(stack) for net in plan.networks for one in near]
+        turns: dict[tuple[Target, int], Callable[[], Turn]] = {}
         for tokens in plan.histories:
             for target in targets:
-                arms[target, tokens] = partial(_reached(stack, target, tokens).turn)
-        for turn in arms.values():
+                chat = stack.enter_context(closing(Chat(target)))
+                chat.begin(tokens)
+                turns[target, tokens] = chat.turn
+        for turn in turns.values():
             turn()  # warm-up
-        return findings_of(interleave(arms, plan.rounds))
+        taken = interleave(turns, plan.rounds)
+        texts = _texts() if plan.rollouts else []
+        rollouts: dict[Target, Callable[[], Played]] = {one: partial(_play, one, texts) for one in targets}
+        return findings_of(Taken(taken, interleave(rollouts, plan.rollouts)))
 
 
-def _reached(stack: ExitStack, target: Target, tokens: int) -> Chat:
-    try:
-        return stack.enter_context(closing(Chat(target, tokens)))
-    except OSError as error:
-        raise BenchError(f"{target.name} at {target.host}:{target.port}: {error.strerror or error}") from error
+def _texts() -> list[str]:
+    """The task and the tool outputs of a rollout, in tokens of four characters."""
+    random_ = random.Random(SEED)
+    sizes = [FIRST_TURN_TOKENS, *(step.tool_output_tokens for step in stretched(load(_MIX)[:_CALLS]))]
+    return ["\n".join(output_lines(random_, size * CHARS_PER_TOKEN)) for size in sizes]
+
+
+def _play(target: Target, texts: Sequence[str]) -> Played:
+    with closing(Chat(target)) as chat:
+        started = perf_counter()
+        answers = [chat.say(text) for text in texts]
+        total = perf_counter() - started
+    return Played(total, len(answers), fmean(answer.first_delta_s for answer in answers))
 
 
 _HEAD = (
-    "server", "way", "history", "first event ms", "first delta ms", "completed ms", "± ms", "engine tokens/turn",
+    "server", "way", "network", "history", "first event ms", "first delta ms", "completed ms", "± ms", "engine tokens/turn",
     "engine requests/turn",
 )  # fmt: skip
+_ROLLOUT_HEAD = ("server", "way", "network", "total s", "± s", "ms/turn", "TTFT ms")
 
 
-def findings_of(taken: Mapping[tuple[Target, int], Sequence[Turn]]) -> Findings:
-    """The table. Nothing is judged: two servers with different engines behind them are shown side by side."""
-    rows: list[tuple[str, ...]] = []
-    for (target, tokens), turns in taken.items():
-        times = [
-            figure_of([getattr(turn, name) * 1e3 for turn in turns])
-            for name in ("first_event_s", "first_delta_s", "completed_s")
-        ]
-        shown = [f"{figure.median:.2f}" for figure in times]
-        reached = [_middle([turn.engine_tokens for turn in turns]), _middle([turn.engine_requests for turn in turns])]
-        rows.append((target.name, target.way, f"{tokens:,}", *shown, f"{times[-1].spread:.2f}", *reached))
+def findings_of(taken: Taken) -> Findings:
+    """The tables. Nothing is judged: servers with different engines behind them are shown side by side."""
+    rollouts = [_rollout_row(target, ones) for target, ones in taken.rollouts.items() if ones]
+    title = f"A rollout of {_CALLS + 1} turns, 10,000 to 60,000 tokens, the engine at no cost"
     return Findings(
-        table=Table("A turn at the client, on loopback", _HEAD, rows),
+        table=Table("A turn at the client", _HEAD, [_row(*key, turns) for key, turns in taken.turns.items()]),
+        more=[Table(title, _ROLLOUT_HEAD, rollouts)] if rollouts else [],
         figures={},
         notes=[
             "Histories are in tokens of four characters. previous: new items and `previous_response_id`; full: all of it.",
-            "hotloop runs its scripted engine in process, the other server whatever stands behind it (the mock engine: one"
-            " word, at once). Engine tokens are what the mock was asked to read, four characters each.",
+            "hotloop runs its scripted engine in process, tokenizer and format included, the other servers whatever stands"
+            " behind them (the mock engine: one word, at once, nothing tokenized). Engine tokens are what the mock was asked to"
+            " read, four characters each.",
         ],
         samples={
-            f"{target.name} {target.way} {tokens}": [turn._asdict() for turn in turns]
-            for (target, tokens), turns in taken.items()
+            **{f"{one.name} {one.way} {one.network} {tokens}": [turn._asdict() for turn in turns]
+               for (one, tokens), turns in taken.turns.items()},
+            **{f"{one.name} {one.way} {one.network} rollout": [asdict(played) for played in ones]
+               for one, ones in taken.rollouts.items()},
         },
+        charts=_charts(taken),
+    )  # fmt: skip
+
+
+def _row(target: Target, tokens: int, turns: Sequence[Turn]) -> tuple[str, ...]:
+    times = [
+        figure_of([getattr(turn, name) * 1e3 for turn in turns])
+        for name in ("first_event_s", "first_delta_s", "completed_s")
+    ]
+    shown = [f"{figure.median:.2f}" for figure in times]
+    reached = [_middle([turn.engine_tokens for turn in turns]), _middle([turn.engine_requests for turn in turns])]
+    return (target.name, target.way, target.network, f"{tokens:,}", *shown, f"{times[-1].spread:.2f}", *reached)
+
+
+def _rollout_row(target: Target, ones: Sequence[Played]) -> tuple[str, ...]:
+    total = figure_of([one.total_s for one in ones])
+    return (
+        target.name,
+        target.way,
+        target.network,
+        f"{total.median:.3f}",
+        f"{total.spread:.3f}",
+        f"{1e3 * total.median / ones[0].turns:.2f}",
+        f"{1e3 * median(one.first_delta_s for one in ones):.2f}",
     )
+
+
+def _charts(taken: Taken) -> list[Bars]:
+    longest = max(tokens for _, tokens in taken.turns)
+    shown = {target: turns for (target, tokens), turns in taken.turns.items() if tokens == longest}
+    bars = [f"{target.name} {target.way}, {target.network}" for target in shown]
+    first = [median(turn.first_delta_s * 1e3 for turn in turns) for turns in shown.values()]
+    return [Bars(f"First delta behind {longest:,} tokens", "ms", bars, {"first delta": first})]
 
 
 def _middle(values: Sequence[int | None]) -> str:

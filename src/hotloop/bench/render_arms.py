@@ -266,9 +266,10 @@ def _extension(found: Extension | Fallback) -> Extension:
 
 
 def _at_once(coroutine: Coroutine[object, None, _T]) -> _T:
-    """The result of a coroutine that has nothing to wait for."""
+    """The result of a coroutine that has nothing to wait for; that it lets others run in between is no waiting."""
     try:
-        coroutine.send(None)
+        while coroutine.send(None) is None:
+            pass
     except StopIteration as stop:
         found: _T = stop.value
         return found

@@ -10,7 +10,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -35,8 +35,6 @@ from hotloop.bench.rollout_plan import (
     REAL_INPUT,
     REAL_OUTPUT,
     REAL_TURNS,
-    ROUND_TRIP_MS,
-    UP_MBIT,
     Key,
     Plan,
     Series,
@@ -188,7 +186,8 @@ def _round_trip(raw: RunningServer, network: str) -> float:
 def _reached(stack: ExitStack, server: RunningServer, network: str) -> RunningServer:
     if network == "loopback":
         return server
-    return stack.enter_context(wide_area(server, ROUND_TRIP_MS, UP_MBIT))
+    host, port = stack.enter_context(wide_area(server.host, server.port))
+    return replace(server, host=host, port=port)
 
 
 def _arms(

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-ROUND_TRIP_MS, UP_MBIT = 40.0, 20.0  # the WAN profile
 # Uncached tokens a second for each decode speed: assumptions, named in the notes.
 PREFILL = {65: 10_000, 1_000: 50_000, 4_000: 200_000}
 REAL_TURNS, REAL_FIRST, REAL_INPUT, REAL_OUTPUT = 12, 800, 60, 24  # what a context of 4,096 tokens has room for

@@ -8,8 +8,9 @@ from hotloop.bench.agent import Split
 from hotloop.bench.chart import Bars
 from hotloop.bench.goals import Goal
 from hotloop.bench.report import Findings, Table
-from hotloop.bench.rollout_plan import COLD, HOT, LIBRARY, PREFILL, ROUND_TRIP_MS, UP_MBIT, Key, Series
+from hotloop.bench.rollout_plan import COLD, HOT, LIBRARY, PREFILL, Key, Series
 from hotloop.bench.rounds import Figure, figure_of
+from hotloop.bench.servers import ROUND_TRIP_MS, UP_MBIT
 
 GOALS = (
     Goal("rollout_api_time", 90, at_most=False),

@@ -9,9 +9,10 @@ import tempfile
 import threading
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import IO
 
 from hotloop.bench.answers import BenchError
 from hotloop.bench.cpu import pinned
@@ -22,8 +23,15 @@ _FLOOR = (sys.executable, "-m", "hotloop.bench.floor_server")
 _PROXY = (sys.executable, "-m", "hotloop.bench.proxy")
 _HOTLOOP_READY = re.compile(r"hotloop: serving (?P<model>\S+) at http://(?P<host>[^:/]+):(?P<port>\d+)/v1")
 _FLOOR_READY = re.compile(r"(?P<port>\d+)")
+WIDE_AREA = "WAN"
+ROUND_TRIP_MS, UP_MBIT = 40.0, 20.0  # the WAN profile
 _START_LIMIT_S = 60.0
 _STOP_LIMIT_S = 10.0
+_END_LIMIT_S = 0.5
+
+
+class _NotStarted(BenchError):
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +56,11 @@ def hotloop_server(
 
 
 @contextmanager
-def wide_area(server: RunningServer, round_trip_ms: float, up_mbit: float) -> Generator[RunningServer]:
-    """The same server behind a link of that round trip and that rate towards it."""
-    arguments = [*_PROXY, server.host, str(server.port), str(round_trip_ms), str(up_mbit)]
+def wide_area(host: str, port: int) -> Generator[tuple[str, int]]:
+    """Where the same server is reached through a link of the WAN profile."""
+    arguments = [*_PROXY, host, str(port), str(ROUND_TRIP_MS), str(UP_MBIT)]
     with _running(arguments, None, _FLOOR_READY) as (_, ready):
-        yield replace(server, host="127.0.0.1", port=int(ready["port"]))
+        yield "127.0.0.1", int(ready["port"])
 
 
 @contextmanager
@@ -83,10 +91,14 @@ def _running(
         try:
             found = _wait_ready(process, ready)
             if found is None:
-                log.seek(0)
-                last = log.read().strip().splitlines()[-1:] or ["it said nothing"]
-                raise BenchError(f"a server did not start: {last[0]}")
+                raise _NotStarted(f"a server did not start: {_last_line(log)}")
             yield process, found
+        except (BenchError, OSError) as error:
+            if _has_ended(process) and not isinstance(error, _NotStarted):
+                raise BenchError(
+                    f"a server ended in the middle of it, code {process.returncode}: {_last_line(log)}"
+                ) from error
+            raise
         finally:
             _stop(process)
 
@@ -104,6 +116,20 @@ def _wait_ready(process: "subprocess.Popen[str]", ready: re.Pattern[str]) -> re.
         return None
     finally:
         watchdog.cancel()
+
+
+def _has_ended(process: "subprocess.Popen[str]") -> bool:
+    """It is gone: its sockets may close a moment before."""
+    try:
+        process.wait(_END_LIMIT_S)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def _last_line(log: IO[str]) -> str:
+    log.seek(0)
+    return (log.read().strip().splitlines() or ["it said nothing"])[-1]
 
 
 def _stop(process: "subprocess.Popen[str]") -> None:

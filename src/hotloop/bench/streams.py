@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-from hotloop.bench.answers import Answer, AnswerReader, BenchError
+from hotloop.bench.answers import Answer, AnswerReader, BenchError, status_line
 from hotloop.bench.clients import PATH
 from hotloop.bench.frames import CLOSE, PING, PONG, TEXT, FrameReader, handshake, masked_frame
 from hotloop.bench.servers import API_KEY, RunningServer
@@ -54,7 +54,7 @@ class Stream(asyncio.Protocol):
             if head.startswith(b"HTTP/1.1 101"):
                 self._open.set_result(None)
             else:
-                self._open.set_exception(BenchError(f"the upgrade was refused: {head[:80]!r}"))
+                self._open.set_exception(BenchError(f"the upgrade was refused: {status_line(head)}"))
         for opcode, payload in self._frames.feed(data):
             if opcode == TEXT:
                 self._take(payload, arrived)

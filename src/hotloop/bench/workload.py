@@ -182,6 +182,6 @@ def _body(model: str, items: Sequence[Json], tool: Json) -> Json:
     return {"model": model, "store": False, "tools": [tool], "input": list(items)}
 
 
-def encoded(value: Json) -> bytes:
+def encoded(value: Json | list[Json]) -> bytes:
     """Compact JSON."""
     return msgspec.json.encode(value)

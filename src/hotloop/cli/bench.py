@@ -36,6 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         if arguments.plot:
             check_plot(arguments.plot)
+        if arguments.json and not arguments.json.absolute().parent.is_dir():
+            raise BenchError(f"--json {arguments.json}: there is no such folder")
         findings = (bench.quick if arguments.quick else bench.full)(arguments)
     except (BenchError, OSError) as error:
         print(f"hotloop: {error}", file=sys.stderr)

@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,11 +13,14 @@ from hotloop.bench import chain, floor, load, peers, render, rollout, turn
 from hotloop.bench.answers import BenchError
 from hotloop.bench.arms import TOLERANCE
 from hotloop.bench.catalog import Bench
+from hotloop.bench.clients import HttpClient
 from hotloop.bench.goals import Goal
+from hotloop.bench.peer_chat import Target
 from hotloop.bench.report import Findings
-from hotloop.bench.rollout_plan import COLD, FAST, HOT, HOT_HTTP, UP_MBIT, Plan, Series
+from hotloop.bench.rollout_plan import COLD, FAST, HOT, HOT_HTTP, Plan, Series
 from hotloop.bench.scripts import write_script
-from hotloop.bench.servers import API_KEY, hotloop_server
+from hotloop.bench.servers import API_KEY, UP_MBIT, hotloop_server
+from hotloop.bench.workload import encoded
 from hotloop.cli.bench import run
 from hotloop.formats.registry import FAMILIES
 
@@ -83,15 +88,28 @@ def test_another_server_is_driven_with_the_same_work(tmp_path: Path) -> None:
     script = tmp_path / "script.json"
     write_script(script)
     with hotloop_server(script, None) as other:
-        peer = peers.Target("other", other.host, other.port, "/v1/responses", other.model, API_KEY, "http", False)
-        findings = peers.measure(peers.Plan((1_000,), 2), peer)
-        assert [row[:3] for row in findings.table.rows] == [
-            ("hotloop", "websocket previous", "1,000"),
-            ("hotloop", "http full", "1,000"),
-            ("other", "http previous", "1,000"),
-        ]
+        peer = Target("other", other.host, other.port, "/v1/responses", other.model, API_KEY, "http", False)
+        findings = peers.measure(peers.Plan((1_000,), 2, ("loopback", "WAN"), rollouts=1), [peer])
+        ways = [("hotloop", "websocket previous"), ("hotloop", "http full"), ("other", "http previous")]
+        arms = [(*way, network) for network in ("loopback", "WAN") for way in ways]
+        assert [row[:3] for row in findings.table.rows] == arms
+        assert [row[:3] for row in findings.more[0].rows] == arms
+        assert all(float(row[5]) >= 40 for row in findings.more[0].rows[3:]), "ms a turn, a round trip among them"
     with pytest.raises(BenchError, match="other at "):
-        peers.measure(peers.Plan((1_000,), 2), peer)
+        peers.measure(peers.Plan((1_000,), 2), [peer])
+
+
+def ask_the_dead(script: Path) -> None:
+    with hotloop_server(script, None) as server, HttpClient(server.host, server.port, api_key=API_KEY) as client:
+        os.kill(server.pid, signal.SIGKILL)
+        client.ask(encoded({"model": server.model, "input": "hello", "stream": True}))
+
+
+def test_a_server_that_dies_in_the_middle_is_one_line_that_says_so(tmp_path: Path) -> None:
+    script = tmp_path / "script.json"
+    write_script(script)
+    with pytest.raises(BenchError, match="a server ended in the middle of it, code -9"):
+        ask_the_dead(script)
 
 
 def test_a_turn_and_a_delta_are_measured_against_both_floors() -> None:
