@@ -13,7 +13,7 @@ CLIENTS := .clients
 CLIENTS_STAMPS := $(CLIENTS)/.python $(CLIENTS)/.npm
 N ?= 50
 
-.PHONY: demo test test-long check format bench bench-check autobahn tiny-model tiny-eval clients clients-lock lock clean help
+.PHONY: demo test test-long check format bench bench-peers bench-check autobahn tiny-model tiny-eval clients clients-lock lock clean help
 
 help:
 	@echo "make demo        an agent repairs a repository, over WebSocket and over HTTP, and a table of the time"
@@ -21,7 +21,9 @@ help:
 	@echo "make test-long   what needs npm, kills or minutes"
 	@echo "make clients     the real clients that test-long drives (npm and PyPI); clients-lock: pin them again"
 	@echo "make check       format, lint, types, imports, lengths only"
-	@echo "make bench       the benches in full; bench-check: quick, fails if a goal is short"
+	@echo "make bench       the benches in full, into docs/measurements.md; BENCHES='load peers' some, BENCHES=--resume the rest"
+	@echo "make bench-peers other Responses servers with the same work, installed from PyPI"
+	@echo "make bench-check the cheap benches, quick; fails if a goal is short"
 	@echo "make autobahn    the Autobahn WebSocket suite against the raw path (long); CASES='1.* 2.*' for a part"
 	@echo "make tiny-eval N=50   the demonstration model on N unseen repositories"
 	@echo "make tiny-model  train the demonstration model again (hours)"
@@ -76,15 +78,13 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Some 15 minutes on a machine that does nothing else; tables, and plots beside the document that shows them.
-bench: $(STAMP)
-	$(BIN)/hotloop bench floor
-	$(BIN)/hotloop bench turn --plot docs/plots/turn.svg
-	$(BIN)/hotloop bench render
-	$(BIN)/hotloop bench chain
-	$(BIN)/hotloop bench rollout --plot docs/plots/rollout.svg
-	$(BIN)/hotloop bench load --plot docs/plots/load.svg
-	$(BIN)/hotloop bench peers
+# Half an hour on a machine that does nothing else: results in .bench, tables and plots into the document that shows them.
+# BENCHES: names of some, or --resume.
+bench: $(STAMP) $(ASSETS_STAMP)
+	$(BIN)/python -m tools.bench.run $(BENCHES)
+
+bench-peers: $(STAMP)
+	$(BIN)/python -m tools.bench.run peers
 
 bench-check: $(STAMP)
 	$(BIN)/hotloop bench turn --quick --check
@@ -118,4 +118,4 @@ lock:
 	  --no-strip-extras --no-emit-index-url --no-emit-find-links --no-header -q -o requirements.lock
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage $(ASSETS) $(CLIENTS) .autobahn
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage $(ASSETS) $(CLIENTS) .autobahn .bench .peers

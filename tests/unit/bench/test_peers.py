@@ -1,7 +1,7 @@
 import socket
 import threading
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -74,7 +74,7 @@ def test_a_file_that_names_no_servers_is_one_line(tmp_path: Path, content: str |
 
 
 @contextmanager
-def answering(answer: bytes) -> Iterator[Target]:
+def answering(answer: bytes) -> Generator[Target]:
     """A server that says this to whatever it is asked first, and closes."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
