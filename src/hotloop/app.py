@@ -251,6 +251,7 @@ async def run_server(settings: Settings, announce: Callable[[str, str], None]) -
             host=server_settings.host,
             port=port,
             max_message_bytes=server_settings.max_message_bytes,
+            slow_reader_s=server_settings.slow_reader_s,
             log_level="warning",
         )
         app.reader.start()

@@ -29,6 +29,7 @@ class LiveServer:
 
     url: str
     app: App
+    uvicorn: uvicorn.Server
 
     @property
     def socket_url(self) -> str:
@@ -60,13 +61,14 @@ async def live_server(
         host="127.0.0.1",
         port=port,
         max_message_bytes=settings.max_message_bytes,
+        slow_reader_s=settings.slow_reader_s,
         log_level="warning",
     )
     server = _Server(config)
     listener.listen(128)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
-        yield LiveServer(f"http://127.0.0.1:{port}/v1", app)
+        yield LiveServer(f"http://127.0.0.1:{port}/v1", app, server)
     finally:
         server.should_exit = True
         await asyncio.wait_for(serving, PATIENCE_S)

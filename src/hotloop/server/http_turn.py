@@ -13,6 +13,7 @@ from hotloop.server.answers import error_response, json_response
 from hotloop.server.body import AsgiReceive, AsgiScope
 from hotloop.server.connections import OpenConnections
 from hotloop.server.sinks import AsgiSend, DiscardSink, SseSink
+from hotloop.server.slow_reader import abort_of
 from hotloop.turns.runner import TurnRunner
 from hotloop.turns.turn_request import TurnOutcome, TurnRequest
 
@@ -72,6 +73,7 @@ class HttpTurns:
         send: AsgiSend,
     ) -> None:
         sse = SseSink(send, max_pending_bytes=self._max_pending_bytes)
+        turn.on_created = lambda running: sse.on_writable(running.resume)
         pump = asyncio.create_task(sse.pump())
 
         async def run_and_flush() -> TurnOutcome:
@@ -91,8 +93,10 @@ class HttpTurns:
                 shape.break_off(sse, outcome.error)
                 await asyncio.wait({pump}, timeout=SHUTDOWN_FLUSH_S)
         finally:
+            if sse.is_paused:  # its client does not read: the server would keep what it has not taken for ever
+                abort_of(scope)()
             sse.close()
-            pump.cancel()  # a reader that never reads would hold it for ever
+            pump.cancel()
             await asyncio.gather(pump, return_exceptions=True)
 
     async def _answer(

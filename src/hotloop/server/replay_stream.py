@@ -1,7 +1,7 @@
 """Kept events of a background response as a server-sent event stream, from a number on."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
 from hotloop.errors import RateLimited
@@ -10,6 +10,7 @@ from hotloop.server.body import AsgiReceive, AsgiScope
 from hotloop.server.http_turn import client_left
 from hotloop.server.replay import Lagged, ReplayLog
 from hotloop.server.sinks import MAX_STUCK_S, SSE_HEADERS, AsgiSend, sse_event
+from hotloop.server.slow_reader import abort_of
 
 SILENCE_S = 15.0  # proxies and clients give up on silence
 _COMMENT = b": keep-alive\n\n"
@@ -25,7 +26,7 @@ class ReplayStream:
 
     async def __call__(self, scope: AsgiScope, receive: AsgiReceive, send: AsgiSend) -> None:
         """Send until the log is finished."""
-        sending = asyncio.create_task(self._send_all(send))
+        sending = asyncio.create_task(self._send_all(send, abort_of(scope)))
         watch = asyncio.create_task(client_left(receive))
         try:
             await asyncio.wait({sending, watch}, return_when=asyncio.FIRST_COMPLETED)
@@ -34,12 +35,14 @@ class ReplayStream:
             watch.cancel()
             await asyncio.gather(sending, watch, return_exceptions=True)
 
-    async def _send_all(self, send: AsgiSend) -> None:
+    async def _send_all(self, send: AsgiSend, abort: Callable[[], None]) -> None:
         try:
             await _in_time(send({"type": "http.response.start", "status": 200, "headers": SSE_HEADERS}))
             await self._send_events(send)
             await _in_time(send({"type": "http.response.body", "body": _DONE, "more_body": False}))
-        except (OSError, RuntimeError, TimeoutError):  # gone, or not reading
+        except TimeoutError:  # not reading
+            abort()
+        except (OSError, RuntimeError):  # gone
             return
 
     async def _send_events(self, send: AsgiSend) -> None:

@@ -5,6 +5,7 @@ what still runs; a third ends without cleaning up.
 """
 
 import asyncio
+import logging
 import signal
 import socket
 from collections.abc import Generator
@@ -15,6 +16,8 @@ import uvicorn
 from starlette.applications import Starlette
 
 from hotloop.server.connections import OpenConnections
+
+logger = logging.getLogger(__name__)
 
 LINGER_S = 3  # for what connections were sent to leave, once all turns are over; who does not read then is cut off
 KEEP_ALIVE_S = 300  # an agent's tool may run for minutes between two requests on one HTTP connection
@@ -65,16 +68,18 @@ def uvicorn_config(
     host: str,
     port: int,
     max_message_bytes: int,
+    slow_reader_s: float,
     log_level: str,
 ) -> uvicorn.Config:
     """Settings of the listening side. `websocket` None: through ASGI, where deflate would be all or nothing."""
+    http, through_asgi = _protocols(slow_reader_s)
     return uvicorn.Config(
         app,
         host=host,
         port=port,
         loop="uvloop",
-        http="httptools",
-        ws=websocket or "websockets-sansio",
+        http=http,
+        ws=websocket or through_asgi,
         ws_max_size=max_message_bytes,
         ws_per_message_deflate=websocket is not None,
         ws_ping_interval=30.0,
@@ -86,6 +91,16 @@ def uvicorn_config(
         server_header=False,
         log_config=None,
     )
+
+
+def _protocols(slow_reader_s: float) -> tuple[type[asyncio.Protocol] | str, type[asyncio.Protocol] | str]:
+    """For HTTP, and for WebSocket through ASGI."""
+    try:
+        from hotloop.server.guarded import guarded
+    except ImportError:
+        logger.warning("this uvicorn has its protocols elsewhere: clients that do not read are left to it")
+        return "auto", "auto"
+    return guarded(slow_reader_s)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -65,6 +65,11 @@ class StuckWatch:
         """It is over."""
         self._began = None
 
+    @property
+    def is_under_way(self) -> bool:
+        """A send is: seen from outside of it, the server holds more than the client takes."""
+        return self._began is not None
+
     def stop(self) -> None:
         """No more sends. Idempotent."""
         self._timer.cancel()
@@ -86,8 +91,6 @@ class WebSocketSink:
         max_stuck_s: the same for the seconds of one send.
     """
 
-    is_paused = False  # ASGI does not say when the client reads again
-
     def __init__(self, send: AsgiSend, *, max_pending_bytes: int, max_stuck_s: float = MAX_STUCK_S) -> None:
         self._send = send
         self._max_pending = max_pending_bytes
@@ -97,9 +100,19 @@ class WebSocketSink:
         self._wake = asyncio.Event()
         self._closed = asyncio.Event()
         self._is_finishing = False
+        self._flow = _Flow()
         self.is_closed = False
         self.close_code = 1000
         self.bytes_out = 0
+
+    def on_writable(self, resume: Callable[[], None]) -> None:
+        """Have `resume` called when the client reads again after `is_paused`."""
+        self._flow.resume = resume
+
+    @property
+    def is_paused(self) -> bool:
+        """A send waits for the client."""
+        return self._flow.is_paused
 
     def push(self, events: Iterable[bytes]) -> None:
         """Queue each event as one message."""
@@ -136,10 +149,11 @@ class WebSocketSink:
 
     async def pump(self) -> None:
         """Send until closed, or finished and empty."""
-        watch = StuckWatch(self._max_stuck_s, lambda: self.close(TOO_SLOW))
+        watch = self._flow.watch = StuckWatch(self._max_stuck_s, lambda: self.close(TOO_SLOW))
         try:
             while True:
                 await self._send_queued(watch)
+                self._flow.go_on()
                 if self.is_closed or (self._is_finishing and not self._queue):
                     return
                 self._wake.clear()
@@ -157,6 +171,29 @@ class WebSocketSink:
             except (OSError, RuntimeError):  # the peer is gone; servers differ in what they raise
                 self.close(1006)
             watch.end()
+
+
+class _Flow:
+    """Tells producers to hold back while a send waits, and to go on when it is over."""
+
+    def __init__(self) -> None:
+        self.watch: StuckWatch | None = None
+        self.resume: Callable[[], None] | None = None
+        self._was_told = False
+
+    @property
+    def is_paused(self) -> bool:
+        """A send is under way, so it waits: one that does not is over before anybody can ask."""
+        is_waiting = self.watch is not None and self.watch.is_under_way
+        self._was_told = self._was_told or is_waiting
+        return is_waiting
+
+    def go_on(self) -> None:
+        """No send waits: who was told otherwise may send what was held back."""
+        if self._was_told:
+            self._was_told = False
+            if self.resume is not None:
+                self.resume()
 
 
 class LaneSink:
@@ -192,8 +229,6 @@ def sse_event(event: bytes) -> bytes:
 class SseSink:
     """Sends events as server-sent events; `[DONE]` ends the stream. Starts the response with its first event."""
 
-    is_paused = False  # ASGI does not say when the client reads again
-
     def __init__(self, send: AsgiSend, *, max_pending_bytes: int, max_stuck_s: float = MAX_STUCK_S) -> None:
         self._send = send
         self._max_pending = max_pending_bytes
@@ -204,8 +239,18 @@ class SseSink:
         self._is_finishing = False
         self._has_started = False
         self._pushed = 0
+        self._flow = _Flow()
         self.is_closed = False
         self.bytes_out = 0
+
+    def on_writable(self, resume: Callable[[], None]) -> None:
+        """Have `resume` called when the client reads again after `is_paused`."""
+        self._flow.resume = resume
+
+    @property
+    def is_paused(self) -> bool:
+        """A send waits for the client."""
+        return self._flow.is_paused
 
     def push(self, events: Iterable[bytes]) -> None:
         """Queue each event, its blank line included, as one piece."""
@@ -236,7 +281,7 @@ class SseSink:
 
     async def pump(self) -> None:
         """Send until closed or finished; all that one tick pushed leaves in one chunk."""
-        watch = StuckWatch(self._max_stuck_s, self.close)
+        watch = self._flow.watch = StuckWatch(self._max_stuck_s, self.close)
         try:
             while not self.is_closed:
                 await self._wake.wait()
@@ -245,7 +290,9 @@ class SseSink:
                 if await self._send_chunks():
                     return
                 watch.end()
+                self._flow.go_on()
         finally:
+            watch.end()
             watch.stop()
 
     async def _send_chunks(self) -> bool:

@@ -12,6 +12,7 @@ from hotloop.server.auth import AccessPolicy, authenticate, wants_timing
 from hotloop.server.connections import OpenConnections
 from hotloop.server.served_connection import ServedConnection, SocketSettings
 from hotloop.server.sinks import AsgiSend, WebSocketSink
+from hotloop.server.slow_reader import abort_of
 from hotloop.turns.runner import TurnRunner
 
 logger = logging.getLogger(__name__)
@@ -53,9 +54,10 @@ class ResponsesSocket:
         served = ServedConnection(
             self._runner, self._settings, principal, sink, self._reader, wants_timing=wants_timing(scope["headers"])
         )
+        sink.on_writable(served.resume)
         self._open.add(served)
         try:
-            await _AsgiConnection(served, sink, receive, send).serve()
+            await _AsgiConnection(served, sink, receive, send, abort_of(scope)).serve()
         finally:
             self._open.remove(served)
 
@@ -63,8 +65,16 @@ class ResponsesSocket:
 class _AsgiConnection:
     """Reads and writes one accepted connection."""
 
-    def __init__(self, served: ServedConnection, sink: WebSocketSink, receive: AsgiReceive, send: AsgiSend) -> None:
+    def __init__(
+        self,
+        served: ServedConnection,
+        sink: WebSocketSink,
+        receive: AsgiReceive,
+        send: AsgiSend,
+        abort: Callable[[], None],
+    ) -> None:
         self._served = served
+        self._abort = abort
         self._sink = sink
         self._receive = receive
         self._send = send
@@ -107,7 +117,8 @@ class _AsgiConnection:
                 async with asyncio.timeout(CLOSE_TIMEOUT_S):
                     await self._send({"type": "websocket.close", "code": self._sink.close_code})
             except (OSError, RuntimeError, TimeoutError):
-                logger.debug("a connection was gone before it was closed")
+                logger.debug("a connection was gone before it was closed, or does not read")
+                self._abort()
         reader.cancel()
 
 

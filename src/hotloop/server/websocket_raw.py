@@ -11,7 +11,6 @@ involved: who may enter is decided by the door (`server/auth.py` through `RawDoo
 import asyncio
 import logging
 import secrets
-import socket
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum, auto
 from inspect import signature
@@ -50,12 +49,12 @@ from hotloop.server.handshake import (
     parse_upgrade,
     refusal_response,
 )
+from hotloop.server.slow_reader import SlowReader, limit_unsent
 
 logger = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT_S: Final = 5.0  # for the peer's half of the closing handshake
 HIGH_WATER_BYTES: Final = 256 * 1024  # of unsent output, at which the listener is told to pause
-KERNEL_UNSENT_BYTES: Final = 128 * 1024
 DEFLATE_FROM_BYTES: Final = 32 * 1024  # smaller events: deflate costs more time than it saves
 
 
@@ -126,7 +125,6 @@ class RawWebSocket(asyncio.Protocol):
         self._deflates = False
         self._ping = b""  # payload of the ping under way
         self._timer: asyncio.TimerHandle | None = None  # next ping, pong deadline or end of the closing handshake
-        self._slow_timer: asyncio.TimerHandle | None = None
         self._listener: Listener | None = None
         self._is_held = False  # nothing is read of the peer at present
         self.is_paused = False
@@ -195,7 +193,8 @@ class RawWebSocket(asyncio.Protocol):
         # uvloop's transports are no subclasses of asyncio's.
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
-        _limit_unsent(self._transport)
+        limit_unsent(self._transport)
+        self._slow = SlowReader(self._transport, self.slow_reader_s, self._give_up)
         # uvicorn's set names its own classes; what it asks of them is `shutdown`.
         self._server.connections.add(cast(Any, self))
 
@@ -219,12 +218,12 @@ class RawWebSocket(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The peer does not read: keep what follows, for a while."""
         self.is_paused = True
-        self._slow_timer = self._loop.call_later(self.slow_reader_s, self._give_up)
+        self._slow.paused()
 
     def resume_writing(self) -> None:
         """The peer reads again."""
         self.is_paused = False
-        self._cancel_slow_timer()
+        self._slow.resumed()
         self._parts_bytes = 0
         if self._parts:
             self._write()
@@ -237,7 +236,7 @@ class RawWebSocket(asyncio.Protocol):
         self._server.connections.discard(cast(Any, self))
         self._parts.clear()
         self._cancel_timer()
-        self._cancel_slow_timer()
+        self._slow.resumed()
         listener, self._listener = self._listener, None
         if listener is not None:
             listener.on_lost()
@@ -366,18 +365,6 @@ class RawWebSocket(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-    def _cancel_slow_timer(self) -> None:
-        if self._slow_timer is not None:
-            self._slow_timer.cancel()
-            self._slow_timer = None
-
-
-def _limit_unsent(transport: asyncio.Transport) -> None:
-    """Let the kernel take little more than is on its way: else a peer that does not read costs megabytes there."""
-    connection, option = transport.get_extra_info("socket"), getattr(socket, "TCP_NOTSENT_LOWAT", None)
-    if option is not None and connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6):
-        connection.setsockopt(socket.IPPROTO_TCP, option, KERNEL_UNSENT_BYTES)
 
 
 def raw_protocol(door: Door, *, max_pending_bytes: int, slow_reader_s: float) -> type[RawWebSocket]:

@@ -165,7 +165,7 @@ async def test_a_reader_that_never_reads_is_given_up(way: str, monkeypatch: pyte
     if way == "patience":
         monkeypatch.setattr(http_turn, "FLUSH_TIMEOUT_S", 0.01)
     pipeline = Pipeline(ToyEngine(lambda prompt: say("x" * 1000), context_tokens=4096))
-    server = Server(pipeline, max_pending_bytes=10_000 if way == "cap" else 2**30)
+    server = Server(pipeline, max_pending_bytes=3_000 if way == "cap" else 2**30)
     exchange = server.post(stream=True)
     exchange.hears.clear()
     await server.next_run()
