@@ -8,7 +8,7 @@ import pytest
 from tests.support.asgi_client import WebSocketPeer
 from tests.support.event_order import check_response_events
 from tests.support.toy_engine import ToyEngine
-from tests.support.toy_format import call, say
+from tests.support.toy_format import say
 from tests.support.turns import Pipeline
 from tests.support.virtual_time import run_virtual
 from tests.support.websocket_door import Server
@@ -258,7 +258,7 @@ async def test_the_end_of_the_lifetime_is_an_error_event_and_a_close() -> None:
 
 async def test_a_reader_too_slow_is_closed_and_its_turn_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(websocket, "CLOSE_TIMEOUT_S", 0.01)
-    server = Server(Pipeline(ToyEngine(lambda prompt: call("f", "{}") * 300)), max_pending_bytes=20_000)
+    server = Server(Pipeline(ToyEngine(lambda prompt: say("x") * 300)), max_pending_bytes=20_000)
     peer = await server.connect()
     peer.hears.clear()
     peer.create()
