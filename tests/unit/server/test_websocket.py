@@ -258,10 +258,10 @@ async def test_the_end_of_the_lifetime_is_an_error_event_and_a_close() -> None:
 
 async def test_a_reader_too_slow_is_closed_and_its_turn_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(websocket, "CLOSE_TIMEOUT_S", 0.01)
-    server = Server(Pipeline(ToyEngine(lambda prompt: say("x") * 300)), max_pending_bytes=20_000)
+    server = Server(Pipeline(ToyEngine(lambda prompt: say("x" * 3000))), max_pending_bytes=20_000)
     peer = await server.connect()
     peer.hears.clear()
-    peer.create()
+    peer.create(include=["message.output_text.logprobs"])  # such deltas are not kept as text
     await peer.gone()
     await asyncio.wait_for(server.engine.runs[0].over.wait(), timeout=5)
     server.check_nothing_is_left()
