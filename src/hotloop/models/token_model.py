@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from hotloop.errors import ContextLengthExceeded, InvalidRequest, ServerFault
 from hotloop.models.constraint_book import ConstraintBook
-from hotloop.models.model_items import seen_and_chars
+from hotloop.models.model_items import plain_chars, seen_and_chars
 from hotloop.models.token_state import TokenState
 from hotloop.models.token_turn import PreparedTokenTurn, Rendered
 from hotloop.protocol.items import Item
@@ -56,6 +56,7 @@ class TokenModel:
         self.format = format
         self.tokenizer = tokenizer
         self.engine = engine
+        self._stop_tokens = format.stop_tokens
         self._defaults = defaults or ModelDefaults()
         self.log = LogMeter()  # of the token logs of all chains
         self._validator = validator
@@ -111,13 +112,19 @@ class TokenModel:
             if not (parent.context is request.context or parent.context.same_as(request.context)):
                 reason = "context_changed"
             else:
-                items, chars = seen_and_chars(request.new_items)
+                items: Sequence[Item] = request.new_items
+                chars = plain_chars(items)
+                if chars < 0:
+                    items, chars = seen_and_chars(items)
                 where = parent.render_state, parent.view.length
                 is_short = chars <= OFF_LOOP_CHARS
                 extend = self.format.extend
                 extension = extend(*where, items) if is_short else await asyncio.to_thread(extend, *where, items)
                 if isinstance(extension, Extension):
-                    view = parent.view.head(extension.keep).append(extension.tokens)
+                    view = parent.view
+                    if extension.keep != view.length:
+                        view = view.head(extension.keep)
+                    view = view.append(extension.tokens)
                     fallbacks = [extension.reason] if extension.reason else []
                     if items is not request.new_items:  # else all of them are plain text
                         fallbacks += _shown_as_json(request.new_items)
@@ -150,7 +157,7 @@ class TokenModel:
             presence_penalty=wishes.presence_penalty,
             frequency_penalty=wishes.frequency_penalty,
             seed=wishes.seed,
-            stop_tokens=self.format.stop_tokens,
+            stop_tokens=self._stop_tokens,
             top_logprobs=wishes.top_logprobs,
         )
 

@@ -19,7 +19,7 @@ import msgspec
 from hotloop.errors import ApiError, EngineTimeout, EngineUnavailable, SchemaTooComplex, ServerFault
 from hotloop.models.cut import length_of_items
 from hotloop.models.kv_lease import KvLease
-from hotloop.models.model_items import for_model
+from hotloop.models.model_items import for_model, plain_chars
 from hotloop.models.token_state import TokenState
 from hotloop.protocol.items import Item
 from hotloop.seams.engine import Constraint, EndReason, Run, Sampling, TokenLogprob, Usage
@@ -113,14 +113,17 @@ class PreparedTokenTurn:
         view, state = rendered.view, rendered.state
         held_in_view = view.length
         if self._request.generate and (output or not is_cut):
-            extension = self._model.format.commit(state, view.length, sampled, for_model(output))
-            view = view.head(extension.keep).append(extension.tokens)
+            seen = output if plain_chars(output) >= 0 else for_model(output)
+            extension = self._model.format.commit(state, view.length, sampled, seen)
             state = extension.state
             if extension.reason is not None:
                 self.fallbacks.append(extension.reason)
             held_in_view = extension.keep
-            if held_in_view == rendered.view.length:  # else other tokens stand there in the KV
+            if held_in_view == view.length:
                 held_in_view += _common_prefix(extension.tokens, self._generation + self._sampled)
+            else:  # other tokens stand there in the KV
+                view = view.head(extension.keep)
+            view = view.append(extension.tokens)
         lease.held = min(self._end.usage.held_tokens, held_in_view)
         lease.tip = view
         if not self._owns_lease:
@@ -214,14 +217,6 @@ class PreparedTokenTurn:
         except Exception:
             self._note_fault()
 
-    def _read_end(self, *, complete: bool) -> None:
-        try:
-            events = self._parser.finish(complete=complete)
-            if events:
-                self._on_events(events)
-        except Exception:
-            self._note_fault()
-
     def _note_fault(self) -> None:
         """The output could not be read: that ends this turn; it must not reach the engine, which serves others."""
         logger.exception("the output could not be read")
@@ -241,7 +236,12 @@ class PreparedTokenTurn:
             self._give_lease_back()
             return
         if self._request.generate and self._fault is None:
-            self._read_end(complete=reason is EndReason.STOP)
+            try:
+                events = self._parser.finish(complete=reason is EndReason.STOP)
+                if events:
+                    self._on_events(events)
+            except Exception:
+                self._note_fault()
         error = self._fault or (None if reason is EndReason.STOP else _failure(reason, detail))
         self._end = ModelEnd(reason, usage, self._parser.reasoning_tokens, error)
         on_end = self._on_end

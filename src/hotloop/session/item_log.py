@@ -49,6 +49,11 @@ class ItemLog:
         """This list with `new` behind it. Costs what `new` costs, and at most a node's worth of places."""
         if not new:
             return self
-        if len(self._new) + len(new) <= NODE_ITEMS:
-            return ItemLog((*self._new, *new), self._parent)
-        return ItemLog(new, self)
+        count = len(new)
+        log = ItemLog.__new__(ItemLog)  # once or twice a turn: `__init__` would be half of what it costs
+        if len(self._new) + count <= NODE_ITEMS:
+            log._new, log._parent = (*self._new, *new), self._parent
+        else:
+            log._new, log._parent = tuple(new), self
+        log._length = self._length + count
+        return log

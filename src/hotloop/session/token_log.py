@@ -39,11 +39,11 @@ class Segment:
     of steps, however often the chain was forked.
     """
 
-    __slots__ = ("_meter", "depth", "end", "ids", "jump", "parent", "parent_length")
+    __slots__ = ("depth", "end", "ids", "jump", "meter", "parent", "parent_length")
 
     def __init__(self, meter: LogMeter, parent: "Segment | None" = None, parent_length: int = 0) -> None:
         self.ids: array[int] = array("I")
-        self._meter = meter
+        self.meter = meter
         meter.segments += 1
         assert (parent is None) == (parent_length == 0)
         self.parent = parent
@@ -53,19 +53,12 @@ class Segment:
         self.jump: Segment | None = _jump_behind(parent)
 
     def __del__(self) -> None:
-        self._meter.segments -= 1
-        self._meter.tokens -= len(self.ids)
-
-    def extend(self, ids: Sequence[int]) -> None:
-        """Grow."""
-        count = len(ids)
-        self.ids.extend(ids)
-        self.end += count
-        self._meter.tokens += count
+        self.meter.segments -= 1
+        self.meter.tokens -= len(self.ids)
 
     def continued(self, length: int) -> "Segment":
         """An empty segment behind the first `length` tokens of the chain."""
-        return Segment(self._meter, self if length else None, length)
+        return Segment(self.meter, self if length else None, length)
 
 
 def _jump_behind(parent: Segment | None) -> Segment | None:
@@ -94,13 +87,16 @@ class TokenView(msgspec.Struct, frozen=True, eq=False):
 
     def append(self, ids: Sequence[int]) -> "TokenView":
         """The view with `ids` behind it. In place where the segment ends here, else in a segment of its own."""
-        if not len(ids):
+        count = len(ids)
+        if not count:
             return self
         segment = self.segment
         if self.length != segment.end:
             segment = segment.continued(self.length)
-        segment.extend(ids)
-        return TokenView(segment, segment.end)
+        segment.ids.extend(ids)
+        segment.end = end = segment.end + count
+        segment.meter.tokens += count
+        return TokenView(segment, end)
 
     def head(self, length: int) -> "TokenView":
         """The first `length` tokens: a rewind. Costs the logarithm of the number of segments."""

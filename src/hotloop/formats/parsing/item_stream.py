@@ -1,20 +1,19 @@
 """Puts pieces of text together to a parser's events."""
 
+import msgspec
+
 from hotloop.seams.engine import TokenLogprob
 from hotloop.seams.format import ItemClosed, ItemDelta, ItemKind, ItemOpened, ParsedEvent
 
 
-class ItemStream:
+class ItemStream(msgspec.Struct):
     """One item is open at a time. Pieces added between two `take`s become one delta."""
 
-    __slots__ = ("_delta_logprobs", "_events", "_pieces", "kind", "logprobs")
-
-    def __init__(self) -> None:
-        self.kind: ItemKind | None = None  # of the open item
-        self.logprobs: list[TokenLogprob] = []  # of tokens whose text has not been delivered yet
-        self._events: list[ParsedEvent] = []
-        self._pieces: list[str] = []
-        self._delta_logprobs: list[TokenLogprob] = []
+    kind: ItemKind | None = None  # of the open item
+    logprobs: list[TokenLogprob] = []  # of tokens whose text has not been delivered yet
+    _events: list[ParsedEvent] = []
+    _pieces: list[str] = []
+    _delta_logprobs: list[TokenLogprob] = []
 
     def open(self, kind: ItemKind, name: str = "", phase: str | None = None) -> None:
         """Begin an item; the one before it is complete."""

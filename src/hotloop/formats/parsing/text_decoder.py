@@ -7,6 +7,8 @@ around split characters the incremental UTF-8 decoder works.
 import codecs
 from collections.abc import Callable
 
+import msgspec
+
 _new_utf8_decoder = codecs.getincrementaldecoder("utf-8")
 
 
@@ -31,15 +33,12 @@ class PieceTable:
         return text
 
 
-class TextDecoder:
+class TextDecoder(msgspec.Struct):
     """Decodes one output. Bytes that are no UTF-8 become U+FFFD, the same however they are split."""
 
-    __slots__ = ("_table", "_utf8", "is_split")
-
-    def __init__(self, table: PieceTable) -> None:
-        self._table = table
-        self._utf8: codecs.IncrementalDecoder | None = None  # made when a character is split: few outputs have one
-        self.is_split = False  # the decoder holds the start of a character
+    _table: PieceTable
+    is_split: bool = False  # the decoder holds the start of a character
+    _utf8: codecs.IncrementalDecoder | None = None  # made when a character is split: few outputs have one
 
     def feed(self, token: int) -> str:
         """The text that `token` completes; may be empty."""

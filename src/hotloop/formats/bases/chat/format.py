@@ -131,7 +131,8 @@ class ChatFormat:
             if len(content) != 1 or type(part := content[0]) is not InputText:
                 return None
             content = part.text
-        tokens = frame.around(content, self._tokenizer)
+        tokens = frame.head + self._tokenizer.encode(f"{frame.before}{content}{frame.behind}")
+        tokens.extend(frame.tail)
         end = length + len(tokens)
         if not self._thinks or context.keep_reasoning:
             new_state = ChatState(context, phase, state.boundary, state.since, False)
@@ -214,16 +215,16 @@ class ChatFormat:
             tokens.extend(self._written(self._dialect.write_thought_end))
         tokens.extend(self._end)
         end = length + len(tokens)
+        phase = _PHASE_AFTER.get(type(last)) or _phase_after(last)
         if not self._thinks or context.keep_reasoning:
-            new_state = ChatState(context, _phase_after(last), state.boundary, state.since, False)
+            new_state = ChatState(context, phase, state.boundary, state.since, False)
             return Extension(length, tokens, new_state, (end,))
         thought = self._marks.get(THINK) in body or any(isinstance(item, Reasoning) for item in output)
         rewritten = self._dialect.is_rewritten(off=off, thought=thought or (self._dialect.opens_think and not off))
         is_rewritten = state.is_rewritten or rewritten
         since = state.since.extended(output)
-        return Extension(
-            length, tokens, ChatState(context, _phase_after(last), state.boundary, since, is_rewritten), (end,)
-        )
+        new_state = ChatState(context, phase, state.boundary, since, is_rewritten)
+        return Extension(length, tokens, new_state, (end,))
 
     def parser(self, context: PromptContext) -> ChatMLParser:
         """A parser for one response. Calls of tools that were not offered come back as function calls."""
@@ -277,6 +278,9 @@ class ChatFormat:
 
     def _drops_reasoning(self, context: PromptContext) -> bool:
         return self._thinks and not context.keep_reasoning
+
+
+_PHASE_AFTER: dict[type[Item], Phase] = {Message: "text", FunctionCall: "calls"}  # of most outputs
 
 
 def _phase_after(item: Item) -> Phase:

@@ -20,12 +20,6 @@ class Frame(msgspec.Struct, frozen=True):
     behind: str
     tail: "array[int]"
 
-    def around(self, text: str, tokenizer: Tokenizer) -> "array[int]":
-        """The message with this text."""
-        tokens = self.head + tokenizer.encode(f"{self.before}{text}{self.behind}")
-        tokens += self.tail
-        return tokens
-
 
 def frame_of(tokenizer: Tokenizer, write: Callable[[TokenWriter, str], None]) -> Frame:
     """The frame of what `write` writes around a text, which it must write once, as it is."""
