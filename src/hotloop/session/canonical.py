@@ -4,8 +4,9 @@ A client that resends its history sends what it got, written anew by its own JSO
 call too. Digests of the canonical form are equal for such items and, BLAKE2b being what it is, for no others.
 """
 
-import hashlib
 from collections import OrderedDict
+from collections.abc import Sequence
+from hashlib import blake2b
 from typing import Any
 
 import msgspec
@@ -15,13 +16,13 @@ from hotloop.protocol.items import (
     CustomToolCallOutput,
     FunctionCall,
     FunctionCallOutput,
+    InputText,
     Item,
     ItemReference,
     Message,
     OpaqueItem,
     OutputText,
     Reasoning,
-    ResultPart,
     TypedCall,
     TypedCallOutput,
     UnknownPart,
@@ -39,7 +40,7 @@ _object_decode = msgspec.json.Decoder(dict[str, Any], float_hook=lambda text: ms
 
 def item_digest(item: Item) -> bytes:
     """32 bytes that are equal for items of equal content only."""
-    return hashlib.blake2b(canonical(item), digest_size=DIGEST_BYTES).digest()
+    return blake2b(_encode(_content(item)), digest_size=DIGEST_BYTES).digest()
 
 
 def canonical(item: Item) -> bytes:
@@ -50,8 +51,7 @@ def canonical(item: Item) -> bytes:
 def _content(item: Item) -> tuple[Any, ...]:
     match item:
         case Message():
-            content = item.content if isinstance(item.content, str) else [_part(part) for part in item.content]
-            return ("message", item.role, content, item.phase)
+            return ("message", item.role, _parts(item.content), item.phase)
         case TypedCall():
             return (item.kind, item.call_id, _arguments(item.arguments))
         case TypedCallOutput():
@@ -59,11 +59,11 @@ def _content(item: Item) -> tuple[Any, ...]:
         case FunctionCall():
             return ("function_call", item.call_id, item.name, _arguments(item.arguments), item.namespace)
         case FunctionCallOutput():
-            return ("function_call_output", item.call_id, _output(item.output))
+            return ("function_call_output", item.call_id, _parts(item.output))
         case CustomToolCall():
             return ("custom_tool_call", item.call_id, item.name, item.input, item.namespace)
         case CustomToolCallOutput():
-            return ("custom_tool_call_output", item.call_id, _output(item.output))
+            return ("custom_tool_call_output", item.call_id, _parts(item.output))
         case Reasoning():
             # What was sealed is what the content says; where only the sealed text is known, it is the content.
             return ("reasoning", item.summary, item.content or [], None if item.content else item.encrypted_content)
@@ -73,8 +73,13 @@ def _content(item: Item) -> tuple[Any, ...]:
             return ("opaque", item.kind, _opaque(item.raw))
 
 
-def _output(output: str | list[ResultPart]) -> object:
-    return output if isinstance(output, str) else [_part(part) for part in output]
+def _parts(content: str | Sequence[object]) -> object:
+    if isinstance(content, str):
+        return content
+    for part in content:
+        if type(part) is not InputText and (type(part) is not OutputText or part.logprobs is not None):
+            return [_part(one) for one in content]
+    return content
 
 
 def _part(part: object) -> object:

@@ -120,7 +120,11 @@ def named_outputs(open_calls: OpenCalls, new_items: Sequence[Item]) -> Sequence[
 
 def calls_in(output: Sequence[Item]) -> OpenCalls:
     """The calls that a response's output leaves open."""
-    return {item.call_id: _needs_output(item) for item in output if isinstance(item, FunctionCall | CustomToolCall)}
+    waiting: dict[str, bool] = {}
+    for item in output:
+        if isinstance(item, FunctionCall | CustomToolCall):
+            waiting[item.call_id] = _needs_output(item)
+    return waiting
 
 
 def open_calls_in(items: Iterable[Item]) -> OpenCalls:

@@ -9,6 +9,8 @@ what its model keeps; whoever still holds the turn state (a queued fork, a runni
 from collections import OrderedDict
 from dataclasses import dataclass
 
+import msgspec
+
 from hotloop.session.chain import TurnState
 from hotloop.session.principal import Principal, Tenant
 
@@ -25,8 +27,7 @@ class CacheLimits:
     bytes_total: int = 1024 * 2**20
 
 
-@dataclass(slots=True)
-class _Entry:
+class _Entry(msgspec.Struct, eq=False):
     state: TurnState
     owner: ConnectionId | None  # None: visible to the whole tenant
     size: int
@@ -40,23 +41,20 @@ _Key = tuple[Tenant, str]
 class Pin:
     """Keeps a turn state usable although the cache may forget it. Let go with `release`."""
 
-    __slots__ = ("_entry", "_released")
+    __slots__ = ("_entry", "state")
 
     def __init__(self, entry: _Entry) -> None:
-        self._entry = entry
-        self._released = False
+        self._entry: _Entry | None = entry
+        self.state = entry.state  # the pinned turn state
         entry.users += 1
-
-    @property
-    def state(self) -> TurnState:
-        """The pinned turn state."""
-        return self._entry.state
 
     def release(self) -> None:
         """Let go. Idempotent."""
-        if not self._released:
-            self._released = True
-            _drop_user(self._entry)
+        entry, self._entry = self._entry, None
+        if entry is not None:
+            entry.users -= 1
+            if entry.users == 0:
+                _let_go(entry)
 
 
 class ChainCache:
@@ -93,16 +91,28 @@ class ChainCache:
         self, principal: Principal, state: TurnState, *, owner: ConnectionId | None, lane: str | None = None
     ) -> list[str]:
         """Remember a finished turn; returns the ids forgotten for it. `owner` None makes it visible to the tenant."""
-        key = (principal.tenant, state.response_id)
+        tenant, limits = principal.tenant, self._limits
+        key = (tenant, state.response_id)
         assert key not in self._entries, "response ids are unique"
-        entry = _Entry(state, owner, state.size_bytes + ENTRY_OVERHEAD_BYTES, lane)
-        self._entries[key] = entry
-        self._bytes[principal.tenant] = self._bytes.get(principal.tenant, 0) + entry.size
-        self.total_bytes += entry.size
+        size = state.size_bytes + ENTRY_OVERHEAD_BYTES
+        self._entries[key] = _Entry(state, owner, size, lane)
+        self._bytes[tenant] = tenant_bytes = self._bytes.get(tenant, 0) + size
+        self.total_bytes += size
+        owned_count = 0
         if owner is not None:
-            self._owned.setdefault(owner, OrderedDict())[state.response_id] = principal.tenant
-            self._latest.setdefault(owner, {})[lane] = state.response_id
-        return self._enforce(key, owner)
+            owned = self._owned.get(owner)
+            if owned is None:
+                owned, self._latest[owner] = self._owned.setdefault(owner, OrderedDict()), {}
+            owned[state.response_id] = tenant
+            self._latest[owner][lane] = state.response_id
+            owned_count = len(owned)
+        if (
+            owned_count > limits.entries_per_connection
+            or tenant_bytes > limits.bytes_per_tenant
+            or self.total_bytes > limits.bytes_total
+        ):
+            return self._enforce(key, owner)
+        return []
 
     def evict(self, principal: Principal, connection: ConnectionId | None, response_id: str) -> bool:
         """Forget one response, if the caller can see it."""
@@ -164,10 +174,11 @@ class ChainCache:
                 del latest[entry.lane]
             if not self._owned[entry.owner]:
                 del self._owned[entry.owner], self._latest[entry.owner]
-        _drop_user(entry)
+        entry.users -= 1
+        if entry.users == 0:
+            _let_go(entry)
 
 
-def _drop_user(entry: _Entry) -> None:
-    entry.users -= 1
-    if entry.users == 0 and entry.state.model_state is not None:
+def _let_go(entry: _Entry) -> None:
+    if entry.state.model_state is not None:
         entry.state.model_state.release()

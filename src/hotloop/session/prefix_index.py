@@ -9,10 +9,10 @@ is what it adds to the point it extends, and it is accounted for as long as a la
 KV is scarce: only the newest point of a chain holds a share of it, and only `warm` chains do; the others keep their tokens.
 """
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 
 import msgspec
 
@@ -26,14 +26,14 @@ POINT_OVERHEAD_BYTES = 2048  # objects around a point, measured: docs/measuremen
 
 def history_start(tenant: Tenant) -> bytes:
     """H(0): the history without items."""
-    return hashlib.blake2b(tenant.encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES).digest()
+    return blake2b(tenant.encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES).digest()
 
 
 def extend_history(start: bytes, digests: Iterable[bytes]) -> list[bytes]:
     """H behind each of the items, in order."""
     out: list[bytes] = []
     for digest in digests:
-        start = hashlib.blake2b(start + digest, digest_size=DIGEST_BYTES).digest()
+        start = blake2b(start + digest, digest_size=DIGEST_BYTES).digest()
         out.append(start)
     return out
 
@@ -66,19 +66,15 @@ class Match(msgspec.Struct, frozen=True):
 _Place = tuple[bytes, bytes]  # context digest, H
 
 
-class _Node:
+class _Node(msgspec.Struct, eq=False):
     """A point, or the memory of one that later points still need."""
 
-    __slots__ = ("children", "parent", "place", "point", "size", "tenant")
-
-    def __init__(self, tenant: Tenant, place: _Place, point: HistoryPoint, parent: "_Node | None") -> None:
-        self.tenant = tenant
-        self.place = place
-        self.point: HistoryPoint | None = point
-        self.parent = parent
-        self.children = 0
-        before = 0 if parent is None else _point(parent).chain_bytes
-        self.size = max(0, point.chain_bytes - before) + POINT_OVERHEAD_BYTES
+    tenant: Tenant
+    place: _Place
+    point: HistoryPoint | None
+    parent: "_Node | None"
+    size: int
+    children: int = 0
 
 
 class PrefixIndex:
@@ -136,31 +132,41 @@ class PrefixIndex:
         """
         key = (context, place)
         nodes = self._nodes.get(tenant)
-        known = nodes.get(key) if nodes is not None else None
-        if nodes is not None and known is not None:
-            if not warm:
-                nodes.move_to_end(key)
-                point.model_state.release()
-                return
-            self._forget(known)
-        nodes = self._nodes.setdefault(tenant, OrderedDict())
+        if nodes is not None:
+            known = nodes.get(key)
+            if known is not None:
+                if not warm:
+                    nodes.move_to_end(key)
+                    point.model_state.release()
+                    return
+                self._forget(known)
+        # What was forgotten may have been the tenant's last.
+        nodes = self._nodes.get(tenant)
+        if nodes is None:
+            nodes = self._nodes[tenant] = OrderedDict()
         parent = nodes.get((context, behind)) if behind is not None else None
-        node = _Node(tenant, key, point, parent)
+        size = point.chain_bytes
         if parent is not None:
             parent.children += 1
-        nodes[key] = node
+            if parent.point is not None:
+                size -= parent.point.chain_bytes
+        size = (size if size > 0 else 0) + POINT_OVERHEAD_BYTES
+        nodes[key] = node = _Node(tenant, key, point, parent, size)
         self._contexts[place] = self._contexts.get(place, 0) + 1
-        self._bytes[tenant] = self._bytes.get(tenant, 0) + node.size
-        self.total_bytes += node.size
+        self._bytes[tenant] = tenant_bytes = self._bytes.get(tenant, 0) + size
+        self.total_bytes += size
         if warm:
-            self._warm_up(node)
-        self._enforce(node)
+            self._warm[key] = node
+            if len(self._warm) > self._limits.warm:
+                self._cool_the_oldest()
+        if tenant_bytes > self._limits.bytes_per_tenant or self.total_bytes > self._limits.bytes_total:
+            self._enforce(node)
 
     def cool(self, context: bytes, place: bytes) -> None:
         """A turn went on from this point and took the KV along."""
         node = self._warm.pop((context, place), None)
-        if node is not None:
-            _point(node).model_state.release_kv()
+        if node is not None and node.point is not None:
+            node.point.model_state.release_kv()
 
     def clear(self) -> None:
         """Forget everything."""
@@ -168,8 +174,7 @@ class PrefixIndex:
             for node in list(nodes.values()):
                 self._forget(node)
 
-    def _warm_up(self, node: _Node) -> None:
-        self._warm[node.place] = node
+    def _cool_the_oldest(self) -> None:
         while len(self._warm) > max(1, self._limits.warm):
             _, oldest = self._warm.popitem(last=False)
             _point(oldest).model_state.release_kv()

@@ -6,6 +6,7 @@ from hotloop.protocol.items import Item
 from hotloop.seams.model import PreparedTurn
 from hotloop.session.canonical import item_digest
 from hotloop.session.chain import ModelState, TurnState, calls_in
+from hotloop.session.item_log import ItemLog
 from hotloop.session.prefix_index import HistoryPoint, PrefixIndex, extend_history
 from hotloop.session.principal import Tenant
 from hotloop.turns.admission import AdmittedTurn
@@ -13,22 +14,23 @@ from hotloop.turns.admission import AdmittedTurn
 
 def state_behind(
     admitted: AdmittedTurn,
-    new_items: Sequence[Item],
+    given: ItemLog,
     output: Sequence[Item],
     *,
     response_id: str,
     model_state: ModelState | None,
     output_bytes: int,
 ) -> TurnState:
-    """The turn as a parent. `new_items` have ids; `output_bytes` are those of the response object."""
+    """The turn as a parent. `given` is all in front of its output; `output_bytes` are those of the response object."""
     history = admitted.history
     places = extend_history(history.place, map(item_digest, output))
+    calls = calls_in(output)
     size = history.new_bytes + output_bytes + (model_state.size_bytes if model_state is not None else 0)
     return TurnState(
         response_id=response_id,
         model=admitted.model.name,
-        items=history.items.extended(new_items).extended(output),
-        open_calls={**admitted.open_calls, **calls_in(output)},
+        items=given.extended(output),
+        open_calls={**admitted.open_calls, **calls} if calls else admitted.open_calls,
         model_state=model_state,
         size_bytes=size,
         history=places[-1] if places else history.place,
@@ -42,13 +44,13 @@ def remember(
     index: PrefixIndex,
     tenant: Tenant,
     admitted: AdmittedTurn,
-    new_items: Sequence[Item],
+    given: ItemLog,
     prepared: PreparedTurn,
     state: TurnState,
 ) -> None:
     """Enter the turn into the index: behind its input, for a client that asks again, and behind its output.
 
-    `new_items` have ids: a turn that recognises them shows them as its input.
+    The items in `given` have ids: a turn that recognises them shows them as its input.
     """
     if state.model_state is None:
         return
@@ -58,9 +60,8 @@ def remember(
     if history.place not in (behind, state.history):
         input_state = prepared.input_state()
         if input_state is not None:
-            items = history.items.extended(new_items)
             chain_bytes = history.chain_bytes + history.new_bytes
-            point = HistoryPoint(items, admitted.open_calls, input_state, chain_bytes)
+            point = HistoryPoint(given, admitted.open_calls, input_state, chain_bytes)
             index.enter(tenant, context, history.place, point, behind=behind, warm=False)
             behind = history.place
     point = HistoryPoint(state.items, state.open_calls, state.model_state.share(), state.chain_bytes)

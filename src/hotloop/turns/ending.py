@@ -184,15 +184,16 @@ class TurnEnding:
         # A blocked text is in the sampled ids: the next turn renders what was released, in full.
         is_kept = reason != "content_filter" and services.remembers
         model_state = prepared.commit(output, is_cut=is_cut) if is_kept else None
+        given = admitted.history.items.extended(self._identified())
         state = state_behind(
             admitted,
-            self._identified(),
+            given,
             output,
             response_id=self._stream.response_id,
             model_state=model_state,
             output_bytes=len(self._stream.final),
         )
-        remember(services.prefixes, turn.principal.tenant, admitted, self._identified(), prepared, state)
+        remember(services.prefixes, turn.principal.tenant, admitted, given, prepared, state)
         if admitted.terms.stores:
             services.chains.put(turn.principal, state, owner=None, lane=turn.lane)
         elif turn.connection is not None:
