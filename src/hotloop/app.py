@@ -21,6 +21,7 @@ from hotloop.formats import GenericFormat, format_for_template, format_named
 from hotloop.ledger.memory import MemoryLedger
 from hotloop.models.token_model import ModelDefaults, TokenModel
 from hotloop.protocol.connection import Limits
+from hotloop.remote import FetchLimits, HttpContent
 from hotloop.safety.key_file import KeyFileError, key_ring
 from hotloop.safety.patterns import PatternPolicy
 from hotloop.safety.sealing import KeyRing, new_key
@@ -177,6 +178,7 @@ def build_app(model: TokenModel, settings: ServerSettings) -> App:
         sealer=_sealer(settings),
         turn_timeout_s=settings.turn_timeout_s,
         reasoning_events=settings.reasoning_events,
+        remote=_remote(settings),
         remembers=remembers,
     )
     connections = OpenConnections()
@@ -220,6 +222,13 @@ def _sealer(settings: ServerSettings) -> KeyRing:
         except KeyFileError as error:
             logger.warning("%s; what is sealed now cannot be opened after a restart", error)
     return KeyRing([new_key()])
+
+
+def _remote(settings: ServerSettings) -> HttpContent | None:
+    if not settings.remote_sources:
+        return None
+    limits = FetchLimits(max_bytes=settings.remote_max_bytes, total_s=settings.remote_timeout_s)
+    return HttpContent(settings.remote_sources, limits)
 
 
 def _websocket(door: ResponsesDoor, settings: ServerSettings) -> type[asyncio.Protocol] | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from hotloop.protocol.response import ReasoningEvents
+from hotloop.remote import Source, SourceProblem
 from hotloop.server.auth import is_loopback
 
 MIB = 2**20
@@ -42,6 +43,11 @@ class ServerSettings:
     reasoning_events: ReasoningEvents = "openai"  # names of the events of raw reasoning: openai or open_responses
     seal_keys: Path | None = None  # keys for sealed content; shared by all processes, made if it is not there
     state_folder: Path | None = None  # where the key file is if `seal_keys` names none; None: the keys live in memory
+    # Where URLs in requests may be fetched from: hosts such as `files.example.org` (https), `*.example.org:8443`,
+    # `http://example.org`, or `*` for any; only at public addresses. Empty: no URL is fetched.
+    remote_sources: tuple[Source, ...] = ()
+    remote_max_bytes: int = 4 * MIB  # of what one URL names
+    remote_timeout_s: float = 10.0  # for one URL, redirects and all
     log_level: str = "info"
     traces: str = "off"  # on: an OpenTelemetry span per turn, to where the environment sends them
 
@@ -89,6 +95,9 @@ _ENVIRONMENT: dict[str, tuple[str, str]] = {
     "HOTLOOP_REASONING_EVENTS": ("server", "reasoning_events"),
     "HOTLOOP_SEAL_KEYS": ("server", "seal_keys"),
     "HOTLOOP_STATE_FOLDER": ("server", "state_folder"),
+    "HOTLOOP_REMOTE_SOURCES": ("server", "remote_sources"),
+    "HOTLOOP_REMOTE_MAX_BYTES": ("server", "remote_max_bytes"),
+    "HOTLOOP_REMOTE_TIMEOUT_S": ("server", "remote_timeout_s"),
     "HOTLOOP_LOG_LEVEL": ("server", "log_level"),
     "HOTLOOP_TRACES": ("server", "traces"),
     "HOTLOOP_ENGINE": ("model", "engine"),
@@ -147,6 +156,10 @@ def _parse(key: str, place: tuple[str, str], text: str) -> Any:
             return Path(text)
         if name == "allow_origins":
             return tuple(part.strip() for part in text.split(",") if part.strip())
+        if name == "remote_sources":
+            return tuple(Source.parse(part) for part in text.split(",") if part.strip())
+    except SourceProblem as error:
+        raise ConfigError(f"{key}: {error}") from None
     except ValueError:
         raise ConfigError(f"{key}={text!r} is not a number") from None
     return text
@@ -189,6 +202,8 @@ def _check(settings: Settings) -> None:
         "connection_lifetime_s",
         "turn_timeout_s",
         "background_running",
+        "remote_max_bytes",
+        "remote_timeout_s",
     ):
         if not 0 < getattr(server, name) < math.inf:
             raise ConfigError(f"{name} must be positive")

@@ -16,6 +16,10 @@ ApiError
 │   ├── SchemaTooComplex                                          schema_too_complex
 │   ├── InvalidEncryptedContent                                   invalid_encrypted_content
 │   ├── ContentBlocked                                            content_policy_violation
+│   ├── RemoteUrlNotAllowed                                       remote_url_not_allowed
+│   ├── RemoteFetchFailed                                         remote_fetch_failed
+│   ├── RemoteFetchTimeout                                        remote_fetch_timeout
+│   ├── RemoteContentTooLarge                                     remote_content_too_large
 │   ├── InvalidApiKey                 401                         invalid_api_key
 │   ├── Forbidden                     403  permission_error       forbidden
 │   ├── NotFound                      404                         not_found
@@ -184,6 +188,42 @@ class ContentBlocked(InvalidRequest):
     """The safety policy refuses the content."""
 
     code = "content_policy_violation"
+
+
+class RemoteUrlNotAllowed(InvalidRequest):
+    """A URL that this server does not fetch: of another host than it may, at no public address, or fetching is off."""
+
+    code = "remote_url_not_allowed"
+
+    def __init__(self, reason: str, *, param: str) -> None:
+        super().__init__(f"The URL cannot be fetched: {reason}. Send the content itself, as a data URL.", param=param)
+
+
+class RemoteFetchFailed(InvalidRequest):
+    """The URL may be fetched, and nothing came of it."""
+
+    code = "remote_fetch_failed"
+
+    def __init__(self, reason: str, *, param: str) -> None:
+        super().__init__(f"Fetching the URL failed: {reason}.", param=param)
+
+
+class RemoteFetchTimeout(InvalidRequest):
+    """What the URL names did not come in time."""
+
+    code = "remote_fetch_timeout"
+
+    def __init__(self, limit_s: float, *, param: str) -> None:
+        super().__init__(f"Fetching the URL took longer than {limit_s:g} seconds.", param=param)
+
+
+class RemoteContentTooLarge(InvalidRequest):
+    """What the URL names is larger than this server fetches."""
+
+    code = "remote_content_too_large"
+
+    def __init__(self, limit_bytes: int, *, param: str) -> None:
+        super().__init__(f"What is at the URL is larger than {limit_bytes} bytes.", param=param)
 
 
 class InvalidApiKey(InvalidRequest):

@@ -121,7 +121,12 @@ ROWS = [
         "unsupported_value",
         {"input": [{"role": "user", "content": [_IMAGE]}]},
         param="input[0].content[0]",
-        kind="failed",
+    ),
+    Row(
+        "a URL to fetch",
+        "remote_url_not_allowed",
+        {"input": [{"role": "user", "content": [{"type": "input_file", "file_url": "https://example.org/a.txt"}]}]},
+        param="input[0].content[0].file_url",
     ),
     Row(
         "too long a context",

@@ -77,3 +77,14 @@ def test_traces_need_opentelemetry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hotloop.config.find_spec", dict[str, None]().get)
     with pytest.raises(ConfigError, match=r"hotloop\[otel\]"):
         load_settings({"HOTLOOP_TRACES": "on"}, {})
+
+
+def test_urls_are_fetched_from_nowhere_unless_told() -> None:
+    assert load().server.remote_sources == ()
+    sources = load(HOTLOOP_REMOTE_SOURCES="a.example, http://b.example:81").server.remote_sources
+    assert [(source.scheme, source.host, source.port) for source in sources] == [
+        ("https", "a.example", 443),
+        ("http", "b.example", 81),
+    ]
+    with pytest.raises(ConfigError, match="HOTLOOP_REMOTE_SOURCES: 'ftp://c' names no host"):
+        load(HOTLOOP_REMOTE_SOURCES="ftp://c")

@@ -1,11 +1,10 @@
 """Items as formats see them: what is left when all that only the wire tells apart is gone."""
 
-import base64
-import binascii
 from collections.abc import Sequence
 
 import msgspec
 
+from hotloop.protocol.file_parts import readable_parts
 from hotloop.protocol.items import (
     ContentPart,
     CustomToolCall,
@@ -26,16 +25,6 @@ from hotloop.protocol.items import (
     text_of,
 )
 from hotloop.protocol.offer import flat_name
-
-_TEXT_TYPES = (
-    "text/",
-    "application/json",
-    "application/xml",
-    "application/yaml",
-    "application/toml",
-    "application/x-sh",
-)
-
 
 _TEXT_PARTS = (InputText, OutputText, ReasoningText, SummaryText, PlainText)
 
@@ -93,32 +82,15 @@ def as_seen(item: Item) -> Item:
                 return item
             return msgspec.structs.replace(item, name=flat_name(item.name, item.namespace))
         case Message(content=list() as content):
-            return msgspec.structs.replace(item, content=_parts(content)) if _has_files(content) else item
+            return msgspec.structs.replace(item, content=readable_parts(content)) if _has_files(content) else item
         case FunctionCallOutput(output=list() as output) | CustomToolCallOutput(output=list() as output):
-            return msgspec.structs.replace(item, output=_parts(output)) if _has_files(output) else item
+            return msgspec.structs.replace(item, output=readable_parts(output)) if _has_files(output) else item
         case _:
             return item
 
 
 def _has_files(parts: "list[ContentPart] | list[ResultPart]") -> bool:
     return any(isinstance(part, InputFile) for part in parts)
-
-
-def _parts(parts: "list[ContentPart] | list[ResultPart]") -> "list[ContentPart | ResultPart]":
-    return [_file_text(part) if isinstance(part, InputFile) else part for part in parts]
-
-
-def _file_text(part: InputFile) -> InputFile | InputText:
-    """The text of a file that is one and came inline; any other is left for the format to refuse."""
-    head, comma, data = (part.file_data or "").partition(",")
-    kind, *options = head.removeprefix("data:").split(";")
-    if not comma or not head.startswith("data:") or not kind.startswith(_TEXT_TYPES) or options[-1:] != ["base64"]:
-        return part
-    try:
-        text = base64.b64decode(data, validate=True).decode()
-    except (binascii.Error, ValueError):
-        return part
-    return InputText(text=f"[{part.filename or 'file'}]\n{text}")
 
 
 def text_chars(item: Item) -> int:

@@ -73,6 +73,11 @@ class TokenModel:
         return self._defaults.temperature
 
     @property
+    def takes_images(self) -> bool:
+        """No: the formats write text."""
+        return False
+
+    @property
     def kept_bytes(self) -> int:
         """Bytes of the token logs of all chains."""
         return self.log.size_bytes

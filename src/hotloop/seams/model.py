@@ -116,6 +116,11 @@ class Model(Protocol):
         ...
 
     @property
+    def takes_images(self) -> bool:
+        """Images may stand among the items; else a request with one is refused before anything is fetched or rendered."""
+        ...
+
+    @property
     def kept_bytes(self) -> int:
         """Bytes of rendered state kept now, over all chains; what chains share counts once."""
         ...

@@ -5,6 +5,7 @@ from hotloop.protocol.request import ResponseCreate
 from hotloop.session.input_survey import InputSurvey
 from hotloop.session.principal import Principal
 from hotloop.turns.admission import admit
+from hotloop.turns.attachments import attached, has_attachments
 from hotloop.turns.bind import Parent, bind_conversation, bind_previous
 from hotloop.turns.history import read_input
 from hotloop.turns.services import TurnServices
@@ -23,6 +24,8 @@ async def count_tokens(
         given = await read_input(services, principal, request.input, survey, parent)
         admitted = admit(services, principal.tenant, request, parent, given)
         try:
+            if has_attachments(admitted.new_items):
+                admitted = await attached(services.remote, admitted)
             prepared = await admitted.model.prepare(admitted.model_request(principal.tenant))
         finally:
             admitted.release()

@@ -6,6 +6,7 @@ A policy without rules costs one attribute look-up. Findings are labels; the tex
 from collections.abc import Sequence
 
 from hotloop.errors import ContentBlocked
+from hotloop.protocol.file_parts import text_with_files
 from hotloop.protocol.items import (
     CustomToolCallOutput,
     FunctionCallOutput,
@@ -14,7 +15,6 @@ from hotloop.protocol.items import (
     OpaqueItem,
     SettingItem,
     opaque_text,
-    text_of,
 )
 from hotloop.seams.classifier import Classifier, Decision, Verdict
 
@@ -50,9 +50,9 @@ class Gate:
 def _input_text(item: Item) -> str:
     match item:
         case Message() if item.role != "assistant":
-            return text_of(item.content)
+            return text_with_files(item.content)
         case FunctionCallOutput() | CustomToolCallOutput():
-            return text_of(item.output)
+            return text_with_files(item.output)
         case OpaqueItem() if not isinstance(item, SettingItem):
             return opaque_text(item)
         case _:

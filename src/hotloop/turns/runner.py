@@ -20,6 +20,7 @@ from hotloop.seams.ledger import AttemptStarted
 from hotloop.seams.model import ModelEnd, PreparedTurn
 from hotloop.seams.sink import Sink
 from hotloop.turns.admission import AdmittedTurn, admit
+from hotloop.turns.attachments import attached, has_attachments
 from hotloop.turns.bind import bind
 from hotloop.turns.compaction import is_asked_for
 from hotloop.turns.ending import NO_USAGE, TurnEnding
@@ -54,6 +55,8 @@ class TurnRunner:
             given = await read_input(self.services, turn.principal, turn.request.input, turn.survey, parent)
             admitted = admit(self.services, turn.principal.tenant, turn.request, parent, given, turn.lane_terms)
             try:
+                if has_attachments(admitted.new_items):
+                    admitted = await attached(self.services.remote, admitted)
                 return await _Turn(self.services, turn, admitted, sink, self._keep_alive).run()
             finally:
                 admitted.release()

@@ -14,6 +14,7 @@ from hotloop.seams.classifier import Classifier
 from hotloop.seams.ledger import UsageLedger
 from hotloop.seams.model import Model
 from hotloop.seams.prompt import PromptContext
+from hotloop.seams.remote import RemoteContent
 from hotloop.seams.sealer import Sealer
 from hotloop.seams.store import Store
 from hotloop.session.canonical import ItemDigests
@@ -79,6 +80,7 @@ class TurnServices:
     aliases: Mapping[str, str] = field(default_factory=dict[str, str])  # other names for a model
     conversations: ConversationLocks = field(default_factory=ConversationLocks)
     reasoning_events: ReasoningEvents = "openai"
+    remote: RemoteContent | None = None  # None: no URL of a request is fetched
     remembers: bool = True  # False: no rendered state is kept and no history recognised; for measuring
 
     def model(self, name: str | None) -> Model:

@@ -48,7 +48,7 @@ def test_a_text_file_is_its_text_and_others_stay() -> None:
         InputFile(file_data=data_url("application/pdf", b"%PDF")),
         InputFile(file_data=data_url("text/plain", b"\xff\xfe")),
         InputFile(file_data="data:text/plain;base64,*"),
-        InputFile(file_data="data:text/plain,a"),
+        InputFile(file_data="data:text/plain"),
         InputFile(file_url="https://example.com/a.txt"),
     ]
     (message,) = for_model([Message(role="user", content=[text, nameless, *others])])

@@ -12,6 +12,7 @@ import msgspec
 
 from hotloop.engines.scripted.schema_example import example
 from hotloop.engines.scripted.script import Call, Conversation, Fail, Pace, Script, Texts, Turn
+from hotloop.protocol.file_parts import text_with_files
 from hotloop.protocol.items import (
     CustomToolCall,
     CustomToolCallOutput,
@@ -161,13 +162,13 @@ def _texts_besides_question(items: ItemLog) -> list[str]:
     for item in items.newest_first():
         match item:
             case Message():
-                text = text_of(item.content)
+                text = text_with_files(item.content)
                 if item.role == "user" and is_newest:
                     is_newest = False
                 else:
                     texts.append(text)
             case FunctionCallOutput() | CustomToolCallOutput():
-                texts.append(text_of(item.output))
+                texts.append(text_with_files(item.output))
             case FunctionCall():
                 texts.append(item.arguments)
             case CustomToolCall():
