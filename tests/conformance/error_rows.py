@@ -19,6 +19,7 @@ class Policy:
     """Implements `Classifier`: blocks "the forbidden word", and has a bug that "crash" brings out."""
 
     is_blocking = True
+    is_idle = False
 
     def __init__(self) -> None:
         self._patterns: Classifier = PatternPolicy(block={"word": "the forbidden word"})

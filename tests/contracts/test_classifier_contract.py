@@ -45,6 +45,13 @@ def test_streams_know_nothing_of_each_other(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", POLICIES)
+def test_an_idle_policy_finds_nothing(name: str) -> None:
+    policy = POLICIES[name]()
+    assert policy.is_idle == (name == "no rules")
+    assert not policy.is_idle or not verdicts(policy, ["no abAB 0123 x1y"])
+
+
+@pytest.mark.parametrize("name", POLICIES)
 def test_a_policy_blocks_only_if_it_says_so(name: str) -> None:
     policy = POLICIES[name]()
     found = verdicts(policy, ["no abAB 0123 x1y"])

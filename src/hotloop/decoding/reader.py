@@ -12,6 +12,8 @@ import logging
 from dataclasses import dataclass
 from functools import partial
 
+import msgspec
+
 from hotloop.decoding.answer import Answer, event_from, line_from
 from hotloop.decoding.child import HEAD
 from hotloop.errors import ApiError, Overloaded, PayloadTooLarge, ServerFault
@@ -34,8 +36,7 @@ PIECE_BYTES = 2**18  # of an answer, at a time
 UNAVAILABLE = "decode_process_unavailable"
 
 
-@dataclass(frozen=True, slots=True)
-class ReadEvent:
+class ReadEvent(msgspec.Struct, frozen=True):
     """A WebSocket message, read."""
 
     event: ClientEvent

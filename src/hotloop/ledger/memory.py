@@ -1,13 +1,13 @@
 """The usage ledger in memory: the newest attempts, gone with the process."""
 
 from collections import OrderedDict
-from dataclasses import dataclass
+
+import msgspec
 
 from hotloop.seams.ledger import AttemptEnded, AttemptStarted
 
 
-@dataclass(slots=True)
-class LedgerRow:
+class LedgerRow(msgspec.Struct):
     """One attempt. `ended` is None while it runs."""
 
     started: AttemptStarted

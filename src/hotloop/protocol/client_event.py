@@ -1,6 +1,6 @@
 """A message of a WebSocket as far as it is read before the connection's state counts: its kind, its lane, its create."""
 
-from dataclasses import dataclass
+import msgspec
 
 from hotloop.errors import ApiError, MissingParameter
 from hotloop.protocol.request import (
@@ -15,8 +15,7 @@ from hotloop.protocol.request import (
 CREATE = "response.create"
 
 
-@dataclass(frozen=True, slots=True)
-class ClientEvent:
+class ClientEvent(msgspec.Struct, frozen=True):
     """`error` is what refuses the message; `request` is there for a create that is not refused."""
 
     kind: str = ""
@@ -31,7 +30,7 @@ def read_event(message: bytes) -> ClientEvent:
     try:
         request = whole_create(message)
         if request is not None:
-            kind, lane = CREATE, lane_of(request.stream_id)
+            kind, lane = CREATE, None if request.stream_id is None else lane_of(request.stream_id)
             check_socket_create(request)
         else:
             head = event_head(message)

@@ -111,7 +111,8 @@ class OpenItem(msgspec.Struct):
         """The content part with its text, escaped, but not quoted. Only for shapes that have parts."""
         if self.kind == "reasoning":
             return b'%b"text":"%b"}' % (self.shape.part, body)
-        return b'%b"text":"%b","logprobs":%b}' % (self.shape.part, body, self.logprobs())
+        logprobs = self.logprobs() if self._logprobs else b"[]"
+        return b'%b"text":"%b","logprobs":%b}' % (self.shape.part, body, logprobs)
 
     def stub(self) -> bytes:
         """The item as `output_item.added` shows it."""

@@ -25,6 +25,11 @@ class PatternPolicy:
         """Some rule blocks."""
         return any(decision is Decision.BLOCK for _, _, decision in self._rules)
 
+    @property
+    def is_idle(self) -> bool:
+        """There are no rules."""
+        return not self._rules
+
     def stream(self, direction: Direction) -> ClassifierStream:
         """Begin a text; both directions are judged alike."""
         return _Window(self._rules) if self._rules else _NOTHING

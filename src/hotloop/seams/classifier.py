@@ -39,6 +39,11 @@ class Classifier(Protocol):
         """Some rule of the policy blocks."""
         ...
 
+    @property
+    def is_idle(self) -> bool:
+        """It has no rule at all: nothing would ever be found, so nobody needs to ask."""
+        ...
+
     def stream(self, direction: Direction) -> ClassifierStream:
         """Begin a text. Streams are independent."""
         ...

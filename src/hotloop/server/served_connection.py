@@ -187,7 +187,8 @@ class ServedConnection:
             self._sink.push([error_event(error, event.lane)])
             return
         # Unchanged tools stay the same object: `request.tools is` those of the create before.
-        self._tools = self._runner.services.raw_texts.same(request.tools, self._tools)
+        if self._tools is None or request.tools != self._tools:
+            self._tools = self._runner.services.raw_texts.same(request.tools)
         put_tools(request, self._tools)
         held = self._hold(request, event.lane, received, len(data))
         held.record.fallbacks, held.survey = read.fallbacks, read.survey

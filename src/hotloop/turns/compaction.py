@@ -48,7 +48,7 @@ class Summary:
 
 def is_asked_for(admitted: AdmittedTurn) -> bool:
     """The request's last item asks for a compaction instead of an answer."""
-    new = admitted.new_items
+    new = admitted.history.new_items
     return bool(new) and isinstance(new[-1], CompactionTrigger) and not admitted.terms.is_warm_up
 
 

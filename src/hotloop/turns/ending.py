@@ -124,10 +124,11 @@ class TurnEnding:
 
     def _early(self, end: ModelEnd) -> TurnOutcome | None:
         """The outcome of a turn that has no whole answer: it failed, was cancelled, or nobody is left to tell."""
-        usage = self._wire_usage(end)
         self._record.usage = end.usage
-        self.note_work()
         stopped = self._output.stopped
+        if end.error is None and stopped is None and end.reason is not EndReason.ABORTED:
+            return None
+        usage = self._wire_usage(end)
         if end.error is not None:
             return self.fail(end.error, usage, end)
         if end.reason is EndReason.ABORTED and stopped is None:
@@ -167,6 +168,8 @@ class TurnEnding:
     def _cut_reason(self, end: ModelEnd) -> IncompleteReason | None:
         stopped = self._output.stopped
         assert stopped != "cancelled"
+        if stopped is None and end.reason is EndReason.STOP:
+            return None
         ran_out = end.reason is not EndReason.ABORTED and not self._output.has_ignored
         if stopped is not None and not (stopped == "steered" and ran_out):
             return stopped
@@ -242,7 +245,7 @@ class TurnEnding:
     def _identified(self) -> Sequence[Item]:
         """The new items, each with an id: whoever resends them later may have them shown."""
         if self._new_items is None:
-            self._new_items = with_ids(self._admitted.new_items, self._services.new_id)
+            self._new_items = with_ids(self._admitted.history.new_items, self._services.new_id)
         return self._new_items
 
     def _wire_usage(self, end: ModelEnd) -> ResponseUsage:
@@ -256,6 +259,7 @@ class TurnEnding:
     def _timing(self) -> list[bytes]:
         if not self._turn.wants_timing:
             return []
+        self.note_work()
         return [self._stream.extension("hotloop:timing", self._record.timing())]
 
 

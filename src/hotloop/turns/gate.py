@@ -23,12 +23,15 @@ class Gate:
     """Judges one turn."""
 
     def __init__(self, classifier: Classifier) -> None:
+        self.is_open = classifier.is_idle  # nothing is judged
         self._classifier = classifier
-        self._output = classifier.stream("output")
+        self._output = None if self.is_open else classifier.stream("output")
         self.findings: list[str] = []
 
     def check_input(self, new_items: Sequence[Item]) -> None:
         """Judge the new items, each as one text. Raises ContentBlocked."""
+        if self.is_open:
+            return
         for index, item in enumerate(new_items):
             text = _input_text(item)
             if text and self._is_blocked(self._classifier.stream("input").feed(text)):
@@ -36,6 +39,8 @@ class Gate:
 
     def lets_pass(self, delta: str) -> bool:
         """Judge the next piece of output; False: stop here, the piece must not leave."""
+        if self._output is None:
+            return True
         verdicts = self._output.feed(delta)
         return not verdicts or not self._is_blocked(verdicts)
 

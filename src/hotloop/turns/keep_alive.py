@@ -6,8 +6,9 @@ each tick the bytes a turn has sent are compared with those at the tick before.
 """
 
 import asyncio
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 
 class Speaker(Protocol):
@@ -72,7 +73,6 @@ class KeepAlive:
             break
 
 
-@dataclass(slots=True)
-class _Watched:
+class _Watched(msgspec.Struct):
     heard: int  # bytes sent by the last tick
     deadline: float

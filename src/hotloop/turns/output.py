@@ -110,11 +110,11 @@ class TurnOutput:
             self._record.first_token = monotonic()
         out: list[bytes] = []
         stream = self.stream
-        is_paused = self.sink.is_paused
+        is_paused, is_open = self.sink.is_paused, self.gate.is_open
         for index, event in enumerate(events, 1):
             match event:
                 case ItemDelta():
-                    if not self.gate.lets_pass(event.text):
+                    if not (is_open or self.gate.lets_pass(event.text)):
                         self._stop("content_filter")
                         break
                     if self._held is not None:
@@ -156,7 +156,8 @@ class TurnOutput:
 
     def _open_item(self, event: ItemOpened) -> list[bytes]:
         """A call by the name that was offered becomes the one that the client knows."""
-        target = self._context.offer.targets.get(event.name) if event.name else None
+        targets = self._context.offer.targets
+        target = targets.get(event.name) if targets and event.name else None
         if target is None:
             return self.stream.open_item(event.kind, event.name, event.phase)
         if target.kind:

@@ -5,7 +5,8 @@ truncated            `truncation: auto` left the oldest items out
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from hotloop.errors import CompactionFailed, ContextLengthExceeded, ServerFault
 from hotloop.protocol.items import Compaction, Item
@@ -24,8 +25,7 @@ from hotloop.turns.sealing import sealed_compaction
 from hotloop.turns.truncation import prepare_truncated
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """A turn ready to run. With a `compaction` it runs on the new chain, whose first items were `kept`."""
 
     admitted: AdmittedTurn

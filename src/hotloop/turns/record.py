@@ -16,12 +16,12 @@ from hotloop.turns.counters import TurnCounters, count_in
 
 logger = logging.getLogger("hotloop.turn")
 
+_COUNTED_AT_ONCE = 64
+
 monotonic = time.perf_counter
 
 
-def wall_clock() -> float:
-    """Seconds since the epoch."""
-    return time.time()
+wall_clock = time.time
 
 
 class TurnRecord(msgspec.Struct):
@@ -77,13 +77,26 @@ class RecordRing:
 
     def __init__(self, size: int = 1000, tell: Callable[[TurnRecord], None] | None = None) -> None:
         self.tell = tell
+        self.running = 0  # turns that have no record here yet
         self._records: deque[TurnRecord] = deque(maxlen=size)
-        self.counters = TurnCounters()
+        self._counters = TurnCounters()
+        self._uncounted: list[TurnRecord] = []
+
+    @property
+    def counters(self) -> TurnCounters:
+        """The counters, every record in them."""
+        for record in self._uncounted:
+            _count(self._counters, record)
+        self._uncounted.clear()
+        self._counters.running = self.running
+        return self._counters
 
     def add(self, record: TurnRecord) -> None:
-        """Keep and count a finished record and write its log line."""
+        """Keep a finished record and write its log line. It is counted when somebody asks, or with others: that is cheaper."""
         self._records.append(record)
-        _count(self.counters, record)
+        self._uncounted.append(record)
+        if len(self._uncounted) >= _COUNTED_AT_ONCE:
+            _ = self.counters
         if logger.isEnabledFor(logging.INFO):
             _log(record)
         if self.tell is not None:

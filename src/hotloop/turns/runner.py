@@ -47,8 +47,8 @@ class TurnRunner:
         """Run one turn, pushing its events to `sink`. Cancelling it stops the engine and leaves nothing behind."""
         record = turn.record
         parent = turn.parent
-        counters = self.services.records.counters
-        counters.running += 1
+        records = self.services.records
+        records.running += 1
         try:
             if parent is None:
                 parent = await bind(self.services, turn.principal, turn.connection, turn.request)
@@ -59,7 +59,8 @@ class TurnRunner:
                     admitted = await attached(self.services.remote, admitted)
                 return await _Turn(self.services, turn, admitted, sink, self._keep_alive).run()
             finally:
-                admitted.release()
+                if admitted.history.share is not None:
+                    admitted.release()
         except ApiError as error:
             record.outcome = f"refused:{error.code}"
             return TurnOutcome(error=error)
@@ -71,12 +72,12 @@ class TurnRunner:
             record.outcome = "refused:server_error"
             return TurnOutcome(error=ServerFault("Something went wrong on the server's side."))
         finally:
-            counters.running -= 1
+            records.running -= 1
             if parent is not None:
                 parent.release()
             record.bytes_out = sink.bytes_out
             record.flushed = monotonic()
-            self.services.records.add(record)
+            records.add(record)
 
 
 class _Turn:
@@ -203,7 +204,7 @@ class _Turn:
 
         A turn that leaves nothing in the store is over when the engine is: its outcome is made by the engine's own call.
         """
-        self._output.gate.check_input(self._admitted.new_items)
+        self._output.gate.check_input(self._admitted.history.new_items)
         prepared = await self._prepare()
         self._record.rendered = monotonic()
         prepared.start(self._output.on_events, self._on_end)
