@@ -36,6 +36,7 @@ class Stream(asyncio.Protocol):
         self._last_delta = 0.0
         self._open: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._answer: asyncio.Future[Answer] | None = None
+        self._failure: BenchError | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Ask for the upgrade."""
@@ -83,7 +84,12 @@ class Stream(asyncio.Protocol):
         self._transport.pause_reading()
 
     def emptied(self) -> Heard:
-        """What was heard up to now; starts over. The gap under way is not lost: it counts where it ends."""
+        """What was heard up to now; starts over. The gap under way is not lost: it counts where it ends.
+
+        Raises BenchError if the stream broke: what it did not hear would pass for idleness.
+        """
+        if self._failure is not None:
+            raise self._failure
         heard, self.heard = self.heard, Heard()
         return heard
 
@@ -120,6 +126,7 @@ class Stream(asyncio.Protocol):
             self._send(self.keep_on(answer))
 
     def _fail(self, error: BenchError) -> None:
+        self._failure = self._failure or error
         for future in (self._open, self._answer):
             if future is not None and not future.done():
                 future.set_exception(error)

@@ -26,6 +26,7 @@ from hotloop.client.events import (
     refusal_of_body,
     retry_after_s,
 )
+from hotloop.client.silence import SilenceWatch
 from hotloop.client.transport import SILENCE_S, Traffic, headers, uses_proxy
 
 CONNECT_TIMEOUTS_S = (3.0, 2.0)  # a try each; both together leave HTTP a second of the six it may take to get through
@@ -98,10 +99,11 @@ class WebSocketTransport:
         socket = await self._connected()
         head, self._head = self._head, None
         terminal: Terminal | None = None
+        watch = SilenceWatch(self._silence_s, socket.transport.abort)
         try:
             await self._send(socket, message)
             while terminal is None:
-                event = await self._receive(socket)
+                event = await self._receive(socket, watch)
                 if isinstance(event, ItemDone):
                     covers += 1
                 elif isinstance(event, Completed):
@@ -113,6 +115,7 @@ class WebSocketTransport:
                 if event is not None:
                     yield event
         finally:
+            watch.stop()
             if terminal is None:  # the rest of this turn's events would be taken for the next one's
                 await self._abandon()
 
@@ -127,14 +130,14 @@ class WebSocketTransport:
         self._traffic.requests += 1
         self._traffic.bytes_out += len(message)
 
-    async def _receive(self, socket: ClientConnection) -> Event | None:
+    async def _receive(self, socket: ClientConnection, watch: SilenceWatch) -> Event | None:
+        watch.waits()
         try:
-            async with asyncio.timeout(self._silence_s):
-                message = await socket.recv(decode=False)
-        except TimeoutError as error:
-            raise ConnectionLost(f"no message for {self._silence_s:g} s") from error
+            message = await socket.recv(decode=False)
         except (WebSocketException, OSError) as error:
-            raise ConnectionLost(_reason(error)) from error
+            silent = f"no message for {self._silence_s:g} s"
+            raise ConnectionLost(silent if watch.is_broken else _reason(error)) from error
+        watch.heard()
         self._traffic.bytes_in += len(message)
         return decode(message)
 
