@@ -16,7 +16,7 @@ from hotloop.bench.machine import Surroundings
 from hotloop.bench.report import Table
 
 
-def refresh(document: Path, name: str, result: Path, plot: str | None = None) -> None:
+def refresh(document: Path, name: str, result: Path, plot: str) -> None:
     """Show what `--json` wrote. Raises ValueError if the document has no such markers."""
     text = document.read_text()
     begin, end = markers(name)
@@ -32,13 +32,13 @@ def markers(name: str) -> tuple[str, str]:
     return f"<!-- bench {name} -->\n", f"<!-- /bench {name} -->\n"
 
 
-def section(result: dict[str, Any], plot: str | None) -> str:
+def section(result: dict[str, Any], plot: str) -> str:
     """A run as Markdown: where, tables, how to read them, goals, plot."""
     parts = [fenced(Surroundings(**result["surroundings"]).lines())]
     parts += ["\n".join(Table(one["title"], tuple(one["head"]), one["rows"]).lines()) for one in result["tables"]]
     parts.append("\n".join(f"* {note}" for note in result["notes"]))
     parts += [fenced(result["goal_lines"])] if result["goal_lines"] else []
-    parts += [f"![{result['title'].partition(': ')[2]}]({plot})"] if plot else []
+    parts.append(f"![{result['title'].partition(': ')[2]}]({plot})")
     return "\n\n".join(parts)
 
 

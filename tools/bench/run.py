@@ -30,19 +30,18 @@ class Step:
 
     name: str
     options: Sequence[str] = ()
-    has_plot: bool = False
     program: Sequence[str] = ()
 
 
 STEPS = (
-    Step("turn", has_plot=True),
+    Step("turn"),
     Step("chain"),
     Step("floor"),
     Step("render"),
     # What a server pays that tokenizes with a published vocabulary of a large open model, as such models are served.
-    Step("rollout", ("--tokenizer", DEEPSEEK, "--format", "deepseek-v3.1"), has_plot=True),
-    Step("load", has_plot=True),
-    Step("peers", has_plot=True, program=("tools/peers/run.py", ".peers")),
+    Step("rollout", ("--tokenizer", DEEPSEEK, "--format", "deepseek-v3.1")),
+    Step("load"),
+    Step("peers", program=("tools/peers/run.py", ".peers")),
 )
 
 
@@ -59,10 +58,10 @@ class Outcome:
 def play(step: Step, *, quick: bool, document: Path, results: Path) -> Outcome:
     """Run it and show its result."""
     result, log = results / f"{step.name}.json", results / f"{step.name}.txt"
-    plot = document.parent / "plots" / f"{step.name}.svg" if step.has_plot else None
+    plot = document.parent / "plots" / f"{step.name}.svg"
     command = [sys.executable, *(step.program or ("-m", "hotloop", "bench", step.name)), *step.options]
     command += [*(["--quick"] if quick else []), "--check", "--json", relpath(result, ROOT)]
-    command += ["--plot", relpath(plot, ROOT)] if plot is not None else []
+    command += ["--plot", relpath(plot, ROOT)]
     result.unlink(missing_ok=True)
     begun = time.monotonic()
     with log.open("w") as output:
@@ -71,7 +70,7 @@ def play(step: Step, *, quick: bool, document: Path, results: Path) -> Outcome:
     if not result.exists():
         last = (log.read_text().strip().splitlines() or ["it said nothing"])[-1]
         return Outcome(step.name, FAILED, last, minutes)
-    refresh(document, step.name, result, f"plots/{step.name}.svg" if step.has_plot else None)
+    refresh(document, step.name, result, f"plots/{step.name}.svg")
     return Outcome(step.name, code, told(result), minutes)
 
 

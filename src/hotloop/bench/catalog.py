@@ -15,6 +15,7 @@ class Bench:
 
     name: str
     title: str
+    takes: str  # in full, on an idle machine
     goals: tuple[Goal, ...]
     full: Callable[[Namespace], Findings]
     quick: Callable[[Namespace], Findings]
@@ -22,32 +23,63 @@ class Bench:
 
 
 BENCHES = (
-    Bench("turn", turn.TITLE, turn.GOALS, lambda _: turn.measure(turn.FULL), lambda _: turn.measure(turn.QUICK)),
-    Bench("chain", chain.TITLE, chain.GOALS, lambda _: chain.measure(chain.FULL), lambda _: chain.measure(chain.QUICK)),
-    Bench("floor", floor.TITLE, floor.GOALS, lambda _: floor.measure(floor.FULL), lambda _: floor.measure(floor.QUICK)),
+    Bench(
+        "turn",
+        turn.TITLE,
+        "3 to 4 minutes",
+        turn.GOALS,
+        lambda _: turn.measure(turn.FULL),
+        lambda _: turn.measure(turn.QUICK),
+    ),
+    Bench(
+        "chain",
+        chain.TITLE,
+        "half a minute",
+        chain.GOALS,
+        lambda _: chain.measure(chain.FULL),
+        lambda _: chain.measure(chain.QUICK),
+    ),
+    Bench(
+        "floor",
+        floor.TITLE,
+        "half a minute",
+        floor.GOALS,
+        lambda _: floor.measure(floor.FULL),
+        lambda _: floor.measure(floor.QUICK),
+    ),
     Bench(
         "render",
         render.TITLE,
+        "2 minutes",
         render.GOALS,
         lambda given: render.measure(render.FULL, given.tokenizer),
         lambda given: render.measure(render.QUICK, given.tokenizer),
         render.add_options,
     ),
-    Bench("load", load.TITLE, load.GOALS, lambda _: load.measure(load.FULL), lambda _: load.measure(load.QUICK)),
-    Bench(
-        "peers",
-        peers.TITLE,
-        (),
-        lambda given: peers.measure(peers.FULL, peers.targets_of(given)),
-        lambda given: peers.measure(peers.QUICK, peers.targets_of(given)),
-        peers.add_options,
-    ),
     Bench(
         "rollout",
         rollout.TITLE,
+        "some 12 minutes",
         rollout_result.GOALS,
         lambda given: rollout.measure(rollout_plan.FULL, rollout.vocabularies_of(given)),
         lambda given: rollout.measure(rollout_plan.QUICK, rollout.vocabularies_of(given)),
         rollout.add_options,
+    ),
+    Bench(
+        "load",
+        load.TITLE,
+        "2 minutes",
+        load.GOALS,
+        lambda _: load.measure(load.FULL),
+        lambda _: load.measure(load.QUICK),
+    ),
+    Bench(
+        "peers",
+        peers.TITLE,
+        "a minute and more",
+        (),
+        lambda given: peers.measure(peers.FULL, peers.targets_of(given)),
+        lambda given: peers.measure(peers.QUICK, peers.targets_of(given)),
+        peers.add_options,
     ),
 )

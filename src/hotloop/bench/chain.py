@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 
 from hotloop.bench.answers import Answer, BenchError
 from hotloop.bench.arms import Sample, sample_of
+from hotloop.bench.chart import Bars
 from hotloop.bench.clients import HttpClient, WebSocketClient
 from hotloop.bench.cpu import pinned, settled_cpu_seconds, split_cores
 from hotloop.bench.frames import masked_frame
@@ -140,6 +141,14 @@ def _findings(plan: Plan, samples: Mapping[_Key, Sequence[Sample]]) -> Findings:
         samples={
             f"{transport} {turns}": [asdict(one) for one in taken] for (transport, turns), taken in samples.items()
         },
+        charts=[
+            Bars(
+                "CPU of the server per turn",
+                "µs",
+                [f"{transport}, turn {turns:,}" for transport, turns in samples],
+                {"CPU": [figure_of(_cpu(taken)).median * 1e6 for taken in samples.values()]},
+            )
+        ],
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from hotloop.bench.chart import Bars
 from hotloop.bench.rounds import Figure
 
 Outcome = Literal["ok", "short", "skipped"]
@@ -28,6 +29,14 @@ class Goal:
         """The median is beyond the limit by more than the spread."""
         beyond = figure.median - self.limit if self.at_most else self.limit - figure.median
         return beyond > figure.spread
+
+    def share_of(self, figure: Figure) -> float:
+        """How much of what is allowed is used: above 1 the goal is missed."""
+        above, below = (figure.median, self.limit) if self.at_most else (self.limit, figure.median)
+        return above / below if below else math.inf
+
+    def __str__(self) -> str:
+        return f"{self.name} {'≤' if self.at_most else '≥'} {self.limit:g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,3 +100,12 @@ def failures(goals: Sequence[Goal], verdicts: Sequence[Verdict]) -> list[str]:
 def _digits(value: float) -> int:
     """Decimals that leave three digits of the value."""
     return max(0, 2 - math.floor(math.log10(abs(value)))) if value else 2
+
+
+def chart_of(goals: Sequence[Goal], figures: Mapping[str, Figure]) -> Bars:
+    """How much of each limit is used, for benches that have nothing else to draw."""
+    shown = [goal for goal in goals if goal.name in figures and math.isfinite(goal.share_of(figures[goal.name]))]
+    shares = [goal.share_of(figures[goal.name]) for goal in shown]
+    return Bars(
+        "Goals: the share of its limit that each uses", "1 is the limit", list(map(str, shown)), {"used": shares}
+    )

@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from statistics import median
 
 from hotloop.bench.answers import BenchError
+from hotloop.bench.chart import Lines
 from hotloop.bench.goals import Goal
 from hotloop.bench.render_arms import NEW_TOKENS, Chain, MakeFormat, Scale, cpu_of, ratio_in_turns, weigh
 from hotloop.bench.report import Findings, Table
@@ -141,7 +143,20 @@ def _findings(
         figures={name: by_goal[name][family] for name, family in worst.items()},
         notes=[*_NOTES, f"Each goal is that of the family that does worst: {_said(worst)}."],
         samples={" ".join(map(str, key)): list(taken) for key, taken in samples.items()},
+        charts=[
+            Lines("CPU of a turn, median of the families", "tokens of history", "µs", _curves(plan, samples, families))
+        ],
     )
+
+
+def _curves(plan: Plan, samples: _Samples, families: Sequence[str]) -> dict[str, list[tuple[float, float]]]:
+    return {
+        arm: [
+            (tokens, median(figure_of(samples[family, tokens, arm]).median for family in families) * 1e6)
+            for tokens in plan.histories
+        ]
+        for arm in _TIMES
+    }
 
 
 def _worst(goal: Goal, figures: Mapping[str, Figure]) -> str:
@@ -163,9 +178,10 @@ _HEAD = (
     "B/token", "items B/token",
 )  # fmt: skip
 _NOTES = [
-    f"The new item is a tool output of {NEW_TOKENS} tokens. extend continues the chain; rerender renders all of it; recognise",
-    "finds the history in a request's bytes and continues; resend parses and renders those bytes. ± is half the distance",
-    "between the quartiles of the rounds. B/token is the rendered state of a long chain; its items are apart.",
+    f"The new item is a tool output of {NEW_TOKENS} tokens. extend continues the chain; rerender renders all of it; recognise"
+    " finds the history in a request's bytes and continues; resend parses and renders those bytes.",
+    "± is half the distance between the quartiles of the rounds. B/token is the rendered state of a long chain; its items are"
+    " apart.",
     "extend_200k calls both lengths in turns, so that what slows the machine slows both.",
     "generic renders the whole history as text each turn and is not judged.",
     "Every family is measured on the same vocabulary; control tokens that it lacks get ids behind its end.",

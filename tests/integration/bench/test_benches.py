@@ -151,7 +151,9 @@ def tiny_bench(limit: float) -> Bench:
     def measure(given: argparse.Namespace) -> Findings:
         return turn.measure(replace(TINY_TURNS, rounds=1))
 
-    return Bench("turn", "a bench", (Goal("flat_4k", limit), Goal("vs_resend_4k", 20, judged=False)), measure, measure)
+    return Bench(
+        "turn", "a bench", "seconds", (Goal("flat_4k", limit), Goal("vs_resend_4k", 20, judged=False)), measure, measure
+    )
 
 
 @pytest.mark.parametrize(("limit", "check", "code"), [(1000, True, 0), (0.0001, True, 1), (0.0001, False, 0)])

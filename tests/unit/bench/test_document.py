@@ -52,7 +52,7 @@ def test_a_document_without_markers_is_left_alone(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("nothing\n")
     with pytest.raises(ValueError, match="there is no <!-- bench turn -->"):
-        refresh(page, "turn", result(tmp_path))
+        refresh(page, "turn", result(tmp_path), "turn.svg")
     assert page.read_text() == "nothing\n"
 
 

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from hotloop.bench.goals import Goal, failures, judge, shown_lines
+from hotloop.bench.goals import Goal, chart_of, failures, judge, shown_lines
 from hotloop.bench.rounds import Figure
 
 LINE = re.compile(
@@ -74,3 +74,9 @@ def test_what_a_quick_run_cannot_tell_is_shown_there_and_judged_in_the_full_run(
     (full,) = judge([goal], figures, {})
     assert full.outcome == "short"
     assert failures([goal], [quick]) == []
+
+
+def test_a_goals_chart_shows_how_much_of_each_limit_is_used() -> None:
+    chart = chart_of([AT_MOST, AT_LEAST, Goal("missing", 1)], {"flat": Figure(0.55, 0, 9), "faster": Figure(40, 0, 9)})
+    assert chart.bars == ["flat ≤ 1.1", "faster ≥ 20"]
+    assert chart.parts["used"] == pytest.approx([0.5, 0.5])
