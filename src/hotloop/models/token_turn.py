@@ -6,6 +6,7 @@ Its slower paths:
     kv_forked          the parent's KV handle serves another turn: the chain continues on a fork
     kv_not_held        the chain's tokens are known but it holds no KV handle: the whole prompt travels
     cut_not_found      where the kept items of an interrupted output end could not be told: the next turn renders in full
+    output_rewritten   items left that do not say what was sampled, such as a garbled call as text: they are written anew
 """
 
 import asyncio
@@ -23,7 +24,7 @@ from hotloop.models.model_items import for_model, plain_chars
 from hotloop.models.token_state import TokenState
 from hotloop.protocol.items import Item
 from hotloop.seams.engine import Constraint, EndReason, Run, Sampling, TokenLogprob, Usage
-from hotloop.seams.format import Parser, RenderState
+from hotloop.seams.format import Extension, Fallback, Parser, RenderState
 from hotloop.seams.model import EventsCallback, ModelEnd, ModelEndCallback, ModelRequest
 from hotloop.seams.prompt import TurnView
 from hotloop.session.token_log import BYTES_PER_TOKEN, TokenView
@@ -98,11 +99,11 @@ class PreparedTokenTurn:
         if self._run is not None and self._end is None:
             self._run.abort()
 
-    def commit(self, output: Sequence[Item], *, is_cut: bool = False) -> TokenState | None:
+    def commit(self, output: Sequence[Item], *, is_cut: bool = False, is_rewritten: bool = False) -> TokenState | None:
         """Keep the chain with the output behind it."""
         assert self._end is not None and not self._is_settled and self._lease is not None
         sampled = self._sampled
-        if is_cut:
+        if is_cut and not is_rewritten:
             length = length_of_items(lambda: self._model.format.parser(self._request.context), sampled, len(output))
             if length is None:
                 self.fallbacks.append("cut_not_found")
@@ -114,7 +115,11 @@ class PreparedTokenTurn:
         held_in_view = view.length
         if self._request.generate and (output or not is_cut):
             seen = output if plain_chars(output) >= 0 else for_model(output)
-            extension = self._model.format.commit(state, view.length, sampled, seen)
+            extension = self._behind_output(seen, None if is_rewritten else sampled)
+            if isinstance(extension, Fallback):
+                self._is_settled = False
+                self.fallbacks.append(extension.reason)
+                return None
             state = extension.state
             if extension.reason is not None:
                 self.fallbacks.append(extension.reason)
@@ -131,6 +136,14 @@ class PreparedTokenTurn:
         kept = self._state(view, state, lease)
         kept.size_bytes = max(view.length - rendered.keep, 0) * BYTES_PER_TOKEN
         return kept
+
+    def _behind_output(self, output: Sequence[Item], sampled: Sequence[int] | None) -> Extension | Fallback:
+        """What the log gets: the ids as they were sampled; None: what the items are written with, as if a client sent them."""
+        rendered, format_ = self._rendered, self._model.format
+        if sampled is not None:
+            return format_.commit(rendered.state, rendered.view.length, sampled, output)
+        self.fallbacks.append("output_rewritten")
+        return format_.extend(rendered.state, rendered.view.length, output)
 
     def input_state(self) -> TokenState:
         """The chain with the input behind it."""

@@ -80,11 +80,11 @@ class PreparedTurn(Protocol):
         """Stop sampling as soon as the engine can; `on_end` still comes. No effect before `start` or after the end."""
         ...
 
-    def commit(self, output: Sequence[Item], *, is_cut: bool = False) -> ModelState | None:
+    def commit(self, output: Sequence[Item], *, is_cut: bool = False, is_rewritten: bool = False) -> ModelState | None:
         """Keep the chain with the model's `output` behind it. After `on_end` only.
 
         `is_cut`: `output` is only the first whole items of what was sampled. The rest is not kept; None if the model
-        cannot tell where it begins.
+        cannot tell where it begins. `is_rewritten`: `output` does not say what was sampled, and is what counts.
         """
         ...
 

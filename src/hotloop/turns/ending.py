@@ -186,7 +186,8 @@ class TurnEnding:
         is_cut = reason in ("interrupted", "steered")
         # A blocked text is in the sampled ids: the next turn renders what was released, in full.
         is_kept = reason != "content_filter" and services.remembers
-        model_state = prepared.commit(output, is_cut=is_cut) if is_kept else None
+        is_rewritten = self._output.is_rewritten
+        model_state = prepared.commit(output, is_cut=is_cut, is_rewritten=is_rewritten) if is_kept else None
         given = admitted.history.items.extended(self._identified())
         state = state_behind(
             admitted,

@@ -1,5 +1,8 @@
 """A call of a tool with item types of its own: held until it is whole, for only then there is an item to show."""
 
+import msgspec
+
+from hotloop.protocol.items import TypedCall
 from hotloop.protocol.response import ResponseStream
 from hotloop.protocol.typed_calls import fields_of_call
 
@@ -10,6 +13,7 @@ class HeldCall:
     def __init__(self, kind: str) -> None:
         self._kind = kind
         self._pieces: list[str] = []
+        self.says_otherwise = False  # once closed: the item does not say what was sampled
 
     def add(self, text: str) -> None:
         """The next piece."""
@@ -20,7 +24,12 @@ class HeldCall:
         text = "".join(self._pieces)
         fields = fields_of_call(self._kind, text) if complete else None
         if fields is not None:
-            return stream.whole_call(self._kind, fields)
+            events = stream.whole_call(self._kind, fields)
+            item = stream.output[-1]
+            assert isinstance(item, TypedCall)
+            self.says_otherwise = msgspec.json.decode(item.arguments) != msgspec.json.decode(text)
+            return events
+        self.says_otherwise = True
         return [
             *stream.open_item("message"),
             *([stream.delta(text)] if text else []),

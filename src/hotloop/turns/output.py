@@ -46,6 +46,7 @@ class TurnOutput:
         self.prepared: PreparedTurn | None = None  # what an end from outside aborts
         self.stopped: StopReason | None = None  # output is ignored from then on
         self.has_ignored = False  # and there was some
+        self.is_rewritten = False  # an item that left does not say what was sampled
         self._record = record
         self._model = model
         self._context = context
@@ -169,7 +170,9 @@ class TurnOutput:
         held, self._held = self._held, None
         if held is None:
             return self.stream.close_item(complete=complete)
-        return held.close(self.stream, complete=complete)
+        events = held.close(self.stream, complete=complete)
+        self.is_rewritten |= held.says_otherwise
+        return events
 
     def _wire_logprobs(self, logprobs: Sequence[TokenLogprob]) -> Sequence[TextLogprob]:
         piece = self._model.piece
