@@ -23,10 +23,7 @@ from hotloop.seams.engine import Constraint, EndReason, Sampling
 from hotloop.session.principal import LOCAL
 from hotloop.session.token_log import TokenView
 
-COUNTS = [
-    pytest.param(12, id="some"),
-    pytest.param(340, id="many", marks=[pytest.mark.long, pytest.mark.timeout(1800)]),
-]
+COUNT = 12  # thousands, through the whole server: test_random_rules
 NAMES = ("a", "b c", 'd"', "é", "path")
 
 
@@ -120,23 +117,21 @@ def custom(syntax: Any, definition: str) -> AllowedTool:
     return AllowedTool(CustomTool(name="t", format=GrammarFormat(syntax=syntax, definition=definition)), "tools[0]")
 
 
-@pytest.mark.parametrize("count", COUNTS)
-async def test_what_is_written_under_a_schema_fits_it(writer: Writer, count: int) -> None:
+async def test_what_is_written_under_a_schema_fits_it(writer: Writer) -> None:
     finished = 0
-    for seed in range(count):
+    for seed in range(COUNT):
         schema = random_schema(random.Random(seed))
         text = await writer.write(f"start: {json_value(schema, SPACED, 'schema')}", seed)
         if text is not None:
             finished += 1
             jsonschema.validate(json.loads(text), schema)
-    assert finished > count / 2
+    assert finished > COUNT / 2
 
 
-@pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("syntax", ["regex", "lark"])
-async def test_a_custom_tools_text_fits_its_grammar(writer: Writer, count: int, syntax: str) -> None:
+async def test_a_custom_tools_text_fits_its_grammar(writer: Writer, syntax: str) -> None:
     finished = 0
-    for seed in range(count):
+    for seed in range(COUNT):
         regex, lark = random_pattern(random.Random(seed))
         tool = custom(syntax, regex if syntax == "regex" else f"start: word\nword: {lark}")
         quoted = await writer.write(f'start: "\\"" {quoted_input(tool)} "\\""', seed)
@@ -147,4 +142,4 @@ async def test_a_custom_tools_text_fits_its_grammar(writer: Writer, count: int, 
             assert json.dumps(text, ensure_ascii=False) == quoted  # written as it would be rendered
         raw = await writer.write(f"start: {raw_input(tool)}", seed)
         assert raw is None or re.fullmatch(regex, raw), (regex, raw)
-    assert finished > count / 2
+    assert finished > COUNT / 2

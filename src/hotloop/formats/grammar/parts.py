@@ -15,6 +15,7 @@ from hotloop.formats.grammar.lark_reader import parse_lark
 from hotloop.formats.grammar.lark_writer import write_lark
 from hotloop.formats.grammar.regex_text import Concat, PatternError, Writing, character, parse_pattern, write_pattern
 from hotloop.formats.grammar.structural_tag import LazyForm
+from hotloop.formats.grammar.text_formats import TEXT_FORMATS
 from hotloop.protocol.tools import CustomTool, FunctionTool, GrammarFormat, HostedTool
 from hotloop.seams.engine import Constraint
 from hotloop.seams.prompt import CallRules, PromptContext
@@ -183,7 +184,7 @@ def _check_pattern(source: str, param: str) -> None:
 
 
 def string_text(schema: "dict[str, Any]", param: str) -> str:
-    """A text that a JSON schema of a string rules, without quotation marks: `pattern`, found anywhere, or length."""
+    """A string of a JSON schema without quotation marks, ruled by its `pattern`, found anywhere, or length, or `format`."""
     pattern = schema.get("pattern")
     least, most = schema.get("minLength", 0), schema.get("maxLength")
     if isinstance(pattern, str):
@@ -195,7 +196,8 @@ def string_text(schema: "dict[str, Any]", param: str) -> str:
             raise _refusal(error, param) from error
     if isinstance(least, int) and (least or isinstance(most, int)):
         return f"/(?s:.{{{least},{most if isinstance(most, int) else ''}}})/"
-    return ANY_TEXT
+    form = TEXT_FORMATS.get(str(schema.get("format")))
+    return ANY_TEXT if form is None else f"/{form}/"
 
 
 def raw_input(allowed: AllowedTool) -> str:

@@ -5,7 +5,8 @@ it; vLLM takes it as `structured_outputs.structural_tag`, SGLang as `structural_
 that no family writes its rules twice, and only when an engine asks.
 
 It says what the grammar says, with these differences, which are xgrammar's: JSON may hold blanks anywhere, and a JSON string or
-a regular expression may hold the spelling of a control token; shorthands such as `\\d` are ASCII. What it cannot say is
+a regular expression may hold the spelling of a control token; shorthands such as `\\d` are ASCII; a string beside other types
+may look like one of them (`bases.tags.values`). What it cannot say is
 refused by name:
 
     recursive_grammar      a custom tool's Lark rule leads back to itself
@@ -125,6 +126,8 @@ class _Writer:
                 return [_repeated(self._finished(self._row(part, read)), least, most)]
             case grammar.Until(part, closing):
                 return self._until(part, closing, read)
+            case grammar.Lacking(part, source) if not source.startswith(_ANY):
+                return self._row(part, read)
             case grammar.Lacking(part, source):
                 if part != grammar.Regex(_ANY) or not (source.startswith(_ANY) and source.endswith(_ANY)):
                     raise _Refused("unsupported_exclusion")
@@ -141,6 +144,8 @@ class _Writer:
 
     def _until(self, part: grammar.Node, closing: str, read: grammar.Grammar) -> list[_Format]:
         """The end of a lazy text is at its first chance, which is what a `tag` does for any text."""
+        while isinstance(part, grammar.Name | grammar.Lacking):
+            part = read.definitions[part.name] if isinstance(part, grammar.Name) else part.part
         if isinstance(part, grammar.Regex) and part.source.startswith(_ANY):
             closing = closing or _plain(part.source[len(_ANY) :])
             return [{"type": "tag", "begin": "", "content": {"type": "any_text"}, "end": closing}]

@@ -62,6 +62,12 @@ def test_text_without_a_spelled_marker_excludes_it() -> None:
     )
 
 
+def test_a_string_that_may_not_look_like_another_type_is_any_text_up_to_its_end() -> None:
+    grammar = 'start: text\ntext[suffix="</v>"]: TEXT\nTEXT: (/(?s:.*)/) & ~/\\s*(?:true|false)\\s*/'
+    until = {"type": "tag", "begin": "", "content": {"type": "any_text"}, "end": "</v>"}
+    assert LazyForm(grammar).form() == StructuralTag({"type": "structural_tag", "format": until})
+
+
 @pytest.mark.parametrize(
     ("grammar", "reason"),
     [

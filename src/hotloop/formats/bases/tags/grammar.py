@@ -6,7 +6,7 @@
     text schema       (think block) then JSON; with `auto` and tools: either calls or JSON
 
 The arguments of a strict tool come in the order of its schema, every required one; each value fits its own schema. A text may
-hold anything but the tag behind it, within its `pattern` or else its lengths; its `format` is left to the tool. Any
+hold anything but the tag behind it, within its `pattern`, or else its lengths, or else its `format`; see `values`. Any
 other function tool gets arguments of any name that are any text: the parser types them. A custom tool's text is `input`.
 """
 
@@ -14,8 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from hotloop.formats.bases.tags.text import json_value as as_json_text
-from hotloop.formats.bases.tags.text import python_value
+from hotloop.formats.bases.tags.values import Values, looks_like
 from hotloop.formats.grammar.parts import (
     ANY_TEXT,
     SPACED,
@@ -27,17 +26,15 @@ from hotloop.formats.grammar.parts import (
     after_trigger,
     argument_schema,
     choices,
-    json_value,
     literal,
     mark,
     plan,
     raw_input,
     raw_input_until,
     ruled,
-    string_text,
     without,
 )
-from hotloop.formats.parsing.argument_types import resolve, types_of
+from hotloop.formats.parsing.argument_types import types_of
 from hotloop.formats.parsing.call_syntax import CALL, CALL_END
 from hotloop.seams.engine import Constraint
 from hotloop.seams.prompt import CallRules, PromptContext
@@ -137,27 +134,16 @@ class _Rules:
 
     def _value(self, schema: object, root: dict[str, object], allowed: AllowedTool) -> str:
         """A value and its end."""
-        fields = _resolved(schema, root)
-        end = self._tags(self._grammar.after_value)
-        values = [fields["const"]] if "const" in fields else fields.get("enum")
-        if isinstance(values, list):
-            write = python_value if self._grammar.python else as_json_text
-            return f"({' | '.join(literal(write(value)) for value in cast('list[object]', values))}) {end}"
+        values = Values(root, f"{allowed.param}.parameters", python=self._grammar.python)
+        values.add(schema)
         types = types_of(schema, root)
-        param = f"{allowed.param}.parameters"
-        if not types or "string" in types:
-            return self._text(string_text(fields, param) if types == frozenset(["string"]) else ANY_TEXT)
-        kinds: list[str] = []
-        if self._grammar.python and "boolean" in types:
-            kinds.append('"True" | "False"')
-        if self._grammar.python and "null" in types:
-            kinds.append('"None"')
-        spelled = {"boolean", "null"} if self._grammar.python else set[str]()
-        if left := types - spelled:
-            one = fields if left == types else {**_without(fields, "anyOf", "oneOf"), "type": sorted(left)}
-            definitions = {key: root[key] for key in ("$defs", "definitions") if key in root}
-            kinds.append(json_value({**one, **definitions}, SPACED, param))
-        return f"{self._choice(kinds)} {end}"
+        if "string" in types and types <= values.free:
+            return self._text(ANY_TEXT)
+        others = values.json if values.texts else [*values.words, *values.json]
+        ways = [f"{self._choice(others)} {self._tags(self._grammar.after_value)}"] if others else []
+        if values.texts:
+            ways.append(self._text(" | ".join(values.texts), looks_like(types), values.words))
+        return ways[0] if len(ways) == 1 else self._choice(ways)
 
     def _choice(self, kinds: Sequence[str]) -> str:
         rules: list[str] = []
@@ -166,11 +152,19 @@ class _Rules:
             self._lines.append(f"{rules[-1]}: {kind}")
         return f"({' | '.join(rules)})"
 
-    def _text(self, expression: str) -> str:
+    def _text(self, expression: str, without: str = "", words: Sequence[str] = ()) -> str:
+        """A text that does not fit the regular expression `without`, or one of `words`; and its end."""
+        rules = ""
+        if without or words or "|" in expression:
+            text = f"({expression})" + (f" & ~/{without}/" if without else "")
+            rules = "\nTEXT: " + " | ".join([f"({text})" if words else text, *words])
+            expression = "TEXT"
         spelled = self._spelled_end()
-        if spelled is None:
-            return f"{expression} {self._tags(self._grammar.after_value)}"
-        return f"%lark {{\nstart: text\ntext[suffix={literal(spelled)}]: {expression}\n}}"
+        if spelled is not None:
+            return f"%lark {{\nstart: text\ntext[suffix={literal(spelled)}]: {expression}{rules}\n}}"
+        if rules:
+            expression = f"%lark {{\nstart: TEXT{rules}\n}}"
+        return f"{expression} {self._tags(self._grammar.after_value)}"
 
     def _spelled_end(self) -> str | None:
         """What ends a value, if no control token does."""
@@ -192,20 +186,3 @@ class _Rules:
                 parts.append(mark(self._marks[tag], tag))
             text = text[at + len(tag) :]
         return " ".join(parts)
-
-
-def _resolved(schema: object, root: dict[str, object]) -> dict[str, object]:
-    fields = cast("dict[str, object]", schema) if isinstance(schema, dict) else {}
-    seen = 0
-    while isinstance(reference := fields.get("$ref"), str) and seen < _MOST_REFERENCES:
-        target = resolve(reference, root)
-        fields = cast("dict[str, object]", target) if isinstance(target, dict) else {}
-        seen += 1
-    return fields
-
-
-_MOST_REFERENCES = 8
-
-
-def _without(fields: dict[str, object], *keys: str) -> dict[str, object]:
-    return {key: value for key, value in fields.items() if key not in keys}

@@ -116,6 +116,46 @@ def test_a_required_call_fits_the_schema_value_by_value(family: str) -> None:
     assert not accepts(family, required, lead(family) + call(family, "edit", ("path", "a"), ("line", "x")))
 
 
+ALTERNATIVES: list[tuple[dict[str, object], list[str], list[str]]] = [
+    (
+        {"anyOf": [{"type": "string", "maxLength": 3}, {"type": "integer", "maximum": 9, "minimum": 0}]},
+        ["abc", "", "7"],
+        ["abcd", "12", "7a"],
+    ),
+    ({"anyOf": [{"type": "null"}, {"type": "integer", "multipleOf": 3, "minimum": 0}]}, ["NULL", "6"], ["4", "null!"]),
+    ({"anyOf": [{"const": True}, {"type": "array", "items": {"const": 1}}]}, ["TRUE", "[1]"], ["FALSE", "[2]"]),
+    ({"oneOf": [{"type": "string", "pattern": "^[a-c]+$"}, {"type": "object"}]}, ["ab", "{}"], ["d", "{"]),
+    ({"type": ["string", "null"]}, ["NULL", "anything", "7"], []),
+    ({"enum": ["on", True, None]}, ["on", "TRUE", "NULL"], ["FALSE", "off"]),
+    ({"anyOf": [{"$ref": "#/$defs/day"}, {"type": "boolean"}]}, ["2024-02-29", "FALSE"], ["2023-02-29", "day", "1"]),
+    ({"type": "string", "format": "ipv4"}, ["127.0.0.1"], ["127.0.0.256"]),
+]
+
+
+@families
+@pytest.mark.parametrize(("schema", "good", "bad"), ALTERNATIVES)
+def test_each_alternative_of_a_value_is_ruled(
+    family: str, schema: dict[str, object], good: list[str], bad: list[str]
+) -> None:
+    is_qwen = family.startswith("qwen")
+    words = {"TRUE": str(True), "FALSE": str(False), "NULL": str(None)} if is_qwen else {}
+    parameters = {
+        "type": "object",
+        "properties": {"value": schema},
+        "required": ["value"],
+        "$defs": {"day": {"type": "string", "format": "date"}},
+    }
+    tool: dict[str, object] = {"type": "function", "name": "set", "strict": True, "parameters": parameters}
+    required = constraint(family, CallRules("required"), tool)
+
+    def fits(value: str) -> bool:
+        written = words.get(value, value.lower() if value.isupper() else value)
+        return accepts(family, required, lead(family) + call(family, "set", ("value", written)))
+
+    assert all(map(fits, good)), [one for one in good if not fits(one)]
+    assert not any(map(fits, bad)), [one for one in bad if fits(one)]
+
+
 @families
 def test_a_loose_tool_takes_any_arguments_and_one_without_takes_none(family: str) -> None:
     required = constraint(family, CallRules("required"), LOOSE, NONE)
