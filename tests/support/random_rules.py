@@ -21,7 +21,9 @@ def collect(draw: Callable[[random.Random], T], count: int) -> list[T]:
     """`count` different ones."""
     found: dict[str, T] = {}
 
-    @settings(max_examples=10 * count, phases=[Phase.generate], database=None, suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=10 * count, phases=[Phase.generate], database=None, suppress_health_check=[HealthCheck.too_slow]
+    )
     @given(st.randoms(use_true_random=True))
     def fill(choose: random.Random) -> None:
         if len(found) < count:
@@ -36,7 +38,7 @@ def collect(draw: Callable[[random.Random], T], count: int) -> list[T]:
 # --- schemas ---
 
 _NAMES = ("a", "b c", 'd"', "\u00e9", "path", "\\", "$ref", "type")
-_VALUES = ("x", "\u00e9\n", "", 1, -25, None, True, {"k": [1]}, [], 'q"\\')
+_VALUES: tuple[Any, ...] = ("x", "\u00e9\n", "", 1, -25, None, True, {"k": [1]}, [], 'q"\\')
 _PATTERNS = ("^[a-c]{1,4}$", "^(ab|cd)?$", '^[^\\\\"]{0,3}$', "^\\d{2}-[A-Z]$", "^x+$", "^(\\n|\\t){1,2}$", "^.{0,2}$")
 _FORMATS = ("date", "time", "uuid", "ipv4", "email", "date-time")
 _DEFINITIONS = ("n0", "n1")

@@ -218,8 +218,11 @@ def is_date_time(value: object) -> bool:
 
 
 def fits_schema(schema: Json, text: str) -> bool:
-    checker = jsonschema.Draft202012Validator(schema, format_checker=FORMATS)
-    return bool(checker.is_valid(json.loads(text)))
+    try:
+        jsonschema.validate(json.loads(text), schema, jsonschema.Draft202012Validator, format_checker=FORMATS)
+    except jsonschema.ValidationError:
+        return False
+    return True
 
 
 def readable_lark(choose: random.Random) -> str:
