@@ -389,9 +389,9 @@ def _inflated(inflater: "zlib._Decompress", piece: bytes, limit: int) -> bytes:
     return data
 
 
-def deflated_frame(event: bytes) -> bytes:
+def deflated_frame(event: bytes, window_bits: int = zlib.MAX_WBITS) -> bytes:
     """A text frame with the event compressed, without context takeover."""
-    deflater = zlib.compressobj(1, wbits=-zlib.MAX_WBITS)
+    deflater = zlib.compressobj(1, wbits=-window_bits)
     payload = deflater.compress(event) + deflater.flush(zlib.Z_SYNC_FLUSH)
     payload = payload[: -len(_FLUSH_TAIL)]
     return frame_head(_FIN | _RSV1 | TEXT, len(payload)) + payload

@@ -21,9 +21,9 @@ _KEY_BYTES: Final = 16
 _DEFLATE: Final = b"permessage-deflate"
 # Neither side keeps its window between messages: an idle connection costs no compressor.
 _DEFLATE_ANSWER: Final = b"permessage-deflate; server_no_context_takeover; client_no_context_takeover"
-_DEFLATE_PARAMETERS: Final = frozenset(
-    {b"server_no_context_takeover", b"client_no_context_takeover", b"server_max_window_bits", b"client_max_window_bits"}
-)
+_TAKEOVERS: Final = (b"server_no_context_takeover", b"client_no_context_takeover")
+_MAX_BITS: Final = 15
+_WINDOWS: Final = {str(bits).encode(): bits for bits in range(9, _MAX_BITS + 1)}  # 8 is one that zlib cannot write
 
 
 class HandshakeError(Exception):
@@ -41,7 +41,7 @@ class UpgradeRequest:
     path: str
     headers: Sequence[Header]
     key: bytes
-    wants_deflate: bool
+    deflate_bits: int  # the largest window of ours that an offer of permessage-deflate allows; 0: none was made
 
 
 def parse_upgrade(head: bytes) -> UpgradeRequest:
@@ -60,7 +60,7 @@ def parse_upgrade(head: bytes) -> UpgradeRequest:
     if not _is_key(key):
         raise HandshakeError(400, "Sec-WebSocket-Key is missing or wrong.")
     path = unquote(target.partition(b"?")[0].decode("latin-1"))
-    return UpgradeRequest(path, headers, key, _can_deflate(found.get(b"sec-websocket-extensions", b"")))
+    return UpgradeRequest(path, headers, key, _deflate_bits(found.get(b"sec-websocket-extensions", b"")))
 
 
 def accept_response(request: UpgradeRequest, headers: Sequence[Header], *, deflate: bool) -> bytes:
@@ -73,7 +73,8 @@ def accept_response(request: UpgradeRequest, headers: Sequence[Header], *, defla
         b"Sec-WebSocket-Accept: " + digest,
     ]
     if deflate:
-        lines.append(b"Sec-WebSocket-Extensions: " + _DEFLATE_ANSWER)
+        smaller = b"" if request.deflate_bits == _MAX_BITS else b"; server_max_window_bits=%d" % request.deflate_bits
+        lines.append(b"Sec-WebSocket-Extensions: " + _DEFLATE_ANSWER + smaller)
     lines += [name + b": " + value for name, value in headers]
     return b"\r\n".join(lines) + b"\r\n\r\n"
 
@@ -111,20 +112,29 @@ def _is_key(key: bytes) -> bool:
         return False
 
 
-def _can_deflate(offers: bytes) -> bool:
-    """One of the offers is permessage-deflate with parameters that our answer satisfies.
-
-    A demand for a smaller window of ours is not: zlib would need it set per message.
-    """
+def _deflate_bits(offers: bytes) -> int:
+    """The window that the first offer of permessage-deflate asks for whose parameters our answer satisfies; 0: none."""
     for offer in offers.split(b","):
         name, *parameters = (part.strip() for part in offer.split(b";"))
-        if name != _DEFLATE:
-            continue
-        keys = [parameter.partition(b"=")[0].strip() for parameter in parameters]
-        if (
-            len(set(keys)) == len(keys)
-            and _DEFLATE_PARAMETERS.issuperset(keys)
-            and b"server_max_window_bits" not in keys
+        if name == _DEFLATE and (bits := _bits_of(parameters)):
+            return bits
+    return 0
+
+
+def _bits_of(parameters: Sequence[bytes]) -> int:
+    """0 if one of the parameters is unknown, or is there twice, or cannot be met."""
+    bits = _MAX_BITS
+    seen: set[bytes] = set()
+    for parameter in parameters:
+        key, _, value = (part.strip() for part in parameter.partition(b"="))
+        if key in seen:
+            return 0
+        seen.add(key)
+        value = value.strip(b'"')
+        if key == b"server_max_window_bits" and value in _WINDOWS:
+            bits = _WINDOWS[value]
+        elif not (key in _TAKEOVERS and not value) and not (
+            key == b"client_max_window_bits" and (value in {b"", b"8", *_WINDOWS})
         ):
-            return True
-    return False
+            return 0
+    return bits

@@ -122,7 +122,7 @@ class RawWebSocket(asyncio.Protocol):
         self._parts: list[bytes] = []  # frames of this loop tick, or of the time the peer does not read
         self._parts_bytes = 0
         self._is_flushing = False
-        self._deflates = False
+        self._deflate_bits = 0  # window of the compressor; 0: permessage-deflate was not agreed on
         self._ping = b""  # payload of the ping under way
         self._timer: asyncio.TimerHandle | None = None  # next ping, pong deadline or end of the closing handshake
         self._listener: Listener | None = None
@@ -141,7 +141,7 @@ class RawWebSocket(asyncio.Protocol):
         """Each event as one text message, in this order; all of one loop tick in one write. Dropped once closing."""
         if self._state is not _State.OPEN:
             return
-        frames = self._deflated(events) if self._deflates else text_frames(events)
+        frames = self._deflated(events) if self._deflate_bits else text_frames(events)
         self._parts += frames
         if self.is_paused:
             self._hold(frames)
@@ -251,8 +251,8 @@ class RawWebSocket(asyncio.Protocol):
     def _handshake(self, data: bytes) -> None:
         try:
             request = parse_upgrade(data)
-            self._deflates = request.wants_deflate and self._config.ws_per_message_deflate
-            self._reader = FrameReader(self._config.ws_max_size, deflate=self._deflates)
+            self._deflate_bits = request.deflate_bits if self._config.ws_per_message_deflate else 0
+            self._reader = FrameReader(self._config.ws_max_size, deflate=bool(self._deflate_bits))
             self._listener = self.door.open(request, self)
         except HandshakeError as error:
             self._refuse(refusal_response(error.status, error_body(InvalidRequest(str(error)))))
@@ -262,7 +262,7 @@ class RawWebSocket(asyncio.Protocol):
             logger.exception("a WebSocket could not be opened")
             self._refuse(error_response(ServerFault("Something went wrong on the server's side.")))
         else:
-            self._transport.write(accept_response(request, self._default_headers(), deflate=self._deflates))
+            self._transport.write(accept_response(request, self._default_headers(), deflate=bool(self._deflate_bits)))
             self._state = _State.OPEN
             task = self._loop.create_task(self._listener.serve())
             self._server.tasks.add(task)  # uvicorn waits for these when it stops
@@ -317,7 +317,11 @@ class RawWebSocket(asyncio.Protocol):
         return [
             part
             for event in events
-            for part in ([deflated_frame(event)] if len(event) >= DEFLATE_FROM_BYTES else text_frames([event]))
+            for part in (
+                [deflated_frame(event, self._deflate_bits)]
+                if len(event) >= DEFLATE_FROM_BYTES
+                else text_frames([event])
+            )
         ]
 
     def _hold(self, frames: Sequence[bytes]) -> None:

@@ -177,15 +177,16 @@ def test_a_text_frame_is_read_as_sent_by_another_implementation(size: int) -> No
     assert (frame.opcode, frame.data, frame.fin) == (Opcode.TEXT, event, True)
 
 
-@given(st.binary(max_size=5000))
-def test_a_deflated_frame_is_inflated_by_another_implementation(event: bytes) -> None:
+@given(st.binary(max_size=5000), st.integers(9, 15))
+def test_a_deflated_frame_is_inflated_by_another_implementation(event: bytes, bits: int) -> None:
     extension = PerMessageDeflate(
         remote_no_context_takeover=True,
         local_no_context_takeover=True,
-        remote_max_window_bits=15,
+        remote_max_window_bits=bits,
         local_max_window_bits=15,
     )
-    assert parsed_by_websockets(deflated_frame(event), [extension]).data == event
+    # More than any of these windows holds: a match from further back could not be inflated.
+    assert parsed_by_websockets(deflated_frame(event * 8, bits), [extension]).data == event * 8
 
 
 @given(st.text(max_size=500), st.lists(st.integers(0, 500), max_size=3))

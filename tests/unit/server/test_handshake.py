@@ -53,25 +53,32 @@ def test_what_is_no_upgrade_names_its_status(request_head: bytes, status: int) -
 
 
 @pytest.mark.parametrize(
-    ("offer", "agreed"),
+    ("offer", "bits"),
     [
-        ("", False),
-        ("permessage-deflate", True),
-        ("permessage-deflate; client_max_window_bits", True),  # what Codex and browsers offer
-        ("permessage-deflate; client_no_context_takeover; server_no_context_takeover", True),
-        ("permessage-deflate; server_max_window_bits=10", False),
-        ("permessage-deflate; server_max_window_bits=10, permessage-deflate", True),
-        ("permessage-deflate; unknown", False),
-        ("permessage-deflate; client_max_window_bits; client_max_window_bits", False),
-        ("x-webkit-deflate-frame", False),
+        ("", 0),
+        ("permessage-deflate", 15),
+        ("permessage-deflate; client_max_window_bits", 15),  # what Codex and browsers offer
+        ("permessage-deflate; client_no_context_takeover; server_no_context_takeover", 15),
+        ("permessage-deflate; client_max_window_bits=9; server_max_window_bits=10", 10),
+        ('permessage-deflate; server_max_window_bits="9", permessage-deflate', 9),
+        ("permessage-deflate; server_max_window_bits=8, permessage-deflate", 15),
+        ("permessage-deflate; server_max_window_bits=8", 0),
+        ("permessage-deflate; server_max_window_bits", 0),
+        ("permessage-deflate; server_max_window_bits=16", 0),
+        ("permessage-deflate; client_max_window_bits=7", 0),
+        ("permessage-deflate; server_no_context_takeover=1", 0),
+        ("permessage-deflate; unknown", 0),
+        ("permessage-deflate; client_max_window_bits; client_max_window_bits", 0),
+        ("x-webkit-deflate-frame", 0),
     ],
 )
-def test_deflate_is_agreed_on_where_the_offer_allows_our_answer(offer: str, agreed: bool) -> None:
+def test_deflate_is_agreed_on_where_the_offer_allows_our_answer(offer: str, bits: int) -> None:
     request = parse_upgrade(head(sec_websocket_extensions=offer))
-    assert request.wants_deflate is agreed
-    if agreed:
+    assert request.deflate_bits == bits
+    if bits:
         answer = accept_response(request, [], deflate=True)
         assert b"server_no_context_takeover; client_no_context_takeover" in answer
+        assert (b"server_max_window_bits=%d" % bits in answer) is (bits < 15)
 
 
 def test_a_refusal_is_plain_http_with_the_ordinary_body() -> None:
