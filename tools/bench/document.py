@@ -18,18 +18,22 @@ from hotloop.bench.report import Table
 
 def refresh(document: Path, name: str, result: Path, plot: str) -> None:
     """Show what `--json` wrote. Raises ValueError if the document has no such markers."""
-    text = document.read_text()
-    begin, end = markers(name)
-    before, found, rest = text.partition(begin)
-    _, closed, after = rest.partition(end)
-    if not found or not closed:
-        raise ValueError(f"{document}: there is no {begin.strip()} … {end.strip()}")
     shown = section(json.loads(result.read_text()), plot)
-    document.write_text(f"{before}{begin}\n{shown}\n\n{end}{after}")
+    document.write_text(between(document.read_text(), markers(name), shown, str(document)))
 
 
 def markers(name: str) -> tuple[str, str]:
     return f"<!-- bench {name} -->\n", f"<!-- /bench {name} -->\n"
+
+
+def between(text: str, marks: tuple[str, str], shown: str, place: str) -> str:
+    """The text with something else between two marks. Raises ValueError if they are not there."""
+    begin, end = marks
+    before, found, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise ValueError(f"{place}: there is no {begin.strip()} … {end.strip()}")
+    return f"{before}{begin}\n{shown}\n\n{end}{after}"
 
 
 def section(result: dict[str, Any], plot: str) -> str:

@@ -16,6 +16,7 @@ from os.path import relpath
 from pathlib import Path
 
 from tools.bench.document import refresh
+from tools.bench.readme import refresh_readme
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / ".bench"
@@ -112,6 +113,8 @@ def main(arguments: Sequence[str]) -> int:
     print()
     for outcome in outcomes:
         print(f"{outcome.name:8} exit {outcome.code}  {outcome.said}")
+    if given.document == DOCUMENT:
+        refresh_readme(ROOT / "README.md", RESULTS)
     return exit_code(outcomes)
 
 

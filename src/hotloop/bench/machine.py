@@ -2,6 +2,7 @@
 
 import os
 import platform
+import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
@@ -31,7 +32,30 @@ def versions() -> dict[str, str]:
             found[name] = version(name)
         except PackageNotFoundError:
             found[name] = "not installed"
+    found["hotloop"] = f"{found['hotloop']} {commit()}".rstrip()
     return found
+
+
+def commit(package: Path = Path(__file__).parents[1]) -> str:
+    """The commit of the source tree that runs, and whether it was changed since; empty for an installed package."""
+    try:
+        known = _git(package, "ls-files", "--error-unmatch", "__init__.py")
+        return (
+            _git(package, "rev-parse", "--short", "HEAD") + ("+changes" if _changed(package) else "") if known else ""
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def _changed(package: Path) -> str:
+    return _git(package, "status", "--porcelain", "--", ".")
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=10
+    )
+    return done.stdout.strip()
 
 
 def load_average() -> float:

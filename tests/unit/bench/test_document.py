@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from tools.bench.document import markers, refresh
+from tools.bench.readme import WAYS, refresh_readme
 from tools.bench.run import DOCUMENT, FAILED, SHORT, STEPS, Outcome, Step, exit_code, play
 
 from hotloop.bench.catalog import BENCHES
@@ -61,6 +62,30 @@ def test_every_bench_is_run_and_has_its_place_in_the_document() -> None:
     text = DOCUMENT.read_text()
     for step in STEPS:
         assert [text.count(marker) for marker in markers(step.name)] == [1, 1], step.name
+
+
+def test_the_readmes_figures_are_those_of_the_results(tmp_path: Path) -> None:
+    head = ["arm", "history", "answer", "CPU µs"]
+    rows = [[way, "1,000", "short", cpu] for way, cpu in zip(WAYS, ("513.3", "8,166.1", "43,229.2"), strict=True)]
+    flat = {"median": 0.994, "spread": 0.036}
+    turn = {"tables": [{"head": head, "rows": rows}], "figures": {"flat_200k": flat, "flat_1m": flat}}
+    (tmp_path / "turn.json").write_text(json.dumps(turn))
+    readme = tmp_path / "README.md"
+    readme.write_text("a\n" + "".join(markers("readme")) + "b\n")
+    refresh_readme(readme, tmp_path)
+    assert readme.read_text() == "a\n" + "".join(markers("readme")) + "b\n", "one result is missing"
+    (tmp_path / "floor.json").write_text(json.dumps({"figures": {"fixed_turn": {"median": 5.93}}}))
+    refresh_readme(readme, tmp_path)
+    text = readme.read_text()
+    assert "| 1,000 | 0.51 ms | 8.2 ms | 43 ms |\n" in text
+    assert "costs 0.99 ± 0.04 times one behind 1,000" in text
+    assert "5.9 bare socket round trips" in text
+    assert text.startswith("a\n") and text.endswith("b\n")
+
+
+def test_the_readme_has_a_place_for_them() -> None:
+    text = (DOCUMENT.parents[1] / "README.md").read_text()
+    assert [text.count(marker) for marker in markers("readme")] == [1, 1]
 
 
 def test_a_bench_that_fails_is_told_with_its_last_words_and_leaves_its_section(tmp_path: Path) -> None:

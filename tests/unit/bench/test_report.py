@@ -1,8 +1,9 @@
 import json
+import subprocess
 from pathlib import Path
 
 from hotloop.bench.goals import Goal, judge
-from hotloop.bench.machine import Surroundings, cpu_model
+from hotloop.bench.machine import Surroundings, commit, cpu_model
 from hotloop.bench.report import Findings, Report, Table
 from hotloop.bench.rounds import Figure
 
@@ -56,3 +57,25 @@ def test_the_cpu_is_named_even_where_the_kernel_does_not(tmp_path: Path) -> None
     assert cpu_model(tmp_path / "cpuinfo")
     (tmp_path / "cpuinfo").write_text("processor\t: 0\nmodel name\t: Some CPU @ 3 GHz\n")
     assert cpu_model(tmp_path / "cpuinfo") == "Some CPU @ 3 GHz"
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ("-c", "user.name=n", "-c", "user.email=e@example.org")
+    done = subprocess.run(["git", *identity, "-C", folder, *arguments], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def test_a_run_says_which_commit_it_measured_and_whether_the_source_was_changed(tmp_path: Path) -> None:
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    assert commit(package) == "", "no source tree"
+    git(tmp_path, "init", "-q")
+    assert commit(package) == "", "a package installed inside of somebody else's"
+    git(tmp_path, "add", "package/__init__.py")
+    git(tmp_path, "commit", "-qm", "first")
+    head = git(tmp_path, "rev-parse", "--short", "HEAD")
+    (tmp_path / "page.md").write_text("not the source")
+    assert commit(package) == head
+    (package / "__init__.py").write_text("x = 1\n")
+    assert commit(package) == f"{head}+changes"
