@@ -8,9 +8,9 @@ from array import array
 from typing import Any
 
 import pytest
-from tests.support.model_turns import START, Chain, commit, make, prepare, ran, release, run, toy, user
+from tests.support.model_turns import START, Chain, Turn, commit, make, prepare, ran, release, run, toy, user
 from tests.support.toy_engine import ToyEngine, ToyHandle
-from tests.support.toy_format import ToyFormat, ToyState, call, say, think
+from tests.support.toy_format import Rewrites, ToyFormat, ToyState, call, say, think
 from tests.support.turns import written
 
 from hotloop.errors import ContextLengthExceeded, ServerFault
@@ -19,6 +19,7 @@ from hotloop.protocol.items import (
     CustomToolCall,
     FunctionCall,
     FunctionCallOutput,
+    Item,
     Reasoning,
     ReasoningText,
 )
@@ -295,3 +296,47 @@ async def test_long_new_text_is_rendered_off_the_loop(monkeypatch: pytest.Monkey
     assert len(calls) == 5
     await prepare(model, START, user("short"))
     assert len(calls) == 5
+
+
+# --- without a wait ---
+
+_OTHER = PromptContext(instructions="Be brief.", tools=(), digest=b"other")
+_BEHIND: dict[str, tuple[Item, ...]] = {
+    "a word": (user("more"),),
+    "nothing": (),
+    "two": (user("more"), user("still more")),
+    "long": (user("x" * 101),),
+    "reasoning": (Reasoning(content=[ReasoningText(text="hm")]), user("more")),
+    "a call": (FunctionCall(call_id="a", name="run", arguments="{}"), FunctionCallOutput(call_id="a", output="ok")),
+}
+
+
+@pytest.mark.parametrize("rewrites", ["never", "rewind", "fallback", "rewind_at_commit"])
+@pytest.mark.parametrize("new", _BEHIND)
+@pytest.mark.parametrize(
+    "more", [{}, {"context": _OTHER}, {"rules": CallRules("none")}], ids=["same", "context", "rules"]
+)
+async def test_what_is_prepared_at_once_is_what_is_prepared_with_a_wait(
+    rewrites: Rewrites, new: str, more: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or nothing is, where there may be a wait."""
+    monkeypatch.setattr(token_model, "OFF_LOOP_CHARS", 100)
+    seen: list[object] = []
+    for at_once in (False, True):
+        model = make(ToyEngine(lambda prompt: think("hm", say("ok"))), rewrites)
+        parent = await ran(model, START, user("hi"))
+        turn = await prepare(model, parent, *_BEHIND[new], **more)
+        if at_once:
+            found = model.prepare_now(turn.request)
+            if found is None:
+                assert new != "a word" or more or rewrites == "fallback", "what most turns are takes no wait"
+                turn.prepared.discard()
+                release(parent)
+                return
+            turn.prepared.discard()
+            turn = Turn(found, turn.request)
+        turn.start()
+        await turn.end()
+        seen.append((turn.prepared.prompt_tokens, list(turn.prepared.fallbacks), list(toy(model).runs[-1].prompt)))
+        release(parent, commit(turn))
+    assert seen[0] == seen[1]

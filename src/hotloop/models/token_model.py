@@ -20,7 +20,7 @@ from hotloop.models.token_state import TokenState
 from hotloop.models.token_turn import PreparedTokenTurn, Rendered
 from hotloop.protocol.items import Item
 from hotloop.protocol.unknown_parts import is_shown_as_json
-from hotloop.seams.engine import Engine, Sampling
+from hotloop.seams.engine import Constraint, Engine, Sampling
 from hotloop.seams.format import Extension, Fallback, Format
 from hotloop.seams.grammar import GrammarValidator
 from hotloop.seams.model import ModelRequest
@@ -93,7 +93,26 @@ class TokenModel:
             constraint = parent.constraint
         else:
             constraint = await self._constraints.get(request.context, request.rules)
-        rendered = await self._render(request, parent)
+        return self._prepared(request, await self._render(request, parent), constraint)
+
+    def prepare_now(self, request: ModelRequest) -> PreparedTokenTurn | None:
+        """What most turns are: a little plain text behind a parent of the same context."""
+        parent = request.parent
+        if (
+            not isinstance(parent, TokenState)
+            or parent.model is not self
+            or parent.context is not request.context
+            or not (parent.rules is request.rules or parent.rules == request.rules)
+        ):
+            return None
+        if not 0 <= plain_chars(request.new_items) <= OFF_LOOP_CHARS:
+            return None
+        extension = self.format.extend(parent.render_state, parent.view.length, request.new_items)
+        if not isinstance(extension, Extension):
+            return None
+        return self._prepared(request, _extended(parent, extension), parent.constraint)
+
+    def _prepared(self, request: ModelRequest, rendered: Rendered, constraint: Constraint | None) -> PreparedTokenTurn:
         generation = self.format.generation_prompt(rendered.state) if request.generate else array("I")
         prompt_tokens = rendered.view.length + len(generation)
         if not prompt_tokens and request.generate:
@@ -126,14 +145,10 @@ class TokenModel:
                 extend = self.format.extend
                 extension = extend(*where, items) if is_short else await asyncio.to_thread(extend, *where, items)
                 if isinstance(extension, Extension):
-                    view = parent.view
-                    if extension.keep != view.length:
-                        view = view.head(extension.keep)
-                    view = view.append(extension.tokens)
-                    fallbacks = [extension.reason] if extension.reason else []
+                    rendered = _extended(parent, extension)
                     if items is not request.new_items:  # else all of them are plain text
-                        fallbacks += _shown_as_json(request.new_items)
-                    return Rendered(view, extension.state, parent, extension.keep, fallbacks)
+                        rendered.fallbacks += _shown_as_json(request.new_items)
+                    return rendered
                 reason = extension.reason
         elif len(request.history):
             reason = "state_not_kept"
@@ -171,6 +186,14 @@ class TokenModel:
         if context.shelf is None:
             return self.format.begin(context)
         return context.shelf.get("start", lambda: self.format.begin(context), _start_bytes)
+
+
+def _extended(parent: TokenState, extension: Extension) -> Rendered:
+    view = parent.view
+    if extension.keep != view.length:
+        view = view.head(extension.keep)
+    view = view.append(extension.tokens)
+    return Rendered(view, extension.state, parent, extension.keep, [extension.reason] if extension.reason else [])
 
 
 def _start_bytes(start: Extension) -> int:

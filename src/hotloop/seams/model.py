@@ -133,6 +133,10 @@ class Model(Protocol):
         """Render and tokenize. Raises ApiError for what the model cannot take, ContextLengthExceeded among it."""
         ...
 
+    def prepare_now(self, request: ModelRequest) -> PreparedTurn | None:
+        """As `prepare`, or None where that may wait: for a thread, a grammar, another process."""
+        ...
+
     async def close(self) -> None:
         """Free the engine. Idempotent."""
         ...

@@ -2,8 +2,8 @@
 
     transport ──receive, peer_left──▶ ServedConnection ──push, finish──▶ ConnectionSink ──▶ transport
 
-One task per running turn, all owned by `serve`; the core owns every rule of order. The transport owns the socket, the sink
-owns framing and back-pressure.
+The turns are owned by `serve`; a create that nothing holds back runs in the call that brought it. The core owns every rule of
+order, the transport the socket, the sink framing and back-pressure.
 """
 
 import asyncio
@@ -45,7 +45,8 @@ from hotloop.turns.bind import Parent, bind_cached
 from hotloop.turns.record import TurnRecord, monotonic
 from hotloop.turns.runner import TurnRunner
 from hotloop.turns.terms import LaneTerms
-from hotloop.turns.turn_request import RunningTurn, TurnRequest
+from hotloop.turns.turn import Turn
+from hotloop.turns.turn_request import RunningTurn, TurnOutcome, TurnRequest
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +85,8 @@ class ServedConnection:
         self._sink = sink
         self._loop = asyncio.get_running_loop()
         self._over: asyncio.Future[None] = self._loop.create_future()
-        self._turns: set[asyncio.Task[None]] = set()
+        self._turns: dict[int, Turn] = {}  # that are not over
+        self._to_start: deque[StartTurn[_Held]] = deque()  # in the loop's next tick
         self._running: dict[int, RunningTurn] = {}  # turns that have a response
         self._terms: dict[Lane, LaneTerms] = {}  # of the lanes that were used: the core bounds their number
         self._tools: msgspec.Raw | None = None  # of the last create
@@ -99,8 +101,10 @@ class ServedConnection:
         finally:
             lifetime.cancel()
             self._stop_turns()
-            reading = [self._reading] if self._reading is not None else []
-            await asyncio.gather(*self._turns, *reading, return_exceptions=True)
+            if self._reading is not None:
+                await asyncio.wait({self._reading})
+            for turn in list(self._turns.values()):
+                await turn.settled()
             self._runner.services.chains.drop_connection(self._id)
 
     def stop(self) -> None:
@@ -192,11 +196,16 @@ class ServedConnection:
         put_tools(request, self._tools)
         held = self._hold(request, event.lane, received, len(data))
         held.record.fallbacks, held.survey = read.fallbacks, read.survey
-        self._perform(self._core.receive(request, event.lane, held, len(data)), held)
+        for action in self._core.receive(request, event.lane, held, len(data)):
+            if type(action) is StartTurn:
+                self._start(action)
+            else:  # it is refused
+                held.release()
+                self._perform((action,))
 
     def _hold(self, request: ResponseCreate, lane: Lane, received: float, size: int) -> "_Held":
         return _Held(
-            self._bind(request.previous_response_id),
+            bind_cached(self._runner.services.chains, self._principal, self._id, request.previous_response_id),
             TurnRecord(transport="websocket", lane=lane, received=received, bytes_in=size),
         )
 
@@ -220,11 +229,12 @@ class ServedConnection:
             case _:
                 raise InvalidEvent(f"Unknown client event type '{kind[:100]}'.", param="type")
 
-    def _perform(self, actions: Sequence[Action["_Held"]], received: "_Held | None" = None) -> None:
+    def _perform(self, actions: Sequence[Action["_Held"]]) -> None:
         for action in actions:
             match action:
-                case StartTurn():
-                    self._start(action)
+                case StartTurn():  # not now: an engine's last call may have led here
+                    self._to_start.append(action)
+                    self._loop.call_soon(self._start_next)
                 case BindParent():
                     for held in action.waiting:
                         held.parent = held.parent or self._bind(action.response_id)
@@ -237,54 +247,55 @@ class ServedConnection:
                 case SendEvent():
                     self._sink.push([action.event])
                 case SendError():
-                    if received is not None:
-                        received.release()
                     self._sink.push([error_event(action.error, action.lane)])
                 case EvictResponse():
                     self._runner.services.chains.evict(self._principal, self._id, action.response_id)
                 case CloseConnection():
                     self._sink.finish(action.code)
 
+    def _start_next(self) -> None:
+        if self._to_start:
+            self._start(self._to_start.popleft())
+
     def _start(self, start: StartTurn["_Held"]) -> None:
-        held = start.bound
+        held, number, lane = start.bound, start.turn, start.lane
         if held is None:  # a steered response's successor: nobody sent it
-            held = self._hold(start.request, start.lane, monotonic(), len(bytes(start.request.input)))
-        task = self._loop.create_task(self._run_turn(start, held))
-        self._turns.add(task)
-        task.add_done_callback(partial(self._turn_done, held))
+            held = self._hold(start.request, lane, monotonic(), len(bytes(start.request.input)))
+        terms = self._terms.get(lane)
+        if terms is None:
+            terms = self._terms[lane] = LaneTerms()
+        request = TurnRequest(
+            principal=self._principal,
+            request=start.request,
+            record=held.record,
+            connection=self._id,
+            lane=lane,
+            parent=held.parent,
+            survey=held.survey,
+            wants_timing=self._wants_timing,
+            lane_terms=terms,
+            on_created=partial(self._created, number),
+        )
+        turn = self._runner.turn(request, LaneSink(self._sink), partial(self._turn_over, number))
+        self._turns[number] = turn
+        turn.begin()
 
-    def _turn_done(self, held: "_Held", task: asyncio.Task[None]) -> None:
-        """Also for a turn that was cancelled before it began: its coroutine never ran."""
-        self._turns.discard(task)
-        held.release()
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
-            self._break(error)
+    def _created(self, number: int, response: RunningTurn) -> None:
+        self._running[number] = response
+        actions = self._core.created(number, response.response_id)
+        if actions:
+            self._perform(actions)
 
-    async def _run_turn(self, start: StartTurn["_Held"], held: "_Held") -> None:
-        def on_created(turn: RunningTurn) -> None:
-            self._running[start.turn] = turn
-            self._perform(self._core.created(start.turn, turn.response_id))
-
-        end = TurnEnd()
+    def _turn_over(self, number: int, outcome: TurnOutcome) -> None:
         try:
-            turn = TurnRequest(
-                principal=self._principal,
-                request=start.request,
-                record=held.record,
-                connection=self._id,
-                lane=start.lane,
-                parent=held.parent,
-                survey=held.survey,
-                wants_timing=self._wants_timing,
-                lane_terms=self._terms.setdefault(start.lane, LaneTerms()),
-                on_created=on_created,
-            )
-            outcome = await self._runner.run(turn, LaneSink(self._sink))
+            del self._turns[number]
+            self._running.pop(number, None)
             end = TurnEnd(None if outcome.keeps_parent else outcome.error, outcome.ending)
-        finally:
-            self._running.pop(start.turn, None)
-            self._perform(self._core.turn_over(start.turn, end))
+            actions = self._core.turn_over(number, end)
+            if actions:
+                self._perform(actions)
+        except Exception as error:  # the engine, which may have called, must not see it
+            self._break(error)
 
     def _stop_turns(self) -> None:
         self._inbox.clear()
@@ -292,8 +303,12 @@ class ServedConnection:
             self._reading.cancel()
         for held in self._core.abandon():
             held.release()
-        for task in self._turns:
-            task.cancel()
+        while self._to_start:
+            bound = self._to_start.popleft().bound
+            if bound is not None:
+                bound.release()
+        for turn in list(self._turns.values()):
+            turn.abandon()
 
     def _lifetime_over(self) -> None:
         self._perform(self._core.lifetime_over())

@@ -43,9 +43,16 @@ _Parts = Sequence[ContentPart | ResultPart]
 def has_attachments(items: Sequence[Item]) -> bool:
     """Some part of the items is no text."""
     for item in items:
-        for part in _parts(item):
-            if isinstance(part, _ATTACHMENTS):
-                return True
+        if isinstance(item, Message):
+            parts: str | _Parts = item.content
+        elif isinstance(item, FunctionCallOutput | CustomToolCallOutput):
+            parts = item.output
+        else:
+            continue
+        if not isinstance(parts, str):
+            for part in parts:
+                if isinstance(part, _ATTACHMENTS):
+                    return True
     return False
 
 

@@ -5,7 +5,7 @@
 Until it is stopped (`stopped` says why) everything the model writes leaves; what comes after that is ignored.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 from hotloop.protocol.open_item import TextLogprob
@@ -24,11 +24,7 @@ StopReason = IncompleteReason | Literal["cancelled"]
 
 
 class TurnOutput:
-    """The output of one admitted turn. Implements `RunningTurn`.
-
-    Args:
-        is_over: the model's end was seen, or is not waited for any longer.
-    """
+    """The output of one admitted turn. Implements `RunningTurn`."""
 
     def __init__(
         self,
@@ -38,7 +34,6 @@ class TurnOutput:
         record: TurnRecord,
         model: Model,
         context: ModelContext,
-        is_over: Callable[[], bool],
     ) -> None:
         self.stream = stream
         self.sink = sink
@@ -47,10 +42,10 @@ class TurnOutput:
         self.stopped: StopReason | None = None  # output is ignored from then on
         self.has_ignored = False  # and there was some
         self.is_rewritten = False  # an item that left does not say what was sampled
+        self.is_ended = False  # the model's end was seen, or is not waited for any longer
         self._record = record
         self._model = model
         self._context = context
-        self._is_over = is_over
         self._is_steered = False
         self._held: HeldCall | None = None
 
@@ -140,7 +135,7 @@ class TurnOutput:
             self._abort()
 
     def _is_sampling(self) -> bool:
-        return self.stream.is_running and not self._is_over()
+        return self.stream.is_running and not self.is_ended
 
     def _stop(self, reason: StopReason) -> None:
         self.stopped = reason

@@ -189,7 +189,7 @@ async def _events(path: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return f"{prefix}_{next(numbers):032x}"
 
     monkeypatch.setattr("hotloop.turns.services.FreshIds.__call__", numbered)
-    for module in ("runner", "ending"):
+    for module in ("turn", "ending"):
         monkeypatch.setattr(f"hotloop.turns.{module}.wall_clock", lambda: 1_700_000_000.0)
     async with live_server(scripted_model(), ServerSettings(port=0)) as server:
         return [await _transcript(server, word) for word in ("hello", "think about it", "two steps")]

@@ -1,6 +1,7 @@
 import asyncio
 import itertools
 import json
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ from tests.support.websocket_door import Server
 from hotloop.seams.sink import Sink
 from hotloop.server import websocket
 from hotloop.turns.runner import TurnRunner
+from hotloop.turns.turn import Turn
 from hotloop.turns.turn_request import TurnOutcome, TurnRequest
 
 
@@ -338,13 +340,13 @@ async def test_timing_is_told_if_the_handshake_asked_for_it() -> None:
 
 async def test_unchanged_tools_stay_the_same_object(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[msgspec.Raw] = []
-    run = TurnRunner.run
+    start = TurnRunner.turn
 
-    async def noting(self: TurnRunner, turn: TurnRequest, sink: Sink) -> TurnOutcome:
+    def noting(self: TurnRunner, turn: TurnRequest, sink: Sink, on_over: Callable[[TurnOutcome], None]) -> Turn:
         seen.append(turn.request.tools)
-        return await run(self, turn, sink)
+        return start(self, turn, sink, on_over)
 
-    monkeypatch.setattr(TurnRunner, "run", noting)
+    monkeypatch.setattr(TurnRunner, "turn", noting)
     peer = await Server().connect()
     named = [[{"type": "function", "name": name}] for name in "aab"]
     for tools in named:
