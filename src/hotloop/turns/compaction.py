@@ -1,7 +1,7 @@
 """Compaction: the model's own summary takes the place of what it sums up (docs/protocol.md §7).
 
     history, new items, "summarize" ─▶ model ─▶ summary        nothing is changed so far: what fails loses nothing
-    settings, newest user messages, compaction item            the new chain; the turn goes on from it
+    settings, newest user messages, open calls, compaction item        the new chain; the turn goes on from it
 
 The summary is sampled on the chain as it stands, so that its prompt is cached; the new chain is committed with the turn.
 """
@@ -17,6 +17,8 @@ from hotloop.errors import CompactionFailed
 from hotloop.protocol.items import (
     Compaction,
     CompactionTrigger,
+    CustomToolCall,
+    FunctionCall,
     Item,
     Message,
     SettingItem,
@@ -111,9 +113,12 @@ class _Heard:
 
 
 def kept_items(admitted: AdmittedTurn, max_chars: int) -> list[Item]:
-    """What stays as it is: the chain's settings, and the newest user messages as far as they fit; the newest always."""
+    """What stays as it is: the chain's settings, the newest user messages as far as they fit, the newest always, and the
+    calls that may still be answered."""
     settings: list[Item] = []
     messages: list[Item] = []
+    calls: list[Item] = []
+    unanswered = set(admitted.open_calls)
     chars = 0
     for item in admitted.history.items.extended(admitted.new_items).newest_first():
         match item:
@@ -127,9 +132,12 @@ def kept_items(admitted: AdmittedTurn, max_chars: int) -> list[Item]:
                 chars += len(text_of(item.content))
                 if chars <= max_chars or not messages:
                     messages.append(item)
+            case FunctionCall() | CustomToolCall() if item.call_id in unanswered:
+                unanswered.remove(item.call_id)
+                calls.append(item)
             case _:
                 pass
-    return [*reversed(settings), *reversed(messages)]
+    return [*reversed(settings), *reversed(messages), *reversed(calls)]
 
 
 def _as_setting(output: TypedCallOutput) -> list[Item]:
@@ -146,7 +154,6 @@ def compacted(admitted: AdmittedTurn, tenant: Tenant, items: Sequence[Item]) -> 
     return msgspec.structs.replace(
         admitted,
         history=replaced_history(tenant, items),
-        open_calls={},
         prefills_only=is_asked_for(admitted),
         is_compacted=True,
     )

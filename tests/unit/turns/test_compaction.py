@@ -57,6 +57,20 @@ async def test_an_empty_summary_is_none() -> None:
     assert body(after)["status"] == "completed"
 
 
+async def test_a_call_that_may_still_be_answered_stays() -> None:
+    pipeline = Pipeline(engine())
+    call = {"type": "function_call", "name": "ls", "arguments": "{}", "async": True}
+    answered = {"type": "function_call_output", "call_id": "done", "output": "x"}
+    given = [user("a"), {**call, "call_id": "done"}, {**call, "call_id": "open"}, answered, TRIGGER]
+    first = body(await pipeline.run(input=given))
+    late = {"type": "function_call_output", "call_id": "open", "output": "late"}
+    after = await pipeline.run(input=[late, user("b")], previous_response_id=first["id"])
+    assert body(after)["status"] == "completed"
+    assert "late" in pipeline.prompt
+    again = await pipeline.run(input=[{**late, "call_id": "done"}], previous_response_id=first["id"])
+    assert again.error is not None  # that one is summed up
+
+
 async def test_user_messages_and_settings_stay_and_nothing_leaks() -> None:
     pipeline = Pipeline(engine())
     tools: dict[str, Any] = {
