@@ -1,6 +1,7 @@
 """The raw WebSocket path as bytes on a socket: framing, limits, slow readers, the end."""
 
 import asyncio
+import json
 import re
 import socket
 from collections.abc import AsyncGenerator
@@ -127,6 +128,58 @@ async def test_a_message_may_be_cut_at_every_byte() -> None:
             await asyncio.sleep(0)
             wire.writer.write(message[cut:])
             assert await wire.frame() == (TEXT, "first-日本".encode())
+
+
+async def test_a_whole_session_may_be_cut_at_every_byte() -> None:
+    """The upgrade, a create in two fragments with a ping between them, a close: in whatever two pieces each comes."""
+    create = b'{"type":"response.create","model":"test","input":"hello","store":false}'
+    async with live_server(scripted_model()) as server:
+        port = int(server.url.split(":")[2].split("/")[0])
+        steps = [
+            handshake("127.0.0.1", port, "/v1/responses"),
+            client_frame(TEXT, create[:20], fin=False)
+            + client_frame(0x9, b"there?")
+            + client_frame(CONTINUATION, create[20:]),
+            client_frame(CLOSE, (1000).to_bytes(2, "big")),
+        ]
+        expected = await _session(port, steps, 0, 0)
+        assert (0xA, b"there?") in expected
+        assert [kind for kind, _ in expected[-2:]] == ["response.completed", CLOSE]
+        for number, step in enumerate(steps):
+            for cut in range(1, len(step)):
+                assert await _session(port, steps, number, cut) == expected, (number, cut)
+
+
+async def _session(port: int, steps: list[bytes], cut_step: int, cut: int) -> list[tuple[object, object]]:
+    """What comes back, by type and text. A step follows when the one before it is answered; one comes in two pieces."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    frames, received = ServerFrames(), list[tuple[object, object]]()
+    try:
+        for number, step in enumerate(steps):
+            at = cut if number == cut_step else 0
+            writer.write(step[:at])
+            await writer.drain()
+            await asyncio.sleep(0)
+            writer.write(step[at:])
+            if number == 0:
+                head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
+                assert head.startswith(b"HTTP/1.1 101 ")
+            while number > 0 and (not received or received[-1][0] not in ("response.completed", CLOSE)[number - 1 :]):
+                for opcode, payload in frames.feed(await asyncio.wait_for(reader.read(65536), 30)):
+                    event = json.loads(payload) if opcode == TEXT else {"type": opcode, "delta": payload}
+                    received.append((event["type"], event.get("delta")))
+        assert await asyncio.wait_for(reader.read(), 30) == b""
+    finally:
+        writer.close()
+    return received
+
+
+async def test_without_its_contract_the_same_turns_go_through_asgi(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hotloop.app.raw_path_fits", lambda: False)
+    async with live_server(scripted_model()) as server, open_socket(server) as peer:
+        assert server.app.websocket is None
+        events = await peer.turn(input="hello", store=False)
+        assert events[-1]["type"] == "response.completed"
 
 
 async def test_a_breach_is_answered_with_its_close_code() -> None:

@@ -5,11 +5,14 @@ import os
 import signal
 import socket
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
-from tests.support.served_command import serve_command, served
+from tests.support.served_command import Served, serve_command, served
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 TIMEOUT_S = 60
 
@@ -83,6 +86,49 @@ def scripted(tmp_path: Path, text: str, tokens: int) -> list[str]:
     turn = {"text": text, "pace": {"tokens": tokens, "seconds": 0.01}}
     script.write_text(json.dumps({"scripts": [{"match": "", "turns": [turn]}]}))
     return ["--engine", "scripted", "--script", str(script)]
+
+
+def lines_of(server: Served, way: str) -> Iterator[str]:
+    """The events of a stream as text, to its end; the last is how the connection was closed."""
+    create = {"type": "response.create", "model": server.model, "input": "go", "stream": True, "store": False}
+    if way == "sse":
+        with httpx.stream("POST", f"{server.url}/responses", json=create, timeout=TIMEOUT_S) as answer:
+            yield from (line.removeprefix("data: ") for line in answer.iter_lines() if line.startswith("data: "))
+        return
+    with connect(server.url.replace("http", "ws", 1) + "/responses") as socket:
+        socket.send(json.dumps(create))
+        try:
+            while True:
+                yield str(socket.recv(TIMEOUT_S))
+        except ConnectionClosed:
+            yield str(socket.close_code)
+
+
+@pytest.mark.parametrize(("way", "last"), [("raw", "1012"), ("asgi", "1012"), ("sse", "[DONE]")])
+@pytest.mark.parametrize("is_short", [True, False], ids=["finished", "dropped"])
+def test_a_signal_in_the_middle_of_a_stream(way: str, last: str, is_short: bool, tmp_path: Path) -> None:
+    """It is finished, if there is time for it; what takes longer is ended in order."""
+    words = 150 if is_short else 10_000
+    environment = {"HOTLOOP_WEBSOCKET": "raw" if way == "raw" else "asgi"}
+    if not is_short:
+        environment["HOTLOOP_DRAIN_TIMEOUT_S"] = "0.1"
+    with served(scripted(tmp_path, "word " * words, 1), environment) as server:
+        lines = lines_of(server, way)
+        assert "response.output_text.delta" in next(line for line in lines if "delta" in line)
+        server.process.send_signal(signal.SIGTERM)
+        *events, closing = lines
+        kinds = [json.loads(event)["type"] for event in events]
+        assert kinds.count("response.output_text.delta") > 1
+        if is_short:
+            assert kinds[-1] == "response.completed"
+            (message,) = json.loads(events[-1])["response"]["output"]
+            assert message["content"][0]["text"] == "word " * words
+        else:
+            assert "response.completed" not in kinds
+        assert closing == last
+        assert server.process.wait(TIMEOUT_S) == 0
+        assert server.process.stderr is not None
+        assert "Traceback" not in server.process.stderr.read()
 
 
 def test_a_second_signal_drops_what_runs_and_still_ends_in_order(tmp_path: Path) -> None:
