@@ -86,11 +86,11 @@ bench: $(STAMP) $(ASSETS_STAMP)
 bench-peers: $(STAMP)
 	$(BIN)/python -m tools.bench.run peers
 
-bench-check: $(STAMP)
+bench-check: $(STAMP) $(ASSETS_STAMP)
 	$(BIN)/hotloop bench turn --quick --check
 	$(BIN)/hotloop bench render --quick --check
 	$(BIN)/hotloop bench chain --quick --check
-	$(BIN)/hotloop bench rollout --quick --check
+	$(BIN)/hotloop bench rollout --quick --check --tokenizer $(ASSETS)/tokenizers/deepseek_v3.json --format deepseek-v3.1
 	$(BIN)/hotloop bench load --quick --check
 	$(BIN)/hotloop bench peers --quick --check
 

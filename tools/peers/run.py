@@ -7,6 +7,7 @@ turn interleaved. One that cannot be installed or started is named and left out;
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -141,7 +142,8 @@ def serve(stack: ExitStack, peer: Peer, root: Path) -> list[dict[str, Any]]:
     """Start the peer and its mock; the ways to ask it, for `hotloop bench peers --peers`. Raises LeftOut."""
     programs = installed(peer, root)
     folder = root / f"{peer.name.lower()}-run"
-    folder.mkdir(exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)  # its database knows responses of another run
+    folder.mkdir()
     port, mock_port = free_port(), free_port()
     mock = f"http://127.0.0.1:{mock_port}"
     places = {"port": port, "spare": free_port(), "mock": mock, "bin": programs, "folder": folder.resolve()}

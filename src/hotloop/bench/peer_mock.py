@@ -10,6 +10,7 @@ from argparse import ArgumentParser
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
 import uvicorn
 from starlette.applications import Starlette
@@ -54,12 +55,13 @@ def _texts(value: Any) -> Iterator[str]:
 def mock_app() -> Starlette:
     """The mock as an application of its own, with its own counts."""
     counts = Counts()
+    mark = uuid4().hex  # of this process: gateways keep responses by their ids
 
     async def chat(request: Request) -> Response:
         body = await request.json()
         tokens = counts.add(body)
         usage = {"prompt_tokens": tokens, "completion_tokens": 1, "total_tokens": tokens + 1}
-        head = {"id": "chatcmpl-mock", "created": 0, "model": body.get("model", MODEL)}
+        head = {"id": f"chatcmpl-{mark}{counts.requests}", "created": 0, "model": body.get("model", MODEL)}
         if not body.get("stream"):
             message = {"role": "assistant", "content": _ANSWER}
             choice: Json = {"index": 0, "message": message, "finish_reason": "stop"}
@@ -82,7 +84,7 @@ def mock_app() -> Starlette:
             "output_tokens_details": {"reasoning_tokens": 0},
             "total_tokens": tokens + 1,
         }
-        events = _response_events(body.get("model", MODEL), usage, counts.requests)
+        events = _response_events(body.get("model", MODEL), usage, f"{mark}{counts.requests}")
         return _stream(events) if body.get("stream") else JSONResponse(events[-1]["response"])
 
     async def models(request: Request) -> Response:
@@ -107,18 +109,18 @@ def mock_app() -> Starlette:
     )
 
 
-def _response_events(model: str, usage: Json, number: int) -> list[Json]:
+def _response_events(model: str, usage: Json, name: str) -> list[Json]:
     """A turn of one word in the order of the Responses API."""
     part: Json = {"type": "output_text", "text": _ANSWER, "annotations": []}
     item: Json = {
         "type": "message",
-        "id": f"msg_{number}",
+        "id": f"msg_{name}",
         "role": "assistant",
         "status": "completed",
         "content": [part],
     }
     response: Json = {
-        "id": f"resp_{number}", "object": "response", "created_at": 0, "model": model, "output": [], "status": "in_progress",
+        "id": f"resp_{name}", "object": "response", "created_at": 0, "model": model, "output": [], "status": "in_progress",
         "parallel_tool_calls": True, "tool_choice": "auto", "tools": [],
     }  # fmt: skip
     place = {"item_id": item["id"], "output_index": 0, "content_index": 0}

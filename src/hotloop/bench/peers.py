@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import fmean, median
 from tempfile import TemporaryDirectory
 from time import perf_counter
-from typing import Literal
+from typing import Literal, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -32,6 +32,7 @@ from hotloop.bench.servers import API_KEY, WIDE_AREA, hotloop_server
 from hotloop.bench.workload import SEED, output_lines
 
 TITLE = "hotloop bench peers: the same turns against other Responses servers"
+_T = TypeVar("_T")
 _MIX, _CALLS = "interactive", 50
 
 
@@ -64,6 +65,7 @@ class Taken:
 
     turns: Mapping[tuple[Target, int], Sequence[Turn]]
     rollouts: Mapping[Target, Sequence[Played]]
+    failures: Sequence[str] = ()  # of servers that were left out
 
 
 class Peer(msgspec.Struct, forbid_unknown_fields=True):
@@ -153,18 +155,57 @@ def measure(plan: Plan, peers: Sequence[Target]) -> Findings:
         ]
         near += peers
         targets = [one if net == "loopback" else one.far(stack) for net in plan.networks for one in near]
-        turns: dict[tuple[Target, int], Callable[[], Turn]] = {}
+        standing = _Standing(peers)
+        turns: dict[tuple[Target, int], Callable[[], Turn | None]] = {}
         for tokens in plan.histories:
             for target in targets:
-                chat = stack.enter_context(closing(Chat(target)))
-                chat.begin(tokens)
-                turns[target, tokens] = chat.turn
+                begin = partial(_begun, stack, target, tokens)
+                chat = standing.tries(target, begin)
+                if chat is not None:
+                    turns[target, tokens] = partial(standing.tries, target, chat.turn)
         for turn in turns.values():
             turn()  # warm-up
         taken = interleave(turns, plan.rounds)
         texts = _texts() if plan.rollouts else []
-        rollouts: dict[Target, Callable[[], Played]] = {one: partial(_play, one, texts) for one in targets}
-        return findings_of(Taken(taken, interleave(rollouts, plan.rollouts)))
+        rollouts = {one: partial(standing.tries, one, partial(_play, one, texts)) for one in targets}
+        played = interleave(rollouts, plan.rollouts)
+    return findings_of(
+        Taken(
+            {key: _whole(ones) for key, ones in taken.items() if key[0] not in standing.left_out},
+            {target: _whole(ones) for target, ones in played.items() if target not in standing.left_out},
+            list(dict.fromkeys(standing.left_out.values())),
+        )
+    )
+
+
+class _Standing:
+    """Who still takes part: a server that fails once is left out, unless it is hotloop or the only other one."""
+
+    def __init__(self, peers: Sequence[Target]) -> None:
+        self._may_fail = {(peer.name, peer.way) for peer in peers} if len(peers) > 1 else set[tuple[str, str]]()
+        self.left_out: dict[Target, str] = {}
+
+    def tries(self, target: Target, act: Callable[[], _T]) -> _T | None:
+        """What it gives; None if it is out. Raises BenchError of one that may not fail."""
+        if target in self.left_out:
+            return None
+        try:
+            return act()
+        except BenchError as error:
+            if (target.name, target.way) not in self._may_fail:
+                raise
+            self.left_out[target] = str(error)
+            return None
+
+
+def _begun(stack: ExitStack, target: Target, tokens: int) -> Chat:
+    chat = stack.enter_context(closing(Chat(target)))
+    chat.begin(tokens)
+    return chat
+
+
+def _whole(ones: Sequence[_T | None]) -> list[_T]:
+    return [one for one in ones if one is not None]
 
 
 def _texts() -> list[str]:
@@ -202,6 +243,7 @@ def findings_of(taken: Taken) -> Findings:
             "hotloop runs its scripted engine in process, tokenizer and format included, the other servers whatever stands"
             " behind them (the mock engine: one word, at once, nothing tokenized). Engine tokens are what the mock was asked to"
             " read, four characters each.",
+            *(f"Left out: {failure}" for failure in taken.failures),
         ],
         samples={
             **{f"{one.name} {one.way} {one.network} {tokens}": [turn._asdict() for turn in turns]

@@ -78,7 +78,7 @@ FULL = Plan(
         *_lengths(65, "loopback", "interactive", 100, 50, 20),
         *_lengths(65, "loopback", "heavy", 50, 20),
         *_lengths(65, "WAN", "interactive", 50),
-        Series(0, "loopback", "chat", REAL_TURNS, 7, FAST),
+        Series(0, "loopback", "chat", REAL_TURNS, 3, FAST),
     )
 )
 QUICK = Plan((Series(4_000, "loopback", "interactive", 50, 3),))

@@ -17,7 +17,7 @@ GOALS = (
     # What a stateless turn costs hangs on the vocabulary: a published one is for the full run.
     Goal("rollout_total_1000", 30, at_most=False, in_quick=False),
     Goal("rollout_total_4000", 40, at_most=False, in_quick=False),
-    Goal("rollout_floor", 1.05),
+    Goal("rollout_floor", 1.05, in_quick=False),  # against modelled times, which a busy machine does not keep
     Goal("rollout_never_slower", 1, at_most=False),
 )
 _JUDGED_SPEED = 4_000  # where the server's share of the time is largest

@@ -94,6 +94,10 @@ def test_another_server_is_driven_with_the_same_work(tmp_path: Path) -> None:
         arms = [(*way, network) for network in ("loopback", "WAN") for way in ways]
         assert [row[:3] for row in findings.table.rows] == arms
         assert [row[:3] for row in findings.more[0].rows] == arms
+        gone = replace(peer, name="gone", port=1)
+        found = peers.measure(peers.Plan((1_000,), 1), [peer, gone])
+        assert [row[0] for row in found.table.rows] == ["hotloop", "hotloop", "other"]
+        assert found.notes[-1] == "Left out: gone at 127.0.0.1:1, http previous: Connection refused"
         assert all(float(row[5]) >= 40 for row in findings.more[0].rows[3:]), "ms a turn, a round trip among them"
     with pytest.raises(BenchError, match="other at "):
         peers.measure(peers.Plan((1_000,), 2), [peer])
