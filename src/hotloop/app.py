@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from hotloop.safety.key_file import KeyFileError, key_ring
 from hotloop.safety.patterns import PatternPolicy
 from hotloop.safety.sealing import KeyRing, new_key
 from hotloop.seams.format import Format
+from hotloop.seams.hosted_tools import ToolServers
 from hotloop.seams.tokenizer import Tokenizer
 from hotloop.server.asgi import build_asgi
 from hotloop.server.auth import AccessPolicy
@@ -179,6 +181,7 @@ def build_app(model: TokenModel, settings: ServerSettings) -> App:
         turn_timeout_s=settings.turn_timeout_s,
         reasoning_events=settings.reasoning_events,
         remote=_remote(settings),
+        tool_servers=_tool_servers(settings),
         remembers=remembers,
     )
     connections = OpenConnections()
@@ -186,14 +189,14 @@ def build_app(model: TokenModel, settings: ServerSettings) -> App:
     async def shut_down() -> None:
         services.prefixes.clear()
         await reader.close()
+        if services.tool_servers is not None:
+            await services.tool_servers.close()
         await model.close()
         await services.store.close()
 
     runner = TurnRunner(services)
     policy = AccessPolicy(settings.api_key, frozenset(settings.allow_origins))
-    socket_settings = SocketSettings(
-        Limits(lifetime_s=settings.connection_lifetime_s), settings.max_pending_bytes, settings.max_delay_s
-    )
+    socket_settings = SocketSettings(Limits(lifetime_s=settings.connection_lifetime_s), settings.max_pending_bytes)
     reader = MessageReader(settings.max_message_bytes)
     asgi = build_asgi(
         runner,
@@ -209,6 +212,20 @@ def build_app(model: TokenModel, settings: ServerSettings) -> App:
     )
     door = ResponsesDoor(runner, policy, socket_settings, connections, reader)
     return App(asgi, _websocket(door, settings), services, connections, reader)
+
+
+def _tool_servers(settings: ServerSettings) -> ToolServers | None:
+    """The MCP servers of the file that was named. Raises StartError."""
+    if settings.tool_servers is None:
+        return None
+    # The package is an extra, and takes a second to load.
+    from hotloop.tool_servers.configuration import ToolSettingsError, load_tool_servers
+    from hotloop.tool_servers.servers import McpServers
+
+    try:
+        return McpServers(load_tool_servers(settings.tool_servers, os.environ))
+    except ToolSettingsError as error:
+        raise StartError(str(error)) from error
 
 
 def _sealer(settings: ServerSettings) -> KeyRing:
@@ -236,12 +253,7 @@ def _remote(settings: ServerSettings) -> HttpContent | None:
 def _websocket(door: ResponsesDoor, settings: ServerSettings) -> type[asyncio.Protocol] | None:
     if settings.websocket == "asgi" or not raw_path_fits():
         return None
-    return raw_protocol(
-        door,
-        max_pending_bytes=settings.max_pending_bytes,
-        slow_reader_s=settings.slow_reader_s,
-        max_delay_s=settings.max_delay_s,
-    )
+    return raw_protocol(door, max_pending_bytes=settings.max_pending_bytes, slow_reader_s=settings.slow_reader_s)
 
 
 def _spans() -> Callable[[TurnRecord], None]:

@@ -32,9 +32,6 @@ class ServerSettings:
     allow_origins: tuple[str, ...] = ()  # browser origins allowed besides loopback ones
     max_message_bytes: int = 64 * MIB  # of one WebSocket message or HTTP body
     max_pending_bytes: int = 16 * MIB  # unsent output of one connection before it is closed
-    max_delay_s: float = (
-        0.0  # an event may wait so long for others to leave with, in one write; 0: until the loop's tick ends
-    )
     slow_reader_s: float = 60.0  # a client that reads nothing for this long is disconnected
     caches: str = "on"  # off: every turn is rendered in full, to measure what remembering saves
     websocket: str = "raw"  # raw: hotloop's own frames; asgi: through the ASGI server's
@@ -51,6 +48,7 @@ class ServerSettings:
     remote_sources: tuple[Source, ...] = ()
     remote_max_bytes: int = 4 * MIB  # of what one URL names
     remote_timeout_s: float = 10.0  # for one URL, redirects and all
+    tool_servers: Path | None = None  # file that names MCP servers (docs/hosted-tools.md); None: there are none
     log_level: str = "info"
     traces: str = "off"  # on: an OpenTelemetry span per turn, to where the environment sends them
 
@@ -87,7 +85,6 @@ _ENVIRONMENT: dict[str, tuple[str, str]] = {
     "HOTLOOP_ALLOW_ORIGINS": ("server", "allow_origins"),
     "HOTLOOP_MAX_MESSAGE_BYTES": ("server", "max_message_bytes"),
     "HOTLOOP_MAX_PENDING_BYTES": ("server", "max_pending_bytes"),
-    "HOTLOOP_MAX_DELAY_S": ("server", "max_delay_s"),
     "HOTLOOP_SLOW_READER_S": ("server", "slow_reader_s"),
     "HOTLOOP_CACHES": ("server", "caches"),
     "HOTLOOP_WEBSOCKET": ("server", "websocket"),
@@ -102,6 +99,7 @@ _ENVIRONMENT: dict[str, tuple[str, str]] = {
     "HOTLOOP_REMOTE_SOURCES": ("server", "remote_sources"),
     "HOTLOOP_REMOTE_MAX_BYTES": ("server", "remote_max_bytes"),
     "HOTLOOP_REMOTE_TIMEOUT_S": ("server", "remote_timeout_s"),
+    "HOTLOOP_TOOL_SERVERS": ("server", "tool_servers"),
     "HOTLOOP_LOG_LEVEL": ("server", "log_level"),
     "HOTLOOP_TRACES": ("server", "traces"),
     "HOTLOOP_ENGINE": ("model", "engine"),
@@ -156,7 +154,7 @@ def _parse(key: str, place: tuple[str, str], text: str) -> Any:
             return int(text)
         if kind is float:
             return float(text)
-        if name in ("path", "tokenizer", "script", "seal_keys", "state_folder"):
+        if name in ("path", "tokenizer", "script", "seal_keys", "state_folder", "tool_servers"):
             return Path(text)
         if name == "allow_origins":
             return tuple(part.strip() for part in text.split(",") if part.strip())
@@ -181,6 +179,8 @@ def _check(settings: Settings) -> None:
         raise ConfigError(f"unknown traces {server.traces!r}; known are on, off")
     if server.traces == "on" and find_spec("opentelemetry") is None:
         raise ConfigError("HOTLOOP_TRACES=on needs OpenTelemetry: install hotloop[otel]")
+    if server.tool_servers is not None and find_spec("mcp") is None:
+        raise ConfigError("tool servers need the MCP package: install hotloop[mcp]")
     if server.caches not in ("on", "off"):
         raise ConfigError(f"unknown caches {server.caches!r}; known are on, off")
     if server.reasoning_events not in get_args(ReasoningEvents):
@@ -211,8 +211,6 @@ def _check(settings: Settings) -> None:
     ):
         if not 0 < getattr(server, name) < math.inf:
             raise ConfigError(f"{name} must be positive")
-    if not 0 <= server.max_delay_s <= 1:
-        raise ConfigError("max_delay_s must be between 0 and 1")
     if server.background_waiting < 0:
         raise ConfigError("background_waiting must not be negative")
     for name in ("context_tokens", "threads"):

@@ -1,11 +1,13 @@
 """openai-python, unmodified: WebSocket, streams, structured output, stored responses, conversations."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.clients.weather import ABOUT, RAIN
-from tests.support.real_clients import Turns, counted, run_python
+from tests.support.mcp_servers import stdio
+from tests.support.real_clients import Turns, counted, run_python, scripted
 from tests.support.served_command import Served
 
 pytestmark = pytest.mark.long
@@ -69,3 +71,21 @@ def test_compact_gives_items_to_go_on_from(server: Served, tmp_path: Path) -> No
     assert result["object"] == "response.compaction"
     assert "compaction" in result["kinds"]
     assert result["text"] == ABOUT
+
+
+def test_tools_of_an_mcp_server_are_allowed_called_and_streamed(tmp_path: Path) -> None:
+    file = tmp_path / "tools.json"
+    file.write_text(json.dumps({"servers": {"honest": stdio()}}))
+    call = {"name": "honest__add", "arguments": {"a": 1, "b": 2}}
+    script = {"scripts": [{"match": "^Add up", "turns": [{"call": call}, {"text": "It is 3."}]}]}
+    with scripted(tmp_path, script, options=("--tool-servers", str(file))) as server:
+        result, turns = run(server, tmp_path, "mcp")
+    assert result == {
+        "asked": 'honest add {"a": 1, "b": 2}',
+        "output": "3",
+        "events": ["response.mcp_call.in_progress", "response.mcp_call_arguments.done", "response.mcp_call.completed"],
+        "text": "It is 3.",
+        "socket": ["mcp_list_tools", "mcp_call", "message"],
+    }
+    assert turns.completed == {"http": 1, "sse": 1, "websocket": 1}
+    assert not turns.others

@@ -69,8 +69,8 @@ async def test_a_server_is_listed_and_called(make: Callable[[], AbstractAsyncCon
         assert failed.output is None and failed.error is not None
         assert failed.error["type"] == "mcp_tool_execution_error"
         assert (await visit.call(server, "nowhere", {})).error is not None
-        await visit.leave()
-        await visit.leave()
+        visit.leave()
+        visit.leave()
         await servers.close()
         await servers.close()
 

@@ -2,11 +2,16 @@
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 from tests.integration.test_llama import assert_only_new_tokens_were_decoded, engine_of, tiny
 from tests.support.event_order import check_response_events, split_responses
-from tests.support.live_server import LiveServer, Socket, final_response, open_socket, output_text
+from tests.support.live_server import LiveServer, Socket, final_response, live_server, open_socket, output_text
+from tests.support.mcp_servers import stdio
+
+from hotloop.app import start_model
+from hotloop.config import ModelSettings, ServerSettings
 
 TASK = "The tests fail. Please fix the bug."
 GENERATION_PROMPT = 3  # tokens: the head of an assistant message
@@ -113,3 +118,36 @@ async def test_lanes_side_by_side_write_what_each_writes_alone() -> None:
         alone = [await write(server, [lane]) for lane in range(len(tasks))]
     assert [text for texts in together for text in texts] == [text for (text,) in alone]
     assert all(text for (text,) in alone)
+
+
+async def test_a_round_behind_a_hosted_call_decodes_its_output_alone(tmp_path: Path) -> None:
+    """The model is made to call, for it was not taught the tool; what it then says of the output is its own."""
+    path = tmp_path / "tools.json"
+    path.write_text(json.dumps({"servers": {"honest": stdio()}}))
+    tool = {"type": "mcp", "server_label": "honest", "require_approval": "never", "allowed_tools": ["note"]}
+    choice = {"type": "mcp", "server_label": "honest", "name": "note"}
+    model = await start_model(ModelSettings())
+    async with live_server(model, ServerSettings(tool_servers=path)) as server, open_socket(server) as socket:
+        events = await socket.turn(
+            model="tiny", input=TASK, tools=[tool], tool_choice=choice, store=False, max_output_tokens=200
+        )
+        response = check_response_events(events)
+        _, call, *_ = response["output"]
+        assert call["type"] == "mcp_call" and call["status"] == "completed"
+        record = server.app.services.records.latest()[-1]
+        assert record.rounds == 2 and record.fallbacks == ()
+        usage = response["usage"]
+        missed = usage["input_tokens"] - usage["input_tokens_details"]["cached_tokens"]
+        assert engine_of(server).decoded_tokens <= missed + usage["output_tokens"]
+        assert missed < usage["input_tokens"] * 2 // 3, "the second round has the first one's KV"
+        continued = await socket.turn(
+            model="tiny",
+            input="Go on.",
+            tools=[tool],
+            store=False,
+            previous_response_id=response["id"],
+            max_output_tokens=20,
+        )
+        check_response_events(continued)
+        after = final_response(continued)["usage"]
+        assert after["input_tokens"] - after["input_tokens_details"]["cached_tokens"] < usage["input_tokens"] // 4

@@ -6,6 +6,7 @@ Each event is also held against the Open Responses contract (tests/support/open_
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from tests.support.hosted_order import CALLS, LISTS, HostedItems
 from tests.support.open_responses import check_error, check_event
 
 Event = dict[str, Any]
@@ -16,11 +17,26 @@ _DELTAS_OF = {
     "reasoning": ("response.reasoning_text", "response.reasoning"),  # OpenAI's name, Open Responses'
     "function_call": ("response.function_call_arguments",),
     "custom_tool_call": ("response.custom_tool_call_input",),
+    "mcp_call": ("response.mcp_call_arguments",),
 }
-_TEXT_FIELD = {"message": "text", "reasoning": "text", "function_call": "arguments", "custom_tool_call": "input"}
+_TEXT_FIELD = {
+    "message": "text",
+    "reasoning": "text",
+    "function_call": "arguments",
+    "custom_tool_call": "input",
+    "mcp_call": "arguments",
+}
 
 # Items that are shown once they are whole: nothing of them streams.
-WHOLE = ("local_shell_call", "shell_call", "apply_patch_call", "tool_search_call", "compaction")
+WHOLE = (
+    "local_shell_call",
+    "shell_call",
+    "apply_patch_call",
+    "tool_search_call",
+    "compaction",
+    "mcp_approval_request",
+)
+_WITHOUT_STATUS = ("compaction", "mcp_approval_request", "mcp_list_tools")
 
 # Answers to what a client asks of a response while it runs; steering's may also follow the terminal event.
 STEERING = ("response.steer.accepted", "response.steer.pending", "response.steer.failed")
@@ -161,11 +177,14 @@ def _check_final(final: Event, kind: str, response_id: str, items: "_Items") -> 
     assert final["id"] == response_id
     assert kind == f"response.{final['status']}"
     assert items.open is None, f"item {items.open} is still open at the end"
+    assert not items.hosted.is_any_open, "an item is still worked on at the end"
     reason: str | None = final["incomplete_details"]["reason"] if final["incomplete_details"] is not None else None
     if final["status"] != "failed":
         assert items.is_interrupted == (reason == "interrupted"), f"interrupted {items.is_interrupted}, ends {reason}"
     if reason in ("interrupted", "steered"):
-        assert all(_status(item) == "completed" for item in items.done), "a cut response holds whole items only"
+        assert all(_status(item) == "completed" or _is_hosted(item) for item in items.done), (
+            "a cut response holds whole items only"
+        )
     assert final["output"] == items.done, "the final output is not what was streamed"
     assert (final["error"] is not None) == (final["status"] == "failed")
     assert (final["incomplete_details"] is not None) == (final["status"] == "incomplete")
@@ -173,7 +192,7 @@ def _check_final(final: Event, kind: str, response_id: str, items: "_Items") -> 
     if final["status"] != "failed":
         assert final["usage"] is not None
     for item in items.done[:-1]:
-        assert _status(item) == "completed", "only the last item may be incomplete"
+        assert _status(item) == "completed" or _is_hosted(item), "only the last item may be incomplete"
     if items.done and _status(items.done[-1]) == "incomplete":
         assert final["status"] != "completed", "an incomplete item in a completed response"
     ids = [item["id"] for item in items.done]
@@ -181,9 +200,15 @@ def _check_final(final: Event, kind: str, response_id: str, items: "_Items") -> 
 
 
 def _status(item: Event) -> str:
-    """A compaction item has none: it is there only once it is whole."""
-    found: str = "completed" if item["type"] == "compaction" else item["status"]
+    """Items that are there only once they are whole have none."""
+    found: str = "completed" if item["type"] in _WITHOUT_STATUS else item["status"]
     return found
+
+
+def _is_hosted(item: Event) -> bool:
+    """It was worked on: what came of it does not depend on what was written behind it."""
+    kind: str = item["type"]
+    return kind == CALLS
 
 
 class _Items:
@@ -192,6 +217,7 @@ class _Items:
     def __init__(self) -> None:
         self.done: list[Event] = []
         self.open: Event | None = None
+        self.hosted = HostedItems()
         self.is_interrupted = False
 
     def take(self, event: Event) -> None:
@@ -199,6 +225,10 @@ class _Items:
         if kind == "response.interrupt.accepted":
             assert not self.is_interrupted, "interrupted twice"
             self.is_interrupted = True
+            return
+        if self.hosted.takes(event):
+            if kind == "response.output_item.done":
+                self.done[event["output_index"]] = event["item"]
             return
         assert event["output_index"] == len(self.done), f"{kind}: output_index is not dense"
         if kind == "response.output_item.added":
@@ -216,7 +246,9 @@ class _Items:
             self._end(event["item"])
             return
         assert event["item_id"] == self.open["id"], f"{kind} names another item"
-        if kind == "response.compaction.compacting":
+        if kind == "response.mcp_call.in_progress":
+            assert self.open["type"] == CALLS
+        elif kind == "response.compaction.compacting":
             assert self.open["type"] == "compaction"
         elif kind.startswith("response.content_part."):
             self._part(kind, event)
@@ -225,7 +257,11 @@ class _Items:
 
     def _begin(self, item: Event) -> None:
         assert self.open is None, "an item begins inside another"
-        assert item["type"] == "compaction" or item["status"] == "in_progress"
+        assert item["type"] in _WITHOUT_STATUS or item["status"] == "in_progress"
+        if item["type"] == LISTS or (item["type"] == CALLS and item["approval_request_id"] is not None):
+            self.hosted.begin(len(self.done), item)
+            self.done.append(item)
+            return
         self.open = item
         self._texts: list[str] = []
         self._logprobs: list[Any] = []
@@ -267,6 +303,15 @@ class _Items:
             self._full = event[_TEXT_FIELD[self.open["type"]]]
             assert self._full == "".join(self._texts), "the deltas do not add up"
             assert event.get("logprobs", []) == self._logprobs
+            if self.open["type"] == CALLS:
+                self._work_on(self.open)
+
+    def _work_on(self, call: Event) -> None:
+        """Written, not yet run; a response that ends first says so."""
+        assert self._texts, "a call without a delta"
+        self.hosted.begin(len(self.done), {**call, "arguments": self._full})
+        self.done.append(call)
+        self.open = None
 
     def _end(self, item: Event) -> None:
         assert self.open is not None

@@ -14,6 +14,7 @@ from typing import Any, cast
 from jsonschema import Draft202012Validator
 from referencing import Registry
 from referencing.jsonschema import DRAFT202012
+from tests.support.hosted_order import check_as_openai_has_it
 
 Json = dict[str, Any]
 
@@ -37,6 +38,15 @@ OPENAI_ONLY_EVENTS: dict[str, frozenset[str]] = {
     "response.interrupt.failed": frozenset({"response_id", "error"}),
     "response.inject.failed": frozenset({"response_id", "input", "error"}),
     "response.output_item.interrupted": frozenset({"response_id", "item_id", "output_index"}),
+    # MCP servers are OpenAI's; the SDK's types say more (tests/support/hosted_order.py).
+    "response.mcp_list_tools.in_progress": frozenset({"item_id", "output_index"}),
+    "response.mcp_list_tools.completed": frozenset({"item_id", "output_index"}),
+    "response.mcp_list_tools.failed": frozenset({"item_id", "output_index"}),
+    "response.mcp_call.in_progress": frozenset({"item_id", "output_index"}),
+    "response.mcp_call.completed": frozenset({"item_id", "output_index"}),
+    "response.mcp_call.failed": frozenset({"item_id", "output_index"}),
+    "response.mcp_call_arguments.delta": frozenset({"item_id", "output_index", "delta"}),
+    "response.mcp_call_arguments.done": frozenset({"item_id", "output_index", "arguments"}),
     # Compaction while new summary text is sampled (§3.2).
     "response.compaction.compacting": frozenset({"item_id", "output_index"}),
 }
@@ -50,6 +60,9 @@ OPENAI_ONLY_ITEMS: dict[str, frozenset[str]] = {
     "shell_call": frozenset({"id", "status", "call_id", "action"}),
     "apply_patch_call": frozenset({"id", "status", "call_id", "operation"}),
     "tool_search_call": frozenset({"id", "status", "call_id", "execution", "arguments"}),
+    "mcp_list_tools": frozenset({"id", "server_label", "tools"}),
+    "mcp_call": frozenset({"id", "status", "server_label", "name", "arguments", "output", "error"}),
+    "mcp_approval_request": frozenset({"id", "server_label", "name", "arguments"}),
 }
 OPENAI_ONLY_EFFORTS = ("minimal", "max")  # §15: accepted and echoed as given
 
@@ -109,6 +122,8 @@ def check_event(event: Json) -> None:
         assert isinstance(event["sequence_number"], int)
         missing = OPENAI_ONLY_EVENTS.get(kind, frozenset()) - set(event)
         assert not missing, f"{kind} lacks {sorted(missing)}"
+        if kind.startswith("response.mcp_"):
+            check_as_openai_has_it(event)
         return
     schema = event_schemas().get(kind)
     assert schema is not None, f"an event type that nobody knows: {kind}"

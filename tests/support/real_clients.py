@@ -83,12 +83,14 @@ def run_node(name: str, scenario: str, server: Served, home: Path) -> Any:
 
 
 @contextmanager
-def scripted(folder: Path, script: Mapping[str, Any], *, model: str = "scripted") -> Generator[Served]:
+def scripted(
+    folder: Path, script: Mapping[str, Any], *, model: str = "scripted", options: Sequence[str] = ()
+) -> Generator[Served]:
     """`hotloop serve --engine scripted` with this script, under this model name."""
     path = folder / "script.yaml"
     path.write_text(yaml.safe_dump(dict(script), allow_unicode=True))
     arguments = ("--engine", "scripted", "--script", str(path), "--model-name", model, "--log-level", "warning")
-    with served(arguments) as server:
+    with served((*arguments, *options)) as server:
         yield server
 
 

@@ -36,6 +36,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--sequences", type=int, metavar="N", help="chains whose KV is held at once; default 16")
     parser.add_argument("--threads", type=int, metavar="N", help="engine threads; default: cores - 1")
     parser.add_argument("--allow-origin", action="append", metavar="ORIGIN", help="browser origin that may connect")
+    parser.add_argument("--tool-servers", type=Path, metavar="FILE", help="MCP servers that responses may use")
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), help="default info")
     parser.set_defaults(run=run)
 
@@ -83,6 +84,7 @@ def _flags(arguments: argparse.Namespace) -> Mapping[tuple[str, str], Any]:
         ("server", "host"): arguments.host,
         ("server", "port"): arguments.port,
         ("server", "allow_origins"): tuple(arguments.allow_origin) if arguments.allow_origin else None,
+        ("server", "tool_servers"): arguments.tool_servers,
         ("server", "log_level"): arguments.log_level,
     }
 

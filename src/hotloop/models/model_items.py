@@ -5,12 +5,14 @@ from collections.abc import Sequence
 import msgspec
 
 from hotloop.protocol.file_parts import readable_parts
+from hotloop.protocol.hosted_items import seen_by_model
 from hotloop.protocol.items import (
     ContentPart,
     CustomToolCall,
     CustomToolCallOutput,
     FunctionCall,
     FunctionCallOutput,
+    HostedItem,
     InputFile,
     InputText,
     Item,
@@ -71,7 +73,13 @@ def plain_chars(items: Sequence[Item]) -> int:
 
 
 def _allas_seen(items: Sequence[Item]) -> list[Item]:
-    return [as_seen(item) for item in items if not isinstance(item, SettingItem)]
+    seen: list[Item] = []
+    for item in items:
+        if isinstance(item, HostedItem):
+            seen += seen_by_model(item)
+        elif not isinstance(item, SettingItem):
+            seen.append(as_seen(item))
+    return seen
 
 
 def as_seen(item: Item) -> Item:

@@ -136,7 +136,7 @@ class TokenModel:
             if not (parent.context is request.context or parent.context.same_as(request.context)):
                 reason = "context_changed"
             else:
-                items: Sequence[Item] = request.new_items
+                items: Sequence[Item] = request.unseen or request.new_items
                 chars = plain_chars(items)
                 if chars < 0:
                     items, chars = seen_and_chars(items)

@@ -35,7 +35,7 @@ from hotloop.protocol.actions import (
     SteerTurn,
 )
 from hotloop.protocol.control import INTERRUPT_MODE, Interrupt, interrupt_failed, numbered_event
-from hotloop.protocol.items import CallItem
+from hotloop.protocol.items import OwedItem
 from hotloop.protocol.request import ResponseCreate
 from hotloop.protocol.response import ResponseEnding
 from hotloop.protocol.steering import (
@@ -94,7 +94,7 @@ class _Running(msgspec.Struct):
 class _Ended(msgspec.Struct):
     lane: Lane
     status: str
-    calls: tuple[CallItem, ...]  # the client still owes their outputs
+    calls: tuple[OwedItem, ...]  # the client still owes their outputs
     next_sequence: int
     owed: list[Steer] = []  # wait for those outputs
 

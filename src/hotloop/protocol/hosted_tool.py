@@ -4,7 +4,7 @@ What a client shows a server to be let in leaves this process only towards that 
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 from urllib.parse import urlsplit
 
 import msgspec
@@ -165,3 +165,28 @@ def shown_url(url: str) -> str:
         return "<redacted>"
     rest = "/<redacted>" if parts.path.strip("/") or parts.query or parts.fragment else ""
     return f"{parts.scheme}://{host}{rest}"
+
+
+def item_without_secrets(raw: bytes) -> bytes:
+    """An item that brings tools, without what servers among them are shown to be let in: items stay with their chain."""
+    if b"mcp" not in raw:
+        return raw
+    try:
+        fields = _fields_decoder.decode(raw)
+        return json_bytes({**fields, "tools": _tools_without_secrets(fields["tools"])})
+    except (msgspec.DecodeError, KeyError, TypeError, RecursionError):
+        return raw  # nothing that has tools
+
+
+def _tools_without_secrets(tools: list[Any]) -> list[Any]:
+    return [_tool_without_secrets(cast("dict[str, Any]", tool)) if isinstance(tool, dict) else tool for tool in tools]
+
+
+def _tool_without_secrets(tool: dict[str, Any]) -> dict[str, Any]:
+    if isinstance(tool.get("tools"), list):
+        return {**tool, "tools": _tools_without_secrets(tool["tools"])}
+    if tool.get("type") != "mcp":
+        return tool
+    url = tool.get("server_url")
+    shown = {key: value for key, value in tool.items() if key not in _SECRET}
+    return {**shown, "server_url": shown_url(url)} if isinstance(url, str) else shown

@@ -186,6 +186,10 @@ class UnpairedOutput(OpaqueItem, frozen=True):
     """An output that names no call. It answers the one that is open, if exactly one is (docs/protocol.md §4.4)."""
 
 
+class HostedItem(OpaqueItem, frozen=True):
+    """A call that this server runs, or the consent to one: `protocol.hosted_items` reads it."""
+
+
 class SealedItem(OpaqueItem, frozen=True):
     """A `compaction` whose content was not opened yet."""
 
@@ -228,6 +232,7 @@ Item = (
 )
 RawItem = OpaqueItem | TypedCall | TypedCallOutput | CompactionTrigger | Compaction  # shown as they travel
 CallItem = FunctionCall | CustomToolCall
+OwedItem = FunctionCall | CustomToolCall | HostedItem  # a client owes an output, or its consent
 CallOutputItem = FunctionCallOutput | CustomToolCallOutput
 
 STRUCT_BY_TYPE: dict[str, type[msgspec.Struct]] = {

@@ -6,12 +6,16 @@ part of the name, a tool with item types of its own becomes a function.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal
 
 import msgspec
 
 from hotloop.errors import InvalidRequest, SchemaTooComplex, UnsupportedValue
+from hotloop.protocol.hosted_items import ListedTool, hosted_name
+from hotloop.protocol.hosted_tool import ServerTool
 from hotloop.protocol.tools import MAX_TOOLS, CustomTool, FunctionTool, HostedTool, NamespaceTool, Tool, TypedTool
+from hotloop.protocol.wire import json_bytes
 
 _PLAIN_NAMESPACE = "functions"  # the one that models write without its name; Codex puts its own tools there
 
@@ -31,6 +35,8 @@ class CallTarget:
     namespace: str | None = None
     kind: str = ""  # of the typed tool; empty: a function or custom call
     is_async: bool = False  # the client goes on without the output, and gives it when it has it
+    server: str = ""  # label of the server that has the tool: the call is run here
+    needs_approval: bool = False  # and first asked about
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,12 @@ class Offer:
     places: tuple[str, ...] = ()
     targets: Mapping[str, CallTarget] = field(default_factory=dict[str, CallTarget])
     hosted: frozenset[str] = frozenset()  # types that were asked for and are not offered
+    servers: frozenset[str] = frozenset()  # labels of the tool servers that were named
+
+    @property
+    def server_tools(self) -> frozenset[str]:
+        """Names of the tools whose calls are run here."""
+        return frozenset(name for name, target in self.targets.items() if target.server)
 
     @property
     def names(self) -> frozenset[str]:
@@ -52,11 +64,16 @@ class Offer:
         return next((name for name, target in self.targets.items() if target.kind == kind), None)
 
 
-def offer_of(tools: Sequence[Tool], added: Sequence[Sequence[Tool]] = ()) -> Offer:
+def offer_of(
+    tools: Sequence[Tool],
+    added: Sequence[Sequence[Tool]] = (),
+    listed: Mapping[str, Sequence[ListedTool]] = MappingProxyType({}),
+) -> Offer:
     """The tools of a request and those that its chain has `added`; a later definition of a name takes the earlier's place.
 
-    Tools that wait to be found by a search are left out, if there is a search. Raises InvalidRequest where two tools of one
-    array cannot be told apart.
+    `listed` are the tools of the servers that the request names, by label, as far as they are known; theirs are names that
+    no other tool has. Tools that wait to be found by a search are left out, if there is a search. Raises InvalidRequest where
+    two tools of one array cannot be told apart.
     """
     offered: dict[str, _Offered] = {}
     hosted: set[str] = set()
@@ -64,6 +81,9 @@ def offer_of(tools: Sequence[Tool], added: Sequence[Sequence[Tool]] = ()) -> Off
     for number, array in enumerate((tools, *added)):
         place = "tools" if number == 0 else "input.tools"
         offered |= _offered(array, place, hosted, leaves_out=searches and number == 0)
+    servers = [(index, tool) for index, tool in enumerate(tools) if isinstance(tool, ServerTool)]
+    for index, server in servers:
+        _add_server(offered, server, listed.get(server.label, ()), f"tools[{index}]")
     if len(offered) > MAX_TOOLS:
         raise SchemaTooComplex(f"The request offers more than {MAX_TOOLS} tools.", param="tools")
     return Offer(
@@ -71,7 +91,28 @@ def offer_of(tools: Sequence[Tool], added: Sequence[Sequence[Tool]] = ()) -> Off
         places=tuple(one.place for one in offered.values()),
         targets={name: one.target for name, one in offered.items() if one.target is not None},
         hosted=frozenset(hosted),
+        servers=frozenset(server.label for _, server in servers),
     )
+
+
+def _add_server(offered: "dict[str, _Offered]", server: ServerTool, tools: Sequence[ListedTool], place: str) -> None:
+    for tool in tools:
+        if not server.offers(tool.name, is_read_only=tool.is_read_only):
+            continue
+        name = base = hosted_name(server.label, tool.name)
+        number = 2
+        while name in offered:
+            name, number = f"{base}_{number}", number + 1
+        needs_approval = server.needs_approval(tool.name, is_read_only=tool.is_read_only)
+        target = CallTarget(tool.name, server=server.label, needs_approval=needs_approval)
+        offered[name] = _Offered(_function_of(name, server, tool), place, target)
+
+
+def _function_of(name: str, server: ServerTool, tool: ListedTool) -> FunctionTool:
+    """Not strict: what servers call a schema, no grammar may know."""
+    described = [text for text in (tool.description, server.description) if text]
+    schema = msgspec.Raw(json_bytes(tool.input_schema))
+    return FunctionTool(name=name, description="\n\n".join(described) or None, parameters=schema, strict=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +141,8 @@ def _offered(tools: Sequence[Tool], place: str, hosted: set[str], *, leaves_out:
                 for number, member in enumerate(tool.members):
                     if not isinstance(member, HostedTool):
                         add(_member(member, tool.name, f"{at}.tools[{number}]"))
+            case ServerTool():
+                pass  # its own tools are offered, once they are known
             case HostedTool():
                 hosted.add(tool.kind)
             case _:
@@ -139,6 +182,8 @@ def resolve_tool_choice(choice: "str | dict[str, Any] | None", offer: Offer) -> 
             return ToolChoice(mode, names)
         case {"type": "function" | "custom", "name": str()}:
             return ToolChoice("required", frozenset(_names_of(choice, offer)))
+        case {"type": "mcp", "server_label": str()}:
+            return ToolChoice("required", frozenset(_names_of(choice, offer)))
         case {"type": str(kind)}:
             name = offer.named(kind)
             if name is not None:
@@ -155,6 +200,10 @@ def resolve_tool_choice(choice: "str | dict[str, Any] | None", offer: Offer) -> 
 def _names_of(entry: object, offer: Offer) -> list[str]:
     """The offered tools that an entry of `tool_choice` means; a hosted tool is none. Raises for one that is not offered."""
     match entry:
+        case {"type": "mcp", "server_label": str(label), "name": str(name)}:
+            return _names_on(label, name, offer)
+        case {"type": "mcp", "server_label": str(label)}:
+            return _names_on(label, None, offer)
         case {"type": "namespace", "name": str(namespace)}:
             return [name for name, target in offer.targets.items() if target.namespace == namespace]
         case {"name": str(name), "namespace": str(namespace)}:
@@ -168,11 +217,22 @@ def _names_of(entry: object, offer: Offer) -> list[str]:
             return []
 
 
+def _names_on(label: str, name: str | None, offer: Offer) -> list[str]:
+    on_server = {flat: target.name for flat, target in offer.targets.items() if target.server == label}
+    found = [flat for flat, known in on_server.items() if name is None or known == name]
+    if not found:
+        what = f"the server '{label}'" if name is None else f"a tool of the server '{label}'"
+        raise InvalidRequest(f"'tool_choice' names {what}, which 'tools' does not offer.", param="tool_choice")
+    return found
+
+
 def _checked(flat: str, name: str, offer: Offer) -> str:
     if flat in offer.names:
         return flat
     # Without its namespace a tool may be named where only one has the name.
-    meant = [known for known, target in offer.targets.items() if target.name == name and not target.kind]
+    meant = [
+        known for known, target in offer.targets.items() if target.name == name and not (target.kind or target.server)
+    ]
     if flat == name and len(meant) == 1:
         return meant[0]
     raise _not_offered(name)

@@ -6,10 +6,12 @@ from typing import Any, Literal
 
 import msgspec
 
+from hotloop.protocol.hosted_items import call_item
 from hotloop.protocol.items import (
     ContentPart,
     CustomToolCall,
     FunctionCall,
+    HostedItem,
     Item,
     Message,
     OutputText,
@@ -18,9 +20,15 @@ from hotloop.protocol.items import (
 )
 from hotloop.protocol.wire import json_bytes
 
-ItemKind = Literal["message", "reasoning", "function_call", "custom_tool_call"]
+ItemKind = Literal["message", "reasoning", "function_call", "custom_tool_call", "mcp_call"]
 
-ID_PREFIX: dict[str, str] = {"message": "msg", "reasoning": "rs", "function_call": "fc", "custom_tool_call": "ctc"}
+ID_PREFIX: dict[str, str] = {
+    "message": "msg",
+    "reasoning": "rs",
+    "function_call": "fc",
+    "custom_tool_call": "ctc",
+    "mcp_call": "mcp",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +83,7 @@ SHAPES: dict[str, Shape] = {
     "custom_tool_call": Shape(
         b"response.custom_tool_call_input.delta", b"response.custom_tool_call_input.done", b"input"
     ),
+    "mcp_call": Shape(b"response.mcp_call_arguments.delta", b"response.mcp_call_arguments.done", b"arguments"),
 }
 OPEN_RESPONSES_SHAPES: dict[str, Shape] = {
     **SHAPES,
@@ -141,6 +150,8 @@ class OpenItem(msgspec.Struct):
                 part,
                 sealed,
             )
+        if self.kind == "mcp_call":
+            return self._hosted("in_progress").raw
         namespace = b"" if self.namespace is None else b',"namespace":' + json_bytes(self.namespace)
         return b'{"id":"%b","type":"%b","status":"%b","call_id":"%b","name":%b,"%b":"%b"%b%b}' % (
             item_id,
@@ -178,6 +189,8 @@ class OpenItem(msgspec.Struct):
                 namespace=self.namespace,
                 is_async=self.is_async or None,
             )
+        if kind == "mcp_call":
+            return self._hosted("incomplete", text)
         return CustomToolCall(
             id=self.item_id,
             status=status,
@@ -186,4 +199,10 @@ class OpenItem(msgspec.Struct):
             input=text,
             namespace=self.namespace,
             is_async=self.is_async or None,
+        )
+
+    def _hosted(self, status: Literal["in_progress", "incomplete"], text: str = "") -> HostedItem:
+        """A call that is run here; its server is its namespace."""
+        return call_item(
+            item_id=self.item_id, label=self.namespace or "", name=self.name, arguments=text, status=status
         )

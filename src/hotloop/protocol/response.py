@@ -13,8 +13,10 @@ from typing import Any, Literal
 import msgspec
 
 from hotloop.errors import ApiError
-from hotloop.protocol.items import CallItem, Compaction, CustomToolCall, FunctionCall, Item
+from hotloop.protocol.hosted_items import request_item
+from hotloop.protocol.items import Compaction, CustomToolCall, FunctionCall, HostedItem, Item, OwedItem, SettingItem
 from hotloop.protocol.open_item import ID_PREFIX, OPEN_RESPONSES_SHAPES, SHAPES, ItemKind, OpenItem, TextLogprob
+from hotloop.protocol.pending_item import Pending
 from hotloop.protocol.typed_calls import CALL_ID_PREFIXES, typed_call
 from hotloop.protocol.wire import json_bytes
 
@@ -50,7 +52,7 @@ class ResponseEnding(msgspec.Struct, frozen=True):
 
     status: Literal["completed", "incomplete", "failed"]
     reason: IncompleteReason | None  # of an incomplete one
-    calls: tuple[CallItem, ...]  # whole calls in its output: the client owes their outputs
+    calls: tuple[OwedItem, ...]  # whole calls in its output: the client owes their outputs, or its consent
     next_sequence: int  # number of a further event of the response: an acknowledgement that comes late
 
 
@@ -81,6 +83,7 @@ class ResponseStream:
         self.response_id = response_id
         self.is_running = False  # created, and no ending was made
         self.held: list[str] = []  # text of the open item that is no event yet
+        self.pending: dict[int, Pending] = {}  # items that are added and done later, by their place in the output
         self.output: list[Item] = []  # items closed so far, as they are continued from
         self.created_at = created_at
         self._start = b'{"id":"%b","object":"response","created_at":%d,"completed_at":' % (
@@ -96,7 +99,7 @@ class ResponseStream:
         self._is_over = False
         self._where = b""  # the open item's place, as its events give it
         self._output_bytes: list[bytes] = []
-        self._calls: list[CallItem] = []  # whole ones in the output
+        self._calls: list[OwedItem] = []  # whole ones in the output
         self._item: OpenItem | None = None
         self._delta = (
             b""  # template of the open item's deltas: number and text, quoted; messages: log-probabilities too
@@ -213,7 +216,7 @@ class ResponseStream:
         assert item is not None, "close without an open item"
         events = self.release() if self.held else []
         kind, shape, lane, index = item.kind, item.shape, self._lane, len(self.output)
-        if not item.texts and kind == "function_call" and complete:
+        if not item.texts and complete and kind in ("function_call", "mcp_call"):
             events.append(self.delta("{}"))  # arguments are always JSON; an older conformance case asserts one delta
         text = "".join(item.texts)
         body = json_bytes(text)[1:-1]
@@ -238,6 +241,9 @@ class ResponseStream:
                 b'{"type":"response.content_part.done","sequence_number":%d%b%b,"part":%b}'
                 % (number, lane, self._where, part)
             )
+        if kind == "mcp_call":
+            self._sequence, self._item = number + 1, None
+            return events + self._written_call(item, text, complete)
         if kind == "reasoning" and self._seal is not None:
             item.sealed = self._seal(text)
         final = item.final(body, part, complete)
@@ -250,6 +256,55 @@ class ResponseStream:
         self._item = None
         self._add_output(item.as_item(text, complete), final)
         return events
+
+    def open_hosted_call(self, label: str, name: str) -> list[bytes]:
+        """A call begins that is run here: once it is written it is `pending`, until it is `settle`d."""
+        events = self.open_item("mcp_call", name, None, label)
+        return [*events, self._event(b"response.mcp_call.in_progress", self._where)]
+
+    def _written_call(self, item: OpenItem, text: str, complete: bool) -> list[bytes]:
+        pending = Pending(len(self.output), item.item_id, item.namespace or "", item.name, text)
+        self._wait_for(pending)
+        return [] if complete else self.settle(pending, pending.cut_off(), None)
+
+    def work_on(self, item: Pending, opened: bytes) -> list[bytes]:
+        """An item that nobody writes is added, with the event that says so; it is `pending` until it is `settle`d."""
+        assert self.is_running and self._item is None, "an item is open, or nothing runs"
+        where = b',"output_index":%d,"item":%b' % (item.index, item.begun().raw)
+        self._wait_for(item)
+        return [self._event(b"response.output_item.added", where), self.about(item, opened)]
+
+    def about(self, item: Pending, kind: bytes, rest: bytes = b"") -> bytes:
+        """An event of an item that is pending. `rest` begins with a comma."""
+        return self._event(kind, b',"item_id":"%b","output_index":%d%b' % (item.item_id.encode(), item.index, rest))
+
+    def settle(self, item: Pending, final: HostedItem | SettingItem, outcome: bytes | None) -> list[bytes]:
+        """The item is done; the event `outcome` says how, where it has one."""
+        del self.pending[item.index]
+        self.output[item.index] = final
+        self._output_bytes[item.index] = final.raw
+        events = [] if outcome is None else [self.about(item, outcome)]
+        done = b',"output_index":%d,"item":%b' % (item.index, final.raw)
+        return [*events, self._event(b"response.output_item.done", done)]
+
+    def _wait_for(self, item: Pending) -> None:
+        begun = item.begun()
+        self.pending[item.index] = item
+        self._add_output(begun, begun.raw)
+
+    def close_open(self, *, complete: bool) -> list[bytes]:
+        """Whatever was added and is not done is over; what still waited for its result has none."""
+        events = self.close_item(complete=complete) if self._item is not None else []
+        for pending in list(self.pending.values()):
+            events += self.settle(pending, pending.cut_off(), None)
+        return events
+
+    def approval_request(self, label: str, name: str, arguments: str) -> list[bytes]:
+        """A call that waits for the client's consent."""
+        assert self.is_running and self._item is None, "an item is open, or nothing runs"
+        item = request_item(item_id=self._new_id("mcpr"), label=label, name=name, arguments=arguments)
+        self._calls.append(item)
+        return self._whole_item(item.raw, item.raw, item)
 
     def whole_call(self, kind: str, fields: Mapping[str, Any]) -> list[bytes]:
         """A call of a typed tool, which exists only once it is whole."""

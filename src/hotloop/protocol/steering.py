@@ -8,14 +8,16 @@ import msgspec
 from msgspec import Meta
 
 from hotloop.protocol.decoding import decode_as, translate_validation
+from hotloop.protocol.hosted_items import APPROVAL_REQUEST, APPROVAL_RESPONSE, id_in
 from hotloop.protocol.items import (
-    CallItem,
     CustomToolCall,
     FunctionCall,
+    HostedItem,
     InputFile,
     InputImage,
     InputText,
     Item,
+    OwedItem,
     TypedCall,
 )
 from hotloop.protocol.request import MAX_INPUT_CHARS, ResponseCreate
@@ -96,7 +98,11 @@ def decode_steer(message: bytes) -> Steer:
 
 def may_stop_after(output: Sequence[Item]) -> bool:
     """Whether a response may end here for a steer. With a call in it the client owes an output: it runs to its end."""
-    return not any(isinstance(item, FunctionCall | CustomToolCall) for item in output)
+    return not any(
+        isinstance(item, FunctionCall | CustomToolCall)
+        or (isinstance(item, HostedItem) and item.kind == APPROVAL_REQUEST)
+        for item in output
+    )
 
 
 def is_steerable(request: ResponseCreate) -> bool:
@@ -127,7 +133,7 @@ def accepted_fields(steer: Steer) -> bytes:
     return b',"steer":' + json_bytes({"id": steer.id, "previous_response_id": steer.target})
 
 
-def pending_fields(steer: Steer, calls: Sequence[CallItem]) -> bytes:
+def pending_fields(steer: Steer, calls: Sequence[OwedItem]) -> bytes:
     """Fields of `response.steer.pending`: what the client owes before the steer can be applied."""
     named = {"id": steer.id, "previous_response_id": steer.target}
     stubs = [_stub(call) for call in calls]
@@ -146,7 +152,9 @@ def failed_fields(steer: Steer, code: SteerError) -> bytes:
     return b',"steer":%b,"error":%b' % (json_bytes(named), json_bytes(error))
 
 
-def _stub(call: CallItem) -> dict[str, str]:
+def _stub(call: OwedItem) -> dict[str, str]:
+    if isinstance(call, HostedItem):
+        return {"type": APPROVAL_RESPONSE, "approval_request_id": id_in(call)}
     if isinstance(call, TypedCall):
         if call.kind == "tool_search":
             return {"type": "tool_search_output", "call_id": call.call_id, "execution": "client"}

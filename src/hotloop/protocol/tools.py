@@ -11,6 +11,8 @@ from msgspec import Meta
 
 from hotloop.errors import InvalidRequest, InvalidType, SchemaTooComplex
 from hotloop.protocol.decoding import decode_as
+from hotloop.protocol.hosted_tool import HostedTool as HostedTool  # one of the kinds of tools: known from here
+from hotloop.protocol.hosted_tool import ServerTool, server_tool
 from hotloop.protocol.wire import json_bytes
 
 # More of either would hold up every other turn while it is read, and fits no model's context.
@@ -55,13 +57,6 @@ class CustomTool(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", ta
     def is_deferred(self) -> bool:
         """Offered only once a tool search has found it."""
         return self.defer_loading is True
-
-
-class HostedTool(msgspec.Struct, frozen=True):
-    """A tool type this server does not render; `raw` is its JSON, echoed as given."""
-
-    kind: str
-    raw: bytes
 
 
 class TypedTool(HostedTool, frozen=True):
@@ -117,8 +112,11 @@ _namespace_decoder = msgspec.json.Decoder(_NamespaceWire)
 _special_decoder = msgspec.json.Decoder(_SpecialWire)
 
 
-def decode_tools(raw: bytes, param: str = "tools") -> tuple[Tool, ...]:
-    """A `tools` array; null is none. Raises the ApiError that names the field."""
+def decode_tools(raw: bytes, param: str = "tools", *, takes_servers: bool = True) -> tuple[Tool, ...]:
+    """A `tools` array; null is none. Raises the ApiError that names the field.
+
+    `takes_servers`: MCP servers in it are meant; else they are types that nobody runs, whatever else they say.
+    """
     if raw in (b"null", b"[]"):
         return ()
     if len(raw) > MAX_TOOLS_BYTES:
@@ -126,7 +124,7 @@ def decode_tools(raw: bytes, param: str = "tools") -> tuple[Tool, ...]:
     raws = decode_as(_list_decoder, raw, param)
     if len(raws) > MAX_TOOLS:
         raise SchemaTooComplex(f"'{param}' holds more than {MAX_TOOLS} tools.", param=param)
-    tools = tuple(_decode_tool(item, f"{param}[{index}]") for index, item in enumerate(raws))
+    tools = tuple(_decode_tool(item, f"{param}[{index}]", takes_servers) for index, item in enumerate(raws))
     seen: set[str] = set()
     for index, tool in enumerate(tools):
         if isinstance(tool, HostedTool):
@@ -137,7 +135,14 @@ def decode_tools(raw: bytes, param: str = "tools") -> tuple[Tool, ...]:
     return tools
 
 
-def _decode_tool(raw: msgspec.Raw, param: str) -> Tool:
+def without_secrets(raw: bytes, tools: Sequence[Tool]) -> bytes:
+    """The array that these tools were decoded from, without what its servers are shown to be let in."""
+    raws = decode_as(_list_decoder, raw, "tools")
+    shown = [tool.raw if isinstance(tool, ServerTool) else bytes(one) for tool, one in zip(tools, raws, strict=True)]
+    return b"[" + b",".join(shown) + b"]"
+
+
+def _decode_tool(raw: msgspec.Raw, param: str, takes_servers: bool = False) -> Tool:
     kind = decode_as(_head_decoder, raw, param).type
     match kind:
         case "function":
@@ -146,6 +151,8 @@ def _decode_tool(raw: msgspec.Raw, param: str) -> Tool:
             return decode_as(_custom_decoder, raw, param)
         case "namespace":
             return _namespace(raw, param)
+        case "mcp" if takes_servers:
+            return server_tool(bytes(raw), param)
         case "local_shell" | "apply_patch":
             return TypedTool(kind, bytes(raw), TYPED_TOOLS[kind])
         case "shell":

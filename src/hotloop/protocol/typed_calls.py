@@ -11,6 +11,8 @@ import msgspec
 
 from hotloop.errors import InvalidType, MissingParameter
 from hotloop.protocol.decoding import decode_as
+from hotloop.protocol.hosted_items import APPROVAL_REQUEST, APPROVAL_RESPONSE, CALL, LIST_TOOLS, hosted_item
+from hotloop.protocol.hosted_tool import item_without_secrets
 from hotloop.protocol.items import (
     CompactionTrigger,
     InputText,
@@ -106,6 +108,8 @@ _wire_decoder = msgspec.json.Decoder(_Wire)
 
 
 def _call(raw: bytes, param: str, kind: str) -> TypedCall | OpaqueItem:
+    if kind == "tool_search":
+        raw = item_without_secrets(raw)
     wire = decode_as(_wire_decoder, raw, param)
     if kind == "tool_search" and wire.call_id is None:  # a server made that search: it is no call to be answered
         return OpaqueItem("tool_search_call", raw)
@@ -208,7 +212,11 @@ _tools_decoder = msgspec.json.Decoder(_Tools)
 def _setting(raw: bytes, param: str, kind: str) -> SettingItem:
     if kind != "configuration_update" and bytes(decode_as(_tools_decoder, raw, param).tools)[:1] not in (b"[", b"n"):
         raise InvalidType(f"'{param}.tools' must be an array.", param=f"{param}.tools")
-    return SettingItem(kind, raw)
+    return SettingItem(kind, raw if kind == "configuration_update" else item_without_secrets(raw))
+
+
+def _hosted(raw: bytes, param: str, kind: str) -> Item:
+    return hosted_item(kind, raw)
 
 
 def _sealed(raw: bytes, param: str, kind: str) -> SealedItem:
@@ -223,6 +231,7 @@ _READERS: dict[str, tuple[_Reader, str]] = {
     "tool_search_output": (_output, "tool_search"),
     "additional_tools": (_setting, "additional_tools"),
     "configuration_update": (_setting, "configuration_update"),
+    **{kind: (_hosted, kind) for kind in (LIST_TOOLS, CALL, APPROVAL_REQUEST, APPROVAL_RESPONSE)},
     "compaction_trigger": (_trigger, ""),
     "compaction": (_sealed, "compaction"),
     "compaction_summary": (_sealed, "compaction"),

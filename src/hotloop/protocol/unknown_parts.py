@@ -8,6 +8,7 @@ from hotloop.protocol.items import (
     ContentPart,
     CustomToolCallOutput,
     FunctionCallOutput,
+    HostedItem,
     Item,
     Message,
     OpaqueItem,
@@ -88,4 +89,4 @@ def is_shown_as_json(item: Item) -> bool:
         case FunctionCallOutput(output=list() as output) | CustomToolCallOutput(output=list() as output):
             return any(isinstance(part, UnknownPart) for part in output)
         case _:
-            return isinstance(item, OpaqueItem) and not isinstance(item, SettingItem)
+            return isinstance(item, OpaqueItem) and not isinstance(item, SettingItem | HostedItem)

@@ -3,7 +3,7 @@
 visit = servers.visit()                     one response's dealings with tool servers
 tools = await visit.list_tools(server)      what a server offers
 outcome = await visit.call(server, …)       one call; a failure is an outcome, not an exception
-await visit.leave()                         whatever was opened for this response alone is closed
+visit.leave()                               whatever was opened for this response alone is closed
 """
 
 from collections.abc import Mapping, Sequence
@@ -59,8 +59,8 @@ class ToolVisit(Protocol):
         """Run a tool. Ends in time. Cancelling it tells the server to stop."""
         ...
 
-    async def leave(self) -> None:
-        """Close what was opened for this response. Idempotent."""
+    def leave(self) -> None:
+        """Close what was opened for this response; `ToolServers.close` waits for it. Idempotent."""
         ...
 
 

@@ -34,7 +34,10 @@ class SamplingWishes(msgspec.Struct, frozen=True):
 
 
 class ModelRequest(msgspec.Struct, frozen=True):
-    """One turn for a model. `history` is everything before `new_items`; `parent` what was kept of that history."""
+    """One turn for a model. `history` is everything before `new_items`; `parent` what was kept of that history.
+
+    `unseen` is what stands at the end of `history` already and is new to `parent`: the outputs of calls that it wrote.
+    """
 
     tenant: Tenant
     context: PromptContext
@@ -44,6 +47,7 @@ class ModelRequest(msgspec.Struct, frozen=True):
     new_items: Sequence[Item]
     parent: ModelState | None
     generate: bool = True
+    unseen: Sequence[Item] = ()
 
 
 class ModelEnd(msgspec.Struct, frozen=True):

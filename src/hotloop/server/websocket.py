@@ -50,8 +50,7 @@ class ResponsesSocket:
             await _refuse_handshake(scope, send, error)
             return
         await send({"type": "websocket.accept"})
-        settings = self._settings
-        sink = WebSocketSink(send, max_pending_bytes=settings.max_pending_bytes, max_delay_s=settings.max_delay_s)
+        sink = WebSocketSink(send, max_pending_bytes=self._settings.max_pending_bytes)
         served = ServedConnection(
             self._runner, self._settings, principal, sink, self._reader, wants_timing=wants_timing(scope["headers"])
         )

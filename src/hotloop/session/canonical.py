@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from hotloop.protocol.hosted_items import APPROVAL_REQUEST
 from hotloop.protocol.items import (
     CustomToolCall,
     CustomToolCallOutput,
@@ -70,7 +71,8 @@ def _content(item: Item) -> tuple[Any, ...]:
         case ItemReference():
             return ("item_reference", item.id)
         case OpaqueItem():
-            return ("opaque", item.kind, _opaque(item.raw))
+            # What asks for consent is answered by its id.
+            return ("opaque", item.kind, _opaque(item.raw, keeps_id=item.kind == APPROVAL_REQUEST))
 
 
 def _parts(content: str | Sequence[object]) -> object:
@@ -99,12 +101,13 @@ def _arguments(text: str) -> object:
         return text
 
 
-def _opaque(raw: bytes) -> object:
+def _opaque(raw: bytes, *, keeps_id: bool) -> object:
     try:
         fields = _object_decode(raw)
     except (msgspec.DecodeError, RecursionError):
         return raw.decode("utf-8", "replace")
-    return {key: value for key, value in fields.items() if key not in ("id", "status") and value is not None}
+    left_out = ("status",) if keeps_id else ("id", "status")
+    return {key: value for key, value in fields.items() if key not in left_out and value is not None}
 
 
 class ItemDigests:

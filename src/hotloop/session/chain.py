@@ -1,17 +1,20 @@
 """What is remembered of a finished turn so that the next one can continue it."""
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 
 from hotloop.errors import InvalidRequest, MissingParameter
+from hotloop.protocol.hosted_items import read_request, read_response
 from hotloop.protocol.items import (
     CallItem,
     CustomToolCall,
     CustomToolCallOutput,
     FunctionCall,
     FunctionCallOutput,
+    HostedItem,
     Item,
     UnpairedOutput,
 )
@@ -82,6 +85,8 @@ def pair_calls(open_calls: OpenCalls, new_items: Sequence[Item]) -> OpenCalls:
                     raise InvalidRequest(
                         f"No tool call found for function call output with call_id {item.call_id}.", param="input"
                     )
+            case HostedItem():
+                _pair_consent(waiting, item)
             case _:
                 pass
     for call_id, needs_output in waiting.items():
@@ -118,12 +123,25 @@ def named_outputs(open_calls: OpenCalls, new_items: Sequence[Item]) -> Sequence[
     return named
 
 
+def _pair_consent(waiting: dict[str, bool], item: HostedItem) -> None:
+    """A call that waits for consent may be answered, or left behind: the client then says something else."""
+    request, response = read_request(item), read_response(item)
+    if request is not None:
+        waiting[request.id] = False
+    elif response is not None and waiting.pop(response.approval_request_id, None) is None:
+        raise InvalidRequest(f"No approval request found with id {response.approval_request_id}.", param="input")
+
+
 def calls_in(output: Sequence[Item]) -> OpenCalls:
     """The calls that a response's output leaves open."""
     waiting: dict[str, bool] = {}
     for item in output:
         if isinstance(item, FunctionCall | CustomToolCall):
             waiting[item.call_id] = _needs_output(item)
+        elif isinstance(item, HostedItem):
+            request = read_request(item)
+            if request is not None:
+                waiting[request.id] = False
     return waiting
 
 
@@ -136,6 +154,9 @@ def open_calls_in(items: Iterable[Item]) -> OpenCalls:
                 waiting[item.call_id] = _needs_output(item)
             case FunctionCallOutput() | CustomToolCallOutput():
                 waiting.pop(item.call_id, None)
+            case HostedItem():
+                with contextlib.suppress(InvalidRequest):
+                    _pair_consent(waiting, item)
             case _:
                 pass
     return waiting

@@ -2,6 +2,7 @@
 
 additional_tools, tool_search_output    more tools
 configuration_update                    the reasoning effort, the form of the text
+mcp_list_tools                          what the tools of a server are, for responses whose requests name it
 """
 
 from collections.abc import Iterable
@@ -9,9 +10,13 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
+from hotloop.errors import InvalidRequest, SchemaTooComplex
 from hotloop.protocol.decoding import decode_as
+from hotloop.protocol.hosted_items import LIST_TOOLS, listed_tools, tools_listed
 from hotloop.protocol.items import Item, SettingItem, TypedCallOutput
 from hotloop.protocol.request import Effort, Text
+from hotloop.protocol.tool_schema import schema_problem
+from hotloop.protocol.tools import MAX_TOOLS_BYTES
 from hotloop.protocol.typed_calls import tools_in
 
 
@@ -22,6 +27,7 @@ class ChainSettings:
     added_tools: tuple[bytes, ...] = ()  # `tools` arrays, raw, oldest first, each once
     effort: Effort | None = None
     text: Text | None = None
+    listed: tuple[tuple[str, bytes], ...] = ()  # label and tools (`hosted_items.tools_listed`) of servers
 
     def behind(self, items: Iterable[Item]) -> "ChainSettings":
         """With what these items change. Raises the ApiError that names an invalid one."""
@@ -36,10 +42,26 @@ class ChainSettings:
             update = decode_as(_update_decoder, item.raw, "input")
             effort = update.reasoning.effort if update.reasoning is not None else None
             return replace(self, effort=effort or self.effort, text=update.text or self.text)
+        if isinstance(item, SettingItem) and item.kind == LIST_TOOLS:
+            return self._with_list(item)
         tools = tools_in(item)
         if tools is None or tools in self.added_tools:
             return self
         return replace(self, added_tools=(*self.added_tools, tools))
+
+    def _with_list(self, item: SettingItem) -> "ChainSettings":
+        found = listed_tools(item)
+        if found is None or found in self.listed:
+            return self
+        label, tools = found
+        if len(tools) > MAX_TOOLS_BYTES:
+            raise SchemaTooComplex(f"A list of tools is longer than {MAX_TOOLS_BYTES} bytes.", param="input")
+        for tool in tools_listed(tools):
+            problem = schema_problem(tool.input_schema)
+            if problem is not None:
+                kind = SchemaTooComplex if problem.startswith(SchemaTooComplex.code) else InvalidRequest
+                raise kind(f"The schema of the listed tool '{tool.name}' cannot be used: {problem}.", param="input")
+        return replace(self, listed=(*(entry for entry in self.listed if entry[0] != label), found))
 
 
 class _Reasoning(msgspec.Struct, frozen=True):

@@ -25,11 +25,17 @@ class ContextKey(msgspec.Struct, frozen=True):
     reasoning_effort: str | None
     keep_reasoning: bool
     added_tools: tuple[bytes, ...] = ()  # `tools` arrays that items of the chain brought
+    # Label and tools of each server that `tools` names and that was listed; None: `tools` is as the client sent it
+    listed: tuple[tuple[str, bytes], ...] | None = None
 
     @property
     def size_bytes(self) -> int:
         """Bytes of the texts in the key."""
-        return len(self.tools) + len(self.instructions or "") + sum(map(len, self.added_tools))
+        return len(self.tools) + len(self.instructions or "") + sum(map(len, self.added_tools)) + self._listed_bytes
+
+    @property
+    def _listed_bytes(self) -> int:
+        return sum(len(tools) for _, tools in self.listed or ())
 
     def digest(self) -> bytes:
         """16 bytes that are equal for equal keys only (BLAKE2b)."""
@@ -41,6 +47,8 @@ class ContextKey(msgspec.Struct, frozen=True):
         state.update(self.tools)
         for tools in self.added_tools:
             state.update(b"\xff" + tools)  # no byte of JSON text
+        for label, tools in self.listed or ():
+            state.update(b"\xfe" + label.encode() + b"\xff" + tools)
         return state.digest()
 
 

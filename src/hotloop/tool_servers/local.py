@@ -63,7 +63,7 @@ class LocalVisit:
             content = [{"type": "text", "text": str(error)}]
             return CallOutcome(error={"type": "mcp_tool_execution_error", "content": content})
 
-    async def leave(self) -> None:
+    def leave(self) -> None:
         """See `ToolVisit.leave`."""
         if self._owner is not None:
             self._owner.visits -= 1

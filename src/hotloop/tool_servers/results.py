@@ -32,7 +32,8 @@ def outcome_of(result: CallToolResult, max_bytes: int) -> CallOutcome:
     text = text_of(result.content)
     if not text and result.structured_content is not None:
         text = json_bytes(result.structured_content).decode()
-    size = len(text.encode("utf-8", "replace"))
+    encoded = text.encode("utf-8", "replace")
+    text, size = encoded.decode(), len(encoded)
     if size > max_bytes:
         return failure(f"the tool's output of {size} bytes is longer than the {max_bytes} allowed; ask for less")
     if result.is_error:
@@ -62,7 +63,7 @@ def _block_text(block: ContentBlock) -> str:
 
 def failure(message: str, code: int = SERVER_GONE) -> CallOutcome:
     """An error of the protocol or of the connection."""
-    return CallOutcome(error={"type": "mcp_protocol_error", "code": code, "message": message[:_MESSAGE_CHARS]})
+    return CallOutcome(error={"type": "mcp_protocol_error", "code": code, "message": _short(message)})
 
 
 def failure_of(error: MCPError) -> CallOutcome:
@@ -72,7 +73,11 @@ def failure_of(error: MCPError) -> CallOutcome:
             pass
         case _:
             return failure(error.message, error.code)
-    return CallOutcome(error={"type": "http_error", "code": status, "message": error.message[:_MESSAGE_CHARS]})
+    return CallOutcome(error={"type": "http_error", "code": status, "message": _short(error.message)})
+
+
+def _short(message: str) -> str:
+    return message[:_MESSAGE_CHARS].encode("utf-8", "replace").decode()
 
 
 def offered_tool(tool: Tool) -> OfferedTool:

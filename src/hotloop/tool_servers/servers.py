@@ -7,7 +7,7 @@ back-off. Whoever names a URL or brings headers gets a session that no other res
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 
@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0  # before a server that could not be reached is tried again
 _MAX_PAGES = 64  # of one listing
+_Close = Callable[[], Coroutine[Any, Any, None]]
 _T = TypeVar("_T")
 # The library and what it is built on write messages' contents and URLs into their logs.
 _NOISY_LOGGERS = ("mcp", "client", "httpx2", "httpcore2")
@@ -52,6 +53,7 @@ class McpServers:
             label: _SharedSession(_streams_of(server, settings.limits), settings.limits.connect_timeout_s, clock)
             for label, server in settings.servers.items()
         }
+        self._closing: set[asyncio.Task[None]] = set()
         self._places = asyncio.Semaphore(settings.limits.max_sessions)
         for name in _NOISY_LOGGERS:
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
@@ -91,11 +93,17 @@ class McpServers:
         if shared is not None:
             shared.worked()
 
+    def close_behind(self, close: _Close) -> None:
+        """Close a session while whoever used it goes on."""
+        task = asyncio.create_task(close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
     async def close(self) -> None:
         """See `ToolServers.close`."""
-        await asyncio.gather(*(shared.close() for shared in self._shared.values()))
+        await asyncio.gather(*(shared.close() for shared in self._shared.values()), *self._closing)
 
-    async def open_session(self, server: ServerTool) -> tuple[Session, Callable[[], Awaitable[None]] | None]:
+    async def open_session(self, server: ServerTool) -> tuple[Session, _Close | None]:
         """A session with the server, and how to close it where it is not shared. Raises ToolServerError."""
         configured = self._settings.servers.get(server.label) if server.url is None else None
         if server.url is None and not server.headers:
@@ -107,7 +115,7 @@ class McpServers:
             url, headers = server.url, dict(server.headers)
         return await self._open_own(url, headers)
 
-    async def _open_own(self, url: str, headers: Mapping[str, str]) -> tuple[Session, Callable[[], Awaitable[None]]]:
+    async def _open_own(self, url: str, headers: Mapping[str, str]) -> tuple[Session, _Close]:
         timeout_s = self.limits.connect_timeout_s
         try:
             async with asyncio.timeout(timeout_s):
@@ -197,7 +205,7 @@ class McpVisit:
         self._servers = servers
         self._limits = servers.limits
         self._own: dict[str, Session] = {}  # by label
-        self._closers: list[Callable[[], Awaitable[None]]] = []
+        self._closers: list[_Close] = []
         self._locks: dict[str, asyncio.Lock] = {}
 
     async def list_tools(self, server: ServerTool) -> Sequence[OfferedTool]:
@@ -232,11 +240,12 @@ class McpVisit:
             return failure("the server's answer is not a result of a tool")
         return outcome_of(result, self._limits.max_output_bytes)
 
-    async def leave(self) -> None:
+    def leave(self) -> None:
         """See `ToolVisit.leave`."""
         closers, self._closers = self._closers, []
         self._own.clear()
-        await asyncio.gather(*(close() for close in closers))
+        for close in closers:
+            self._servers.close_behind(close)
 
     async def _listed(self, client: Client) -> list[Tool]:
         tools: list[Tool] = []

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from hotloop.errors import InvalidRequest, PreviousResponseNotFound
+from hotloop.protocol.hosted_tool import ServerTool
 from hotloop.protocol.items import CompactionTrigger, Item
 from hotloop.protocol.request import ResponseCreate
 from hotloop.seams.model import Model, ModelRequest
@@ -27,7 +28,14 @@ class AdmittedTurn(msgspec.Struct, frozen=True):
     history: History
     open_calls: OpenCalls  # calls of the history and the input that may still be answered
     prefills_only: bool = False  # nothing is sampled, though the request asks for something
-    is_compacted: bool = False  # the first output item stands in the history already: it is the compaction
+    is_compacted: bool = False  # its compaction stands in the output, and in the history already
+    answered: tuple[Item, ...] = ()  # output before the model's first word: lists of tools, calls that were allowed
+
+    @property
+    def unlisted(self) -> list[ServerTool]:
+        """Servers whose tools the chain does not know."""
+        known = {label for label, _ in self.terms.settings.listed}
+        return [server for server in self.terms.servers if server.label not in known]
 
     @property
     def new_items(self) -> Sequence[Item]:
@@ -43,7 +51,7 @@ class AdmittedTurn(msgspec.Struct, frozen=True):
             rules=terms.rules,
             wishes=terms.wishes,
             history=history.items,
-            new_items=history.new_items,
+            new_items=[*history.new_items, *self.answered] if self.answered else history.new_items,
             parent=history.model_state,
             generate=not (terms.is_warm_up or self.prefills_only),
         )
@@ -82,6 +90,13 @@ def admit(
         history.release()
         raise
     return AdmittedTurn(request, terms, terms.model, context, history, open_calls)
+
+
+def with_answers(services: TurnServices, admitted: AdmittedTurn, answered: Sequence[Item]) -> AdmittedTurn:
+    """The turn once its servers were asked, with the output that this made. Raises the ApiError that refuses it."""
+    settings = admitted.terms.settings.behind(answered)
+    terms = terms_of(services, admitted.request, settings, are_servers_asked=True)
+    return msgspec.structs.replace(admitted, terms=terms, context=terms.context, answered=tuple(answered))
 
 
 def _check_triggers(terms: Terms, new_items: Sequence[Item]) -> None:

@@ -43,6 +43,8 @@ class TurnCounters:
         self.outcomes: dict[tuple[str, str], int] = {}  # by transport and outcome
         self.fallbacks: dict[str, int] = {}
         self.findings: dict[str, int] = {}
+        self.hosted: dict[tuple[str, str, str], int] = {}  # by label, action and outcome
+        self.hosted_s = 0.0
         self.prompt_tokens = 0
         self.cached_tokens = 0  # as the engine reports them
         self.output_tokens = 0

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Sequence
 
 from hotloop.errors import ApiError, ContentBlocked, EngineUnavailable, StorageUnavailable
 from hotloop.protocol.item_view import with_ids
-from hotloop.protocol.items import Item
+from hotloop.protocol.items import Compaction, Item
 from hotloop.protocol.response import IncompleteReason, ResponseUsage
 from hotloop.seams.engine import EndReason
 from hotloop.seams.ledger import AttemptEnded, AttemptOutcome
@@ -43,6 +43,10 @@ class TurnEnding:
         self._plan: Plan | None = None
         self._new_items: Sequence[Item] | None = None  # with ids, once they were needed
 
+    def rebase(self, admitted: AdmittedTurn) -> None:
+        """The turn as it is once its servers were asked."""
+        self._asked = self._admitted = admitted
+
     def adopt(self, plan: Plan) -> None:
         """The turn runs on the items planned."""
         self._plan = plan
@@ -69,7 +73,7 @@ class TurnEnding:
 
     def cancelled(self, usage: ResponseUsage, end: ModelEnd | None) -> TurnOutcome:
         """A cancelled response: an object, not a terminal event, for the protocol has none."""
-        self._sink.push(self._stream.close_item(complete=False) if self._stream.has_open_item else [])
+        self._sink.push(self._stream.close_open(complete=False))
         self._stream.cancelled(usage)
         self._record.outcome = "cancelled"
         self.note_end("cancelled", end)
@@ -77,7 +81,7 @@ class TurnEnding:
 
     def fail(self, error: ApiError, usage: ResponseUsage | None, end: ModelEnd | None = None) -> TurnOutcome:
         """`response.failed`; an item left open is closed first."""
-        closing = self._stream.close_item(complete=False) if self._stream.has_open_item else []
+        closing = self._stream.close_open(complete=False)
         closing += self._timing()
         self._sink.push([*closing, self._stream.failed(error, usage), *self._stream.settled()])
         self._record.outcome = f"failed:{error.code}"
@@ -146,7 +150,7 @@ class TurnEnding:
     def _last_events(self, end: ModelEnd) -> tuple[IncompleteReason | None, list[bytes], list[bytes]]:
         """Why the response is incomplete, what closes its open item, and its last events up to the terminal one."""
         reason = self._cut_reason(end)
-        closing = self._stream.close_item(complete=reason is None) if self._stream.has_open_item else []
+        closing = self._stream.close_open(complete=reason is None)
         self._record.committed = monotonic()
         timing = self._timing()
         if reason is None:
@@ -224,7 +228,10 @@ class TurnEnding:
 
     def _written(self) -> Sequence[Item]:
         """The output behind the new items: a compaction stands among those."""
-        return self._stream.output[self._admitted.is_compacted :]
+        output = self._stream.output
+        if not self._admitted.is_compacted:
+            return output
+        return [item for item in output if not isinstance(item, Compaction)]
 
     def _stored(self, body: bytes, *, continuable: bool) -> StoredResponse:
         output = self._written()

@@ -6,7 +6,7 @@ Until it is stopped (`stopped` says why) everything the model writes leaves; wha
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Protocol
 
 from hotloop.protocol.open_item import TextLogprob
 from hotloop.protocol.response import IncompleteReason, ResponseStream
@@ -16,11 +16,28 @@ from hotloop.seams.format import ItemClosed, ItemDelta, ItemOpened, ParsedEvent
 from hotloop.seams.model import Model, PreparedTurn
 from hotloop.seams.sink import Sink
 from hotloop.turns.gate import Gate
-from hotloop.turns.held_call import HeldCall
+from hotloop.turns.held_call import HeldApproval, HeldCall
 from hotloop.turns.record import TurnRecord, monotonic
 from hotloop.turns.services import ModelContext
 
 StopReason = IncompleteReason | Literal["cancelled"]
+
+
+class Stoppable(Protocol):
+    """Work that an end from outside aborts."""
+
+    @property
+    def fallbacks(self) -> Sequence[str]:
+        """Slower paths that it took."""
+        ...
+
+    def abort(self) -> None:
+        """Stop as soon as possible."""
+        ...
+
+    def discard(self) -> None:
+        """Keep nothing of it. Idempotent."""
+        ...
 
 
 class TurnOutput:
@@ -38,16 +55,16 @@ class TurnOutput:
         self.stream = stream
         self.sink = sink
         self.gate = gate
-        self.prepared: PreparedTurn | None = None  # what an end from outside aborts
+        self.prepared: Stoppable | None = None  # what an end from outside aborts
         self.stopped: StopReason | None = None  # output is ignored from then on
         self.has_ignored = False  # and there was some
         self.is_rewritten = False  # an item that left does not say what was sampled
         self.is_ended = False  # the model's end was seen, or is not waited for any longer
         self._record = record
         self._model = model
-        self._context = context
+        self.context = context
         self._is_steered = False
-        self._held: HeldCall | None = None
+        self._held: HeldCall | HeldApproval | None = None
 
     @property
     def response_id(self) -> str:
@@ -152,13 +169,18 @@ class TurnOutput:
 
     def _open_item(self, event: ItemOpened) -> list[bytes]:
         """A call by the name that was offered becomes the one that the client knows."""
-        targets = self._context.offer.targets
+        targets = self.context.offer.targets
         target = targets.get(event.name) if targets and event.name else None
         if target is None:
             return self.stream.open_item(event.kind, event.name, event.phase)
         if target.kind:
             self._held = HeldCall(target.kind)
             return []
+        if target.server:
+            if target.needs_approval:
+                self._held = HeldApproval(target.server, target.name)
+                return []
+            return self.stream.open_hosted_call(target.server, target.name)
         return self.stream.open_item(event.kind, target.name, None, target.namespace, is_async=target.is_async)
 
     def _close_item(self, *, complete: bool) -> list[bytes]:

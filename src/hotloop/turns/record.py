@@ -46,6 +46,11 @@ class TurnRecord(msgspec.Struct):
     recognised_tokens: int = 0
     fallbacks: Sequence[str] = ()
     findings: Sequence[str] = ()  # labels of the safety policy's findings
+    rounds: int = 1  # of the model: one more after every output whose calls were run here
+    hosted_s: float = 0.0  # seconds in which tool servers were asked and the model was not
+    hosted_before_s: float = 0.0  # of these, before the model was asked first
+    # Label, action, outcome of what was asked of tool servers; no label where a request named the server by its URL
+    hosted: Sequence[tuple[str, str, str]] = ()
     bytes_in: int = 0
     bytes_out: int = 0
 
@@ -66,6 +71,7 @@ class TurnRecord(msgspec.Struct):
             "recognised_items": self.recognised_items,
             "recognised_tokens": self.recognised_tokens,
             "fallbacks": list(self.fallbacks),
+            **({"rounds": self.rounds, "hosted_s": round(self.hosted_s, 6)} if self.hosted else {}),
         }
 
 
@@ -112,10 +118,13 @@ class RecordRing:
 
 def _count(counters: TurnCounters, record: TurnRecord) -> None:
     usage = record.usage
-    key = (record.transport, record.outcome)
-    counters.outcomes[key] = counters.outcomes.get(key, 0) + 1
+    ended = (record.transport, record.outcome)
+    counters.outcomes[ended] = counters.outcomes.get(ended, 0) + 1
     count_in(counters.fallbacks, record.fallbacks)
     count_in(counters.findings, record.findings)
+    for key in record.hosted:
+        counters.hosted[key] = counters.hosted.get(key, 0) + 1
+    counters.hosted_s += record.hosted_s
     counters.prompt_tokens += usage.prompt_tokens
     counters.cached_tokens += usage.cached_tokens
     counters.output_tokens += usage.output_tokens
@@ -124,11 +133,13 @@ def _count(counters: TurnCounters, record: TurnRecord) -> None:
     counters.bytes_in += record.bytes_in
     counters.bytes_out += record.bytes_out
     if record.submitted:
-        counters.before_engine.observe(record.submitted - record.received)
+        counters.before_engine.observe(record.submitted - record.received - record.hosted_before_s)
     if record.first_token:
         counters.first_token.observe(record.first_token - record.received)
         if usage.output_tokens > 1:
-            counters.token_gap.observe((record.last_token - record.first_token) / (usage.output_tokens - 1))
+            between_s = record.hosted_s - record.hosted_before_s
+            writing_s = record.last_token - record.first_token - between_s
+            counters.token_gap.observe(writing_s / (usage.output_tokens - 1))
     counters.duration.observe((record.flushed or monotonic()) - record.received)
 
 
@@ -136,7 +147,7 @@ def _log(record: TurnRecord) -> None:
     first = record.first_token - record.received if record.first_token else 0.0
     total = (record.flushed or monotonic()) - record.received
     logger.info(
-        "%s %s model=%s prompt=%d cached=%d output=%d ttft_ms=%.1f total_ms=%.1f engine_ms=%.1f%s%s",
+        "%s %s model=%s prompt=%d cached=%d output=%d ttft_ms=%.1f total_ms=%.1f engine_ms=%.1f%s%s%s",
         record.response_id or "-",
         record.outcome,
         record.model,
@@ -146,6 +157,7 @@ def _log(record: TurnRecord) -> None:
         first * 1e3,
         total * 1e3,
         record.engine_s * 1e3,
+        f" rounds={record.rounds} hosted_ms={record.hosted_s * 1e3:.1f}" if record.hosted else "",
         f" recognised_tokens={record.recognised_tokens}" if record.recognised_items else "",
         f" fallbacks={','.join(record.fallbacks)}" if record.fallbacks else "",
     )

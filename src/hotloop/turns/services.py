@@ -11,6 +11,7 @@ from hotloop.protocol.echo import ContextEcho
 from hotloop.protocol.offer import Offer
 from hotloop.protocol.response import ReasoningEvents
 from hotloop.seams.classifier import Classifier
+from hotloop.seams.hosted_tools import ToolServers
 from hotloop.seams.ledger import UsageLedger
 from hotloop.seams.model import Model
 from hotloop.seams.prompt import PromptContext
@@ -81,6 +82,7 @@ class TurnServices:
     conversations: ConversationLocks = field(default_factory=ConversationLocks)
     reasoning_events: ReasoningEvents = "openai"
     remote: RemoteContent | None = None  # None: no URL of a request is fetched
+    tool_servers: ToolServers | None = None  # None: none is configured
     remembers: bool = True  # False: no rendered state is kept and no history recognised; for measuring
 
     def model(self, name: str | None) -> Model:

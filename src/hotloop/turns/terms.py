@@ -4,15 +4,19 @@ An agent sends the same settings with every turn. They are compared, value by va
 its lane; as long as they are equal nothing that follows from them is worked out again.
 """
 
+from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
 
+from hotloop.errors import InvalidRequest, UnsupportedValue
 from hotloop.protocol.echo import ContextEcho, around_previous
+from hotloop.protocol.hosted_items import tools_listed
+from hotloop.protocol.hosted_tool import ServerTool
 from hotloop.protocol.offer import ToolChoice, offer_of, resolve_tool_choice
 from hotloop.protocol.request import ResponseCreate, Text, TextJsonObject, TextJsonSchema
-from hotloop.protocol.tools import decode_tools, echo_tools
+from hotloop.protocol.tools import Tool, decode_tools, echo_tools, without_secrets
 from hotloop.protocol.wire import json_bytes
 from hotloop.seams.model import Model, SamplingWishes
 from hotloop.seams.prompt import CallRules, PromptContext
@@ -41,6 +45,7 @@ class Terms(msgspec.Struct, frozen=True):
     is_warm_up: bool
     seals_reasoning: bool
     compact_threshold: int | None  # prompt tokens from which on the context is compacted first; None for never
+    servers: tuple[ServerTool, ...] = ()  # whose tools may be called, with what they are shown to be let in
 
     @property
     def leaves_nothing(self) -> bool:
@@ -48,11 +53,19 @@ class Terms(msgspec.Struct, frozen=True):
         return not self.stores and self.conversation_id is None
 
 
-def terms_of(services: TurnServices, request: ResponseCreate, settings: ChainSettings) -> Terms:
-    """The request's terms on a chain of these settings. Raises the ApiError that refuses it."""
+def terms_of(
+    services: TurnServices, request: ResponseCreate, settings: ChainSettings, *, are_servers_asked: bool = False
+) -> Terms:
+    """The request's terms on a chain of these settings. Raises the ApiError that refuses it.
+
+    Until its tool servers were asked, a request may choose tools that nobody knows yet.
+    """
     model = services.model(request.model)
-    context = _context_of(services, request, model, settings)
-    choice = resolve_tool_choice(request.tool_choice, context.offer)
+    context, servers = _context_of(services, request, model, settings)
+    if servers and not are_servers_asked:
+        choice = _choice_so_far(request, context)
+    else:
+        choice = resolve_tool_choice(request.tool_choice, context.offer)
     return Terms(
         model=model,
         context=context,
@@ -65,6 +78,7 @@ def terms_of(services: TurnServices, request: ResponseCreate, settings: ChainSet
         is_warm_up=request.is_warm_up,
         seals_reasoning=request.seals_reasoning,
         compact_threshold=_compact_threshold(request, model),
+        servers=servers,
     )
 
 
@@ -89,7 +103,7 @@ class LaneTerms:
         ):
             return known
         terms = terms_of(services, request, settings)
-        if services.remembers and _is_plain(request):
+        if services.remembers and _is_plain(request) and not terms.servers:
             # The context's own copy of the tools: a raw value keeps the whole message alive.
             self._asked = (*asked[:_TOOLS], terms.context.tools, *asked[_TOOLS + 1 :])
             self._terms = terms
@@ -114,10 +128,58 @@ def _compact_threshold(request: ResponseCreate, model: Model) -> int | None:
     return request.compact_threshold(model.context_tokens)
 
 
-def _context_of(services: TurnServices, request: ResponseCreate, model: Model, settings: ChainSettings) -> ModelContext:
+class _NamesServers(Exception):
+    """The request's tools name servers: what a client shows them must not be kept with the context."""
+
+    def __init__(self, tools: Sequence[Tool]) -> None:
+        self.tools = tools
+
+
+def _context_of(
+    services: TurnServices, request: ResponseCreate, model: Model, settings: ChainSettings
+) -> tuple[ModelContext, tuple[ServerTool, ...]]:
+    """The context, and the servers that the request names."""
     key = _context_key(request, model, settings)
+    try:
+        return _kept_context(services, key), ()
+    except _NamesServers as named:
+        servers = _admitted_servers(services, named.tools)
+        labels = {server.label for server in servers}
+        listed = tuple(entry for entry in settings.listed if entry[0] in labels)
+        key = msgspec.structs.replace(key, tools=without_secrets(key.tools, named.tools), listed=listed)
+        return _kept_context(services, key), servers
+
+
+def _kept_context(services: TurnServices, key: ContextKey) -> ModelContext:
     contexts = services.contexts
     return contexts.get(key, lambda: _make_context(key, contexts), lambda made: _CONTEXT_COPIES * key.size_bytes)
+
+
+def _admitted_servers(services: TurnServices, tools: Sequence[Tool]) -> tuple[ServerTool, ...]:
+    """The servers among the tools. Raises the ApiError that refuses one."""
+    servers: dict[str, ServerTool] = {}
+    for index, tool in enumerate(tools):
+        if not isinstance(tool, ServerTool):
+            continue
+        place = f"tools[{index}]"
+        if tool.label in servers:
+            raise InvalidRequest(f"Two MCP servers are labelled '{tool.label}'.", param=f"{place}.server_label")
+        if services.tool_servers is None:
+            raise UnsupportedValue("This server connects to no MCP servers: none are configured.", param=place)
+        services.tool_servers.check(tool, place)
+        servers[tool.label] = tool
+    return tuple(servers.values())
+
+
+def _choice_so_far(request: ResponseCreate, context: ModelContext) -> ToolChoice:
+    """What can be said of `tool_choice` before the servers have told their tools."""
+    match request.tool_choice:
+        case {"type": "mcp", "server_label": str(label)} if label in context.offer.servers:
+            return ToolChoice()
+        case "required" | {"type": "allowed_tools"}:
+            return ToolChoice()
+        case choice:
+            return resolve_tool_choice(choice, context.offer)
 
 
 def _context_key(request: ResponseCreate, model: Model, settings: ChainSettings) -> ContextKey:
@@ -134,8 +196,11 @@ def _context_key(request: ResponseCreate, model: Model, settings: ChainSettings)
 
 def _make_context(key: ContextKey, contexts: ContextCache) -> ModelContext:
     tools = decode_tools(key.tools)
+    if key.listed is None and any(isinstance(tool, ServerTool) for tool in tools):
+        raise _NamesServers(tools)
     # docs/protocol.md §4.6: hosted tools nobody runs here are dropped softly; they stay in the echo.
-    offer = offer_of(tools, [decode_tools(added, "input.tools") for added in key.added_tools])
+    added = [decode_tools(array, "input.tools", takes_servers=False) for array in key.added_tools]
+    offer = offer_of(tools, added, {label: tools_listed(listed) for label, listed in key.listed or ()})
     digest = key.digest()
     prompt = PromptContext(
         instructions=key.instructions,

@@ -8,11 +8,13 @@ from collections.abc import Sequence
 import msgspec
 
 from hotloop.errors import ContextLengthExceeded
+from hotloop.protocol.hosted_items import read_call, read_request, read_response
 from hotloop.protocol.items import (
     CustomToolCall,
     CustomToolCallOutput,
     FunctionCall,
     FunctionCallOutput,
+    HostedItem,
     Item,
     SettingItem,
 )
@@ -51,18 +53,42 @@ def without_oldest(items: Sequence[Item], share: float) -> list[Item]:
     """The items without the oldest that make up `share` of the whole, and without the outputs of calls among them."""
     sizes = [0 if isinstance(item, SettingItem) else len(canonical(item)) for item in items]
     to_drop = share * sum(sizes)
-    dropped_calls: set[str] = set()
+    dropped_calls: set[str | None] = set()
     kept: list[Item] = []
     gone = 0.0
     for index, (item, size) in enumerate(zip(items, sizes, strict=True)):
         if isinstance(item, SettingItem):
             kept.append(item)
             continue
-        answers = isinstance(item, FunctionCallOutput | CustomToolCallOutput) and item.call_id in dropped_calls
-        if answers or (gone < to_drop and index < len(items) - 1):
+        if _call_answered_by(item) in dropped_calls or (gone < to_drop and index < len(items) - 1):
             gone += size
-            if isinstance(item, FunctionCall | CustomToolCall):
-                dropped_calls.add(item.call_id)
+            dropped_calls.add(_call_asked_by(item))
             continue
         kept.append(item)
     return kept
+
+
+def _call_asked_by(item: Item) -> str | None:
+    """The id that what answers the item names, if it is a call."""
+    match item:
+        case FunctionCall() | CustomToolCall():
+            return item.call_id
+        case HostedItem():
+            request = read_request(item)
+            return None if request is None else request.id
+        case _:
+            return None
+
+
+def _call_answered_by(item: Item) -> str:
+    """The id of the call, or of the request for consent, that the item belongs to; empty: to none."""
+    match item:
+        case FunctionCallOutput() | CustomToolCallOutput():
+            return item.call_id
+        case HostedItem():
+            call, response = read_call(item), read_response(item)
+            if call is not None:
+                return call.approval_request_id or ""
+            return "" if response is None else response.approval_request_id
+        case _:
+            return ""

@@ -26,6 +26,7 @@ from hotloop.turns.compaction import is_asked_for
 from hotloop.turns.ending import NO_USAGE, TurnEnding
 from hotloop.turns.gate import Gate
 from hotloop.turns.history import ReadInput, read_at_once, read_input
+from hotloop.turns.hosted_tools import HostedTools
 from hotloop.turns.keep_alive import KeepAlive
 from hotloop.turns.output import TurnOutput
 from hotloop.turns.plan import Plan, Planner
@@ -65,6 +66,7 @@ class Turn:
         self._is_admitted = False
         self._is_over = False
         self._lender: AdmittedTurn | None = None  # has what the prefix index lent
+        self._hosted: HostedTools | None = None
 
     # --- from outside ---
 
@@ -91,6 +93,8 @@ class Turn:
         """Until no task of the turn is left. For a turn that is over or was abandoned."""
         while self._task is not None:
             await asyncio.wait({self._task})
+        if self._hosted is not None:
+            await self._hosted.settled()
 
     def ending(self) -> ResponseEnding:
         """How the response ended, as of now. For a turn whose outcome has an ending."""
@@ -201,6 +205,9 @@ class Turn:
         admitted = self._admitted
         self._keep_alive.watch(self)
         self._output.gate.check_input(admitted.history.new_items)
+        if admitted.terms.servers:
+            self._wait_for(self._ask_servers())
+            return
         prepared = self._prepared_at_once()
         if prepared is None:
             self._wait_for(self._plan())
@@ -216,6 +223,15 @@ class Turn:
         except ContextLengthExceeded:
             return None  # what is then to be done is planned
 
+    async def _ask_servers(self) -> None:
+        """What tool servers offer, and calls that were allowed, come before the model's first word."""
+        tenant = self._turn.principal.tenant
+        self._hosted = HostedTools(self._services, self._admitted, tenant, self._output, self._record)
+        self._admitted = admitted = await self._hosted.before()
+        self._output.context = admitted.context
+        self._ending.rebase(admitted)
+        await self._plan()
+
     async def _plan(self) -> None:
         services, output = self._services, self._output
         planner = Planner(
@@ -230,7 +246,7 @@ class Turn:
             self._sink.push(self._stream.compaction(plan.compaction))
             if self._turn.on_compacted is not None:
                 self._turn.on_compacted(plan.kept)
-        self._start(plan)
+        self._start(plan if self._hosted is None else self._hosted.around(plan))
 
     def _start(self, plan: Plan) -> None:
         """Run on the items planned. From here on the engine's calls drive the turn."""
@@ -325,6 +341,8 @@ class Turn:
             prepared = self._output.prepared
             if prepared is not None:
                 prepared.discard()  # no effect after a commit
+            if self._hosted is not None:
+                self._hosted.discard()
         if self._lender is not None:
             self._lender.release()
         if self._parent is not None:

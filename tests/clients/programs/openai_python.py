@@ -145,4 +145,30 @@ def compact() -> Any:
     return {"object": compacted.object, "kinds": sorted({item["type"] for item in items}), "text": answer.output_text}
 
 
+def mcp() -> Any:
+    """A server's tool: allowed, then called while the response streams; the same over the WebSocket, without asking."""
+    tool: Any = {"type": "mcp", "server_label": "honest"}
+    first = CLIENT.responses.create(model=MODEL, input="Add up.", tools=[tool])
+    request = next(item for item in first.output if item.type == "mcp_approval_request")
+    consent: Any = {"type": "mcp_approval_response", "approval_request_id": request.id, "approve": True}
+    with CLIENT.responses.stream(model=MODEL, previous_response_id=first.id, input=[consent], tools=[tool]) as events:
+        kinds = [event.type for event in events]
+        final = events.get_final_response()
+    (call,) = [item for item in final.output if item.type == "mcp_call"]
+    with CLIENT.responses.connect() as connection:
+        free = {**tool, "require_approval": "never"}
+        connection.response.create(model=MODEL, input="Add up.", tools=[free], store=False)
+        for event in connection:
+            if event.type == "response.completed":
+                socket = [item.type for item in event.response.output]
+                break
+    return {
+        "asked": f"{request.server_label} {request.name} {request.arguments}",
+        "output": call.output,
+        "events": [kind for kind in kinds if "mcp" in kind],
+        "text": final.output_text,
+        "socket": socket,
+    }
+
+
 print(json.dumps(globals()[SCENARIO]()))

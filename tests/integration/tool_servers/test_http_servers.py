@@ -48,7 +48,7 @@ async def test_credentials_of_a_request_reach_its_server_alone(caplog: pytest.Lo
         )
         assert (await made.visit().call(asked("both"), "headers", {})).output == "None None"
         for visit in [*visits, shared]:
-            await visit.leave()
+            visit.leave()
     assert "s3cret" not in caplog.text
 
 
@@ -89,9 +89,9 @@ async def test_sessions_of_single_responses_are_bounded_and_given_back() -> None
         assert (await first.call(server, "add", {"a": 1, "b": 1})).output == "2"
         refused = await second.call(server, "add", {"a": 1, "b": 1})
         assert refused.error is not None and "too many" in refused.error["message"]
-        await first.leave()
+        first.leave()
         assert (await second.call(server, "add", {"a": 1, "b": 1})).output == "2"
-        await second.leave()
+        second.leave()
 
 
 def _response(status: str, body: bytes, *headers: str) -> bytes:
@@ -161,7 +161,7 @@ async def _called(url: str, **limits: float) -> CallOutcome:
     async with mcp_servers({"allow_urls": [url], "limits": limits}) as made:
         visit = made.visit()
         outcome = await visit.call(asked("raw", server_url=url), "t", {})
-        await visit.leave()
+        visit.leave()
         return outcome
 
 

@@ -42,7 +42,7 @@ async def test_all_responses_share_one_process_and_it_ends_with_the_server() -> 
         pids = await asyncio.gather(*map(pid_of, visits))
         assert len(set(pids)) == 1
         for visit in visits:
-            await visit.leave()
+            visit.leave()
         assert await pid_of(made.visit()) == pids[0]
     with pytest.raises(ProcessLookupError):
         os.kill(pids[0], 0)

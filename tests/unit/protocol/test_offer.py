@@ -43,10 +43,10 @@ def test_typed_tools_are_offered_as_strict_functions() -> None:
 
 
 def test_what_only_another_server_runs_is_left_out_and_echoed() -> None:
-    given = tools(HOSTED_SHELL, {"type": "web_search"}, {"type": "tool_search"}, {"type": "mcp", "server_label": "s"})
+    given = tools(HOSTED_SHELL, {"type": "web_search"}, {"type": "tool_search"})
     assert offer_of(given).tools == ()
-    assert offer_of(given).hosted == {"shell", "web_search", "tool_search", "mcp"}
-    assert [tool["type"] for tool in json.loads(echo_tools(given))] == ["shell", "web_search", "tool_search", "mcp"]
+    assert offer_of(given).hosted == {"shell", "web_search", "tool_search"}
+    assert [tool["type"] for tool in json.loads(echo_tools(given))] == ["shell", "web_search", "tool_search"]
 
 
 def test_a_deferred_tool_waits_for_the_search_if_there_is_one() -> None:

@@ -7,10 +7,11 @@ import pytest
 from hotloop.errors import InvalidJson, ServerFault
 from hotloop.protocol.actions import Action, EvictResponse, Say, SendError, SendEvent, StartTurn, SteerTurn
 from hotloop.protocol.connection import Connection, Limits, TurnEnd
-from hotloop.protocol.items import CallItem, CustomToolCall, FunctionCall
+from hotloop.protocol.hosted_items import request_item
+from hotloop.protocol.items import CustomToolCall, FunctionCall, OwedItem
 from hotloop.protocol.request import ResponseCreate, decode_create
 from hotloop.protocol.response import IncompleteReason, ResponseEnding
-from hotloop.protocol.steering import Steer, decode_steer, is_steerable, with_steers
+from hotloop.protocol.steering import Steer, decode_steer, is_steerable, may_stop_after, with_steers
 
 CALL = FunctionCall(call_id="call_1", name="run", arguments="{}", status="completed")
 CUSTOM = CustomToolCall(call_id="call_2", name="write", input="x", status="completed")
@@ -20,7 +21,7 @@ def steer(text: str = "stop", target: str = "resp_1") -> Steer:
     return decode_steer(json.dumps({"previous_response_id": target, "input": text}).encode())
 
 
-def completed(*calls: CallItem) -> TurnEnd:
+def completed(*calls: OwedItem) -> TurnEnd:
     return TurnEnd(None, ResponseEnding("completed", None, calls, 12))
 
 
@@ -266,6 +267,15 @@ def test_calls_make_the_steers_wait_for_their_outputs() -> None:
     assert start.request.temperature == 0.25
     assert texts(start.request) == ["one", "two", "the output"]
     assert line.core.pending_steers == 0
+
+
+def test_a_call_that_waits_for_consent_makes_the_steers_wait() -> None:
+    line = Line()
+    line.steer("one")
+    asked = request_item(item_id="mcpr_1", label="s", name="t", arguments="{}")
+    (pending,) = events(line.core.turn_over(line.turn, completed(asked)))
+    assert pending["required_input"] == [{"type": "mcp_approval_response", "approval_request_id": "mcpr_1"}]
+    assert not may_stop_after([asked])
 
 
 def test_a_fork_to_another_lane_leaves_the_steers() -> None:

@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hotloop.protocol.items import FunctionCall, FunctionCallOutput, Item, Message, SettingItem
+from hotloop.protocol.hosted_items import call_item, request_item
+from hotloop.protocol.items import FunctionCall, FunctionCallOutput, HostedItem, Item, Message, SettingItem
 from hotloop.session.chain import pair_calls
 from hotloop.turns.truncation import without_oldest
 
@@ -34,3 +35,21 @@ def test_an_output_goes_with_its_call_and_settings_stay() -> None:
     last = Message(role="user", content="and now?")
     assert without_oldest([bring, call, output, last], 0.5) == [bring, last]
     assert without_oldest([last], 1.0) == [last]
+
+
+def test_a_call_that_waited_for_consent_goes_with_its_request() -> None:
+    bring = SettingItem("mcp_list_tools", b'{"server_label":"s","tools":[]}')
+    request = request_item(item_id="mcpr_1", label="s", name="t", arguments='{"a":"' + "x" * 500 + '"}')
+    consent = HostedItem("mcp_approval_response", b'{"approval_request_id":"mcpr_1","approve":true}')
+    call = call_item(
+        item_id="mcp_1",
+        label="s",
+        name="t",
+        arguments="{}",
+        status="completed",
+        output="y",
+        approval_request_id="mcpr_1",
+    )
+    alone = call_item(item_id="mcp_2", label="s", name="t", arguments="{}", status="completed", output="y")
+    last = Message(role="user", content="and now?")
+    assert without_oldest([bring, request, consent, call, alone, last], 0.3) == [bring, alone, last]

@@ -13,11 +13,13 @@ import msgspec
 from hotloop.engines.scripted.schema_example import example
 from hotloop.engines.scripted.script import Call, Conversation, Fail, Pace, Script, Texts, Turn
 from hotloop.protocol.file_parts import text_with_files
+from hotloop.protocol.hosted_items import as_answered
 from hotloop.protocol.items import (
     CustomToolCall,
     CustomToolCallOutput,
     FunctionCall,
     FunctionCallOutput,
+    HostedItem,
     Item,
     Message,
     OpaqueItem,
@@ -78,6 +80,8 @@ def place_of(items: ItemLog, known: Place | None = None) -> Place:
                 return Place(length, text_of(item.content), outputs)
         elif isinstance(item, FunctionCallOutput | CustomToolCallOutput):
             outputs += 1
+        elif isinstance(item, HostedItem):
+            outputs += as_answered(item) is not None
     return Place(length, "", outputs)
 
 
@@ -175,6 +179,9 @@ def _texts_besides_question(items: ItemLog) -> list[str]:
                 texts.append(item.input)
             case Reasoning():
                 texts.append(text_of(item.content or item.summary))
+            case HostedItem():
+                answer = as_answered(item)
+                texts.append("" if answer is None else text_of(answer.output))
             case OpaqueItem():
                 texts.append(opaque_text(item))
             case _:

@@ -75,12 +75,26 @@ def _turns(counters: TurnCounters) -> Iterator[Metric]:
     for (name, help_), value in zip(_TOKENS, values, strict=True):
         yield CounterMetricFamily(f"hotloop:{name}", help_, value=value)
     yield _labelled("fallbacks", "Slower paths taken, by reason.", "reason", counters.fallbacks)
+    yield from _tool_servers(counters)
     yield _labelled("safety_findings", "Findings of the safety policy, by rule.", "rule", counters.findings)
     yield CounterMetricFamily("hotloop:received_bytes", "Bytes of requests.", value=counters.bytes_in)
     yield CounterMetricFamily("hotloop:sent_bytes", "Bytes of events.", value=counters.bytes_out)
     for name, help_, field in _HISTOGRAMS:
         histogram: Histogram = getattr(counters, field)
         yield HistogramMetricFamily(f"hotloop:{name}", help_, buckets=histogram.cumulative(), sum_value=histogram.total)
+
+
+def _tool_servers(counters: TurnCounters) -> Iterator[Metric]:
+    help_ = "Lists and calls of MCP servers; without a name where a request gave the server's URL."
+    asked = CounterMetricFamily("hotloop:tool_server_requests", help_, labels=["server", "action", "outcome"])
+    for labels, count in counters.hosted.items():
+        asked.add_metric(labels, count)
+    yield asked
+    yield CounterMetricFamily(
+        "hotloop:tool_server_seconds",
+        "Time in which tool servers were asked and the model waited.",
+        value=counters.hosted_s,
+    )
 
 
 def _caches(services: TurnServices) -> Iterator[Metric]:
