@@ -9,6 +9,7 @@ from hotloop.protocol.items import (
     FunctionCallOutput,
     Item,
     Message,
+    Reasoning,
 )
 
 THINK = "<think>"
@@ -29,3 +30,12 @@ def joins(phase: Phase, item: Item) -> bool:
             return phase == "thought"
         case _:
             return False
+
+
+# What an answer holds last behind these items; behind any other, a text.
+PHASES: dict[type[Item], Phase] = {Reasoning: "thought", FunctionCall: "calls", CustomToolCall: "calls"}
+
+
+def phase_after(item: Item) -> Phase:
+    """What an answer that ends with `item` holds last."""
+    return PHASES.get(type(item), "text")

@@ -171,8 +171,8 @@ class KimiK2:
             call_ids = [f"functions.{name}:{tail.calls + index}" for index, name in enumerate(names)]
         return replace(tail, calls=tail.calls + len(names), waiting=(*tail.waiting, *call_ids))
 
-    def calls_reader(self, stream: ItemStream, custom: frozenset[str]) -> CallsReader:
-        return SectionCalls(stream, CALLS, _tool_name, fenced=False, custom=custom)
+    def calls_reader(self, stream: ItemStream) -> CallsReader:
+        return SectionCalls(stream, CALLS, _tool_name, fenced=False)
 
     def constraint(self, ids: MarkIds, context: PromptContext, rules: CallRules) -> Constraint | None:
         calls = section_calls(ids, CALLS, _frame)

@@ -37,7 +37,6 @@ from hotloop.formats.generic.text_log import Place, TextLog
 from hotloop.formats.parsing.text_decoder import PieceTable
 from hotloop.formats.writing.text_only import refuse_unsupported
 from hotloop.formats.writing.token_writer import TokenWriter
-from hotloop.formats.writing.tool_text import custom_names
 from hotloop.protocol.items import Item, Message, Reasoning
 from hotloop.protocol.tools import HostedTool
 from hotloop.seams.engine import Constraint
@@ -227,9 +226,7 @@ class GenericFormat:
 
     def parser(self, context: PromptContext) -> Parser:
         """A parser for the syntax that the template writes."""
-        return GenericParser(
-            self._table, self._stops, self._think(context), self.profile.syntax, custom_names(context.tools)
-        )
+        return GenericParser(self._table, self._stops, self._think(context), self.profile.syntax, context.tools)
 
     def constraint(self, context: PromptContext, rules: CallRules) -> Constraint | None:
         """See `grammar`."""

@@ -19,9 +19,12 @@ from dataclasses import dataclass
 from typing import Any, Literal, assert_never, cast
 
 from hotloop.errors import UnsupportedValue
+from hotloop.formats.bases.answer import Phase, joins, phase_after
 from hotloop.formats.generic.content_mask import ContentMask
-from hotloop.formats.writing.tool_text import custom_arguments, tool_json
+from hotloop.formats.writing.item_text import call_arguments, reasoning_text
+from hotloop.formats.writing.tool_text import tool_json
 from hotloop.protocol.items import (
+    CallItem,
     CustomToolCall,
     CustomToolCallOutput,
     FunctionCall,
@@ -35,9 +38,6 @@ from hotloop.protocol.items import (
     text_of,
 )
 from hotloop.protocol.tools import CustomTool, FunctionTool, HostedTool, Tool
-
-# What the assistant message under construction holds last; "" when the last message is none or another.
-Phase = Literal["", "thought", "text", "calls"]
 
 HERMES_CALL = '<tool_call>\n{{"name": "{name}", "arguments": {arguments}}}\n</tool_call>'
 
@@ -69,7 +69,7 @@ class MessageLog:
         self._mask = mask
         self._entries: list[dict[str, Any]] = []
         self._lead = ""  # instructions that wait for a user message
-        self._phase: Phase = ""
+        self._phase: Phase = ""  # of the last message
         self._names: dict[str, str] = {}
         if instructions and dialect.takes_system:
             self._entries.append({"role": "system", "content": mask.mask(instructions)})
@@ -101,21 +101,19 @@ class MessageLog:
     def _add(self, item: Item, index: int) -> None:
         match item:
             case Reasoning():
-                text = text_of(item.content or item.summary).strip("\n")
+                text = reasoning_text(item).strip("\n")
                 if self._dialect.reasoning is not None and text:
-                    self._assistant("thought", {self._dialect.reasoning: self._mask.mask(text)})
+                    self._assistant(item, {self._dialect.reasoning: self._mask.mask(text)})
             case Message(role="assistant"):
                 text = text_of(item.content)
                 if text:
-                    self._assistant("text", {"content": self._mask.mask(text)})
+                    self._assistant(item, {"content": self._mask.mask(text)})
             case Message():
                 self._said(item.role, text_of(item.content))
             case OpaqueItem():
                 self._said("developer", opaque_text(item))
-            case FunctionCall():
-                self._call(item.call_id, item.name, item.arguments if item.arguments.strip() else "{}", index)
-            case CustomToolCall():
-                self._call(item.call_id, item.name, custom_arguments(item.input), index)
+            case FunctionCall() | CustomToolCall():
+                self._call(item, index)
             case FunctionCallOutput() | CustomToolCallOutput():
                 self._output(item.call_id, text_of(item.output), index)
             case ItemReference():
@@ -135,9 +133,9 @@ class MessageLog:
         else:
             self._append({"role": role, "content": content})
 
-    def _assistant(self, phase: Phase, fields: dict[str, object]) -> None:
-        last = self._last()
-        if last is not None and _joins(self._phase, phase):
+    def _assistant(self, item: Item, fields: dict[str, object]) -> None:
+        last, phase = self._last(), phase_after(item)
+        if last is not None and joins(self._phase, item):
             self._replace({**last, **fields})
         elif self._dialect.must_alternate and last is not None and last["role"] == "assistant" and phase == "text":
             self._replace({**last, "content": f"{last['content']}\n\n{fields['content']}".lstrip("\n")})
@@ -145,22 +143,23 @@ class MessageLog:
             self._append({"role": "assistant", "content": "", **fields})
         self._phase = phase
 
-    def _call(self, call_id: str, name: str, arguments: str, index: int) -> None:
+    def _call(self, call: CallItem, index: int) -> None:
         self._refuse_tools(index)
-        self._names[call_id] = name
-        joined = self._last() if _joins(self._phase, "calls") else None
+        self._names[call.call_id] = call.name
+        arguments = call_arguments(call)
+        joined = self._last() if joins(self._phase, call) else None
         if self._dialect.calls == "content":
             before = f"{joined['content']}\n" if joined is not None and joined["content"] else ""
-            call = HERMES_CALL.format(name=self._mask.mask(name), arguments=self._mask.mask(arguments))
-            self._assistant("calls", {"content": before + call})
+            text = HERMES_CALL.format(name=self._mask.mask(call.name), arguments=self._mask.mask(arguments))
+            self._assistant(call, {"content": before + text})
             return
         call_object = {
-            "id": self._mask.mask(call_id),
+            "id": self._mask.mask(call.call_id),
             "type": "function",
-            "function": {"name": self._mask.mask(name), "arguments": self._arguments(arguments)},
+            "function": {"name": self._mask.mask(call.name), "arguments": self._arguments(arguments)},
         }
         earlier = cast("list[object]", joined.get("tool_calls", [])) if joined is not None else []
-        self._assistant("calls", {"tool_calls": [*earlier, call_object]})
+        self._assistant(call, {"tool_calls": [*earlier, call_object]})
 
     def _output(self, call_id: str, text: str, index: int) -> None:
         self._refuse_tools(index)
@@ -197,17 +196,6 @@ class MessageLog:
     def _replace(self, message: dict[str, Any]) -> None:
         # Never in place: a shorter log may hold the same entry.
         self._entries = [*self._entries[: self._count - 1], message]
-
-
-def _joins(phase: Phase, new: Phase) -> bool:
-    """An assistant message that holds `phase` last takes `new`."""
-    match new:
-        case "text":
-            return phase == "thought"
-        case "calls":
-            return phase != ""
-        case _:
-            return False
 
 
 def tool_objects(tools: Sequence[Tool], mask: ContentMask) -> list[object]:

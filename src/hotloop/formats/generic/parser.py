@@ -13,9 +13,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from hotloop.formats.generic.syntax import NEVER, PARTLY, CallSyntax, Literal
-from hotloop.formats.parsing.input_reader import InputReader
 from hotloop.formats.parsing.item_stream import ItemStream
+from hotloop.formats.parsing.mark_scanner import partial_end
 from hotloop.formats.parsing.text_decoder import PieceTable, TextDecoder
+from hotloop.protocol.tools import Tool
 from hotloop.seams.engine import TokenLogprob
 from hotloop.seams.format import ParsedEvent
 
@@ -101,7 +102,7 @@ class GenericParser:
         stops: ids that end the output.
         think: marks of reasoning; None: there is none.
         syntax: of calls; None: everything is text.
-        custom: names of the tools that take free text.
+        tools: the tools offered.
     """
 
     def __init__(
@@ -110,23 +111,20 @@ class GenericParser:
         stops: frozenset[int],
         think: ThinkMarks | None,
         syntax: CallSyntax | None,
-        custom: frozenset[str],
+        tools: Sequence[Tool],
     ) -> None:
         self._decoder = TextDecoder(table)
         self._stops = stops
         self._think = think
         self._syntax = syntax
-        self._custom = custom
-        self._stream = ItemStream()
+        self._stream = ItemStream(tools)
         self._step: _Step = GenericParser._start
         if think is not None and think.is_open:
             self._step = GenericParser._thinking
         self._text: str = ""  # read, but not yet understood
-        self._lead: str = ""  # white space in front of a message's first visible character
         self._raw: str = ""  # of a call without a name yet
         self._name: str = ""
         self._json = JsonEnd()
-        self._input: InputReader | None = None
         self._has_arguments = False
         self._is_final = False
         self._reasoning_tokens = 0
@@ -163,8 +161,8 @@ class GenericParser:
         elif self._step is GenericParser._thinking:
             self._say_thought(self._take().rstrip("\n"))
         elif self._step in _HEAD_STEPS:
-            self._say(self._raw)
-        self._say(self._take())
+            self._stream.say(self._raw)
+        self._stream.say(self._take())
         self._stream.close(complete=complete)
         return self._stream.take()
 
@@ -206,7 +204,7 @@ class GenericParser:
             self._stream.logprobs.clear()
             self._step = GenericParser._after_think
             return True
-        sure = len(self._text) - _partial(self._text, closing)
+        sure = len(self._text) - partial_end(self._text, closing)
         sure = len(self._text[:sure].rstrip("\n"))
         self._say_thought(self._text[:sure])
         self._text = self._text[sure:]
@@ -225,25 +223,23 @@ class GenericParser:
     def _reading(self) -> bool:
         syntax = self._syntax
         if syntax is None or not syntax.trigger:
-            self._say(self._take())
+            self._stream.say(self._take())
             return False
         at = self._text.find(syntax.trigger)
         if at >= 0:
             before = self._text[:at]
             said = before.removesuffix(syntax.lead)
-            self._say(said)
-            self._raw = before[len(said) :]
-            if self._stream.kind is None:
-                self._raw, self._lead = self._lead + self._raw, ""
+            self._stream.say(said)
+            self._raw = self._stream.take_lead() + before[len(said) :]
             self._text = self._text[at:]
             self._step = GenericParser._head
             return True
-        sure = len(self._text) - _partial(self._text, syntax.trigger)
+        sure = len(self._text) - partial_end(self._text, syntax.trigger)
         for length in range(len(syntax.lead), 0, -1):
             if self._text.endswith(syntax.lead[:length], 0, sure):
                 sure -= length
                 break
-        self._say(self._text[:sure])
+        self._stream.say(self._text[:sure])
         self._text = self._text[sure:]
         return False
 
@@ -280,9 +276,7 @@ class GenericParser:
             return False
         self._text = self._text[stop:]
         self._raw = ""
-        is_custom = self._name in self._custom
-        self._stream.open("custom_tool_call" if is_custom else "function_call", self._name)
-        self._input = InputReader() if is_custom else None
+        self._stream.open_call(self._name)
         self._json = JsonEnd()
         self._has_arguments = False
         self._step = GenericParser._arguments
@@ -296,7 +290,7 @@ class GenericParser:
         stop = self._json.read(self._text)
         text, self._text = self._text[:stop], self._text[stop:]
         self._has_arguments = self._has_arguments or bool(text)
-        self._stream.add(text if self._input is None else self._input.feed(text))
+        self._stream.add_arguments(text)
         if not self._json.is_over:
             return False
         self._end_call(complete=True)
@@ -357,26 +351,11 @@ class GenericParser:
         raw, self._raw = self._raw + self._text[: len(eaten)], ""
         self._text = self._text[len(eaten) :]
         self._step = GenericParser._reading
-        self._say(raw)
+        self._stream.say(raw)
 
     def _end_call(self, *, complete: bool) -> None:
-        if self._input is not None:
-            self._stream.add(self._input.finish())
-        elif not self._has_arguments and complete:
-            self._stream.add("{}")
+        self._stream.end_arguments(complete=complete)
         self._stream.close(complete=complete)
-
-    def _say(self, text: str) -> None:
-        if not text:
-            return
-        if self._stream.kind is None:
-            text = self._lead + text
-            if not text.strip():
-                self._lead = text
-                return
-            self._lead = ""
-            self._stream.open("message")
-        self._stream.add(text)
 
     def _say_thought(self, text: str) -> None:
         if self._stream.kind is None:
@@ -390,11 +369,3 @@ class GenericParser:
 _Step = Callable[[GenericParser], bool]
 _HEAD_STEPS = (GenericParser._head, GenericParser._in_name, GenericParser._in_middle)
 _CALL_STEPS = (*_HEAD_STEPS, GenericParser._arguments, GenericParser._after_call)
-
-
-def _partial(text: str, marker: str) -> int:
-    """Length of the longest end of `text` that `marker` begins with."""
-    for length in range(min(len(marker) - 1, len(text)), 0, -1):
-        if text.endswith(marker[:length]):
-            return length
-    return 0

@@ -13,6 +13,14 @@ TextCallback = Callable[[str], None]
 MarkCallback = Callable[[str], None]
 
 
+def partial_end(text: str, mark: str) -> int:
+    """Length of the longest end of `text` that `mark` could begin with, short of all of it."""
+    start = text.find(mark[:1], max(0, len(text) - len(mark) + 1)) if mark else -1
+    while start >= 0 and not mark.startswith(text[start:]):
+        start = text.find(mark[0], start + 1)
+    return len(text) - start if start >= 0 else 0
+
+
 class MarkTable:
     """The markers of one family over one vocabulary, shared by all its scanners. Spelled markers begin with `<`."""
 

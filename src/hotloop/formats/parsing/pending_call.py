@@ -1,13 +1,13 @@
 """A tool call of which not all has been sampled yet."""
 
 from hotloop.formats.parsing.call_syntax import ArgumentsReader
-from hotloop.formats.parsing.input_reader import InputReader
+from hotloop.formats.parsing.item_stream import ItemStream
 
 
 class PendingCall:
     """One call while it is read: raw text until its name is known, then arguments."""
 
-    __slots__ = ("_input", "_is_forced", "_raw", "is_open", "leftover", "opening", "reader")
+    __slots__ = ("_is_forced", "_raw", "is_open", "leftover", "opening", "reader")
 
     def __init__(self, opening: str, reader: ArgumentsReader) -> None:
         self.opening = opening  # the marker and what separates it from the text before it
@@ -16,7 +16,6 @@ class PendingCall:
         self.leftover = ""  # what stood behind a whole call, before its end marker
         self._raw: list[str] = []
         self._is_forced = False  # what fits no call counts as arguments
-        self._input: InputReader | None = None
 
     def read(self, text: str) -> str:
         """Read on; returns what cannot be read as part of the call."""
@@ -42,17 +41,15 @@ class PendingCall:
         """All of a call without a name that was read behind its opening."""
         return "".join(self._raw)
 
-    def open(self, is_custom: bool) -> None:
-        """The name is known."""
-        self.is_open = True
-        self._raw.clear()
-        if is_custom:
-            self._input = InputReader()
-
-    def take(self) -> str:
-        """New text of the item."""
-        text = self.reader.take_arguments()
-        return self._input.feed(text) if self._input is not None and text else text
+    def report(self, stream: ItemStream) -> None:
+        """Say what is new of the call, once its name is known."""
+        if not self.is_open:
+            if self.reader.name is None:
+                return
+            stream.open_call(self.reader.name)
+            self.is_open = True
+            self._raw.clear()
+        stream.add_arguments(self.reader.take_arguments())
 
     def junk(self, text: str) -> None:
         """Text that fits no call: behind whole arguments it is a leftover, else it counts as arguments."""
@@ -63,9 +60,9 @@ class PendingCall:
             self._is_forced = True
             self.reader.force_arguments(text)
 
-    def finish(self, *, ended: bool) -> str:
-        """The last text of the item. A call that says nothing of arguments has none: `{}`."""
-        text = self.take()
-        if self._input is not None:
-            return text + self._input.finish()
-        return text if self.reader.has_arguments or not ended else "{}"
+    def finish(self, stream: ItemStream, *, ended: bool) -> bool:
+        """Say the rest of the call; whether it is whole: `ended`, or read to its end before the output was cut off."""
+        is_whole = ended or self.reader.is_over
+        self.report(stream)
+        stream.end_arguments(complete=is_whole)
+        return is_whole

@@ -4,6 +4,7 @@ Long runs matter: a byte-pair vocabulary merges across the seam between a templa
 """
 
 from array import array
+from collections.abc import Callable, Iterable
 
 from hotloop.seams.tokenizer import Tokenizer
 
@@ -67,3 +68,24 @@ class TokenWriter:
             self._run.clear()
             if run:
                 self._tokens.extend(self._tokenizer.encode(run))
+
+
+def written(tokenizer: Tokenizer, write: Callable[[TokenWriter], None]) -> "array[int]":
+    """The tokens that `write` writes."""
+    writer = TokenWriter(tokenizer)
+    write(writer)
+    return writer.tokens()
+
+
+def required_token(tokenizer: Tokenizer, mark: str, family: str) -> int:
+    """The control token of a mark that the family cannot do without. Raises ValueError if the vocabulary has none."""
+    token = tokenizer.special(mark)
+    if token is None:
+        raise ValueError(f"the vocabulary has no control token {mark!r}, which the {family} format needs")
+    return token
+
+
+def known_tokens(tokenizer: Tokenizer, marks: Iterable[str]) -> frozenset[int]:
+    """The control tokens of those marks that the vocabulary has."""
+    tokens = map(tokenizer.special, marks)
+    return frozenset(token for token in tokens if token is not None)

@@ -6,6 +6,7 @@ from tests.support.toy_tokenizer import ToyTokenizer
 from hotloop.formats.generic.parser import GenericParser, JsonEnd, ThinkMarks
 from hotloop.formats.generic.syntax import NEVER, PARTLY, CallSyntax, Literal, find_syntax
 from hotloop.formats.parsing.text_decoder import PieceTable
+from hotloop.protocol.tools import CustomTool
 from hotloop.seams.format import ItemClosed, ItemDelta, ItemOpened, ParsedEvent
 
 ONE, TWO = '{"hlkeyone": "hlvalueone"}', '{"hlkeytwo": "hlvaluetwo"}'
@@ -44,7 +45,7 @@ def read(
     ids = list(tokenizer.encode(text))
     results: list[list[tuple[str, str]]] = []
     for size in (1, 3, len(ids) or 1):
-        parser = GenericParser(PieceTable(tokenizer.piece), frozenset(), think, syntax, frozenset({"python"}))
+        parser = GenericParser(PieceTable(tokenizer.piece), frozenset(), think, syntax, [CustomTool(name="python")])
         events = [event for at in range(0, len(ids), size) for event in parser.feed(ids[at : at + size], None)]
         results.append(_items([*events, *parser.finish(complete=complete)]))
     assert results[0] == results[1] == results[2]
@@ -148,7 +149,7 @@ def test_bare_json_behind_reasoning_is_a_call() -> None:
 def test_reasoning_tokens_are_counted_with_their_marks() -> None:
     tokenizer = ToyTokenizer(("<think>", "</think>"))
     ids = [tokenizer.special_ids["<think>"], *tokenizer.encode("a b"), tokenizer.special_ids["</think>"]]
-    parser = GenericParser(PieceTable(tokenizer.piece), frozenset(), THINK, HERMES, frozenset())
+    parser = GenericParser(PieceTable(tokenizer.piece), frozenset(), THINK, HERMES, ())
     parser.feed([*ids, *tokenizer.encode("so")], None)
     assert parser.reasoning_tokens == len(ids)
 

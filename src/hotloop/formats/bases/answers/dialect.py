@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 from hotloop.formats.bases.answer import Phase, joins
 from hotloop.formats.bases.answers.parser import CallsReader
 from hotloop.formats.parsing.item_stream import ItemStream
+from hotloop.formats.writing.item_text import reasoning_text as raw_reasoning
 from hotloop.formats.writing.token_writer import TokenWriter
 from hotloop.protocol.items import (
     CustomToolCall,
@@ -151,7 +152,7 @@ class Dialect(Protocol):
         """The tail behind calls of the model; `headers` is how it named them, if that could be read."""
         ...
 
-    def calls_reader(self, stream: ItemStream, custom: frozenset[str]) -> CallsReader:
+    def calls_reader(self, stream: ItemStream) -> CallsReader:
         """Reads the calls of one answer."""
         ...
 
@@ -161,8 +162,8 @@ class Dialect(Protocol):
 
 
 def reasoning_text(item: Reasoning, *, lines: bool) -> str:
-    """The raw reasoning, or its summary where only that is left. `lines`: line ends around it are not part of it."""
-    text = text_of(item.content or item.summary)
+    """The reasoning. `lines`: line ends around it are not part of it."""
+    text = raw_reasoning(item)
     return text.strip("\n") if lines else text
 
 

@@ -6,10 +6,10 @@ the items since then, is shared with the chain, not copied.
 """
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from hotloop.formats.bases.answer import THINK_END, Phase, joins
+from hotloop.formats.bases.answer import THINK_END, joins, phase_after
 from hotloop.formats.bases.answers.dialect import (
     Dialect,
     Forgets,
@@ -23,9 +23,9 @@ from hotloop.formats.bases.answers.parser import AnswerParser
 from hotloop.formats.bases.answers.writer import AnswerWriter
 from hotloop.formats.parsing.mark_scanner import MarkTable
 from hotloop.formats.parsing.text_decoder import PieceTable
+from hotloop.formats.writing.item_text import call_arguments, not_sampled
 from hotloop.formats.writing.text_only import refuse_unsupported
-from hotloop.formats.writing.token_writer import TokenWriter
-from hotloop.formats.writing.tool_text import custom_arguments, custom_names
+from hotloop.formats.writing.token_writer import TokenWriter, known_tokens, required_token, written
 from hotloop.protocol.items import CustomToolCall, FunctionCall, Item, Message, Reasoning, text_of
 from hotloop.seams.engine import Constraint
 from hotloop.seams.format import Extension, Fallback, RenderState
@@ -59,13 +59,11 @@ class AnswerFormat:
         self._dialect = dialect
         self._pieces = PieceTable(tokenizer.piece)
         for mark in dialect.required:
-            if tokenizer.special(mark) is None:
-                raise ValueError(f"the vocabulary has no control token {mark!r}, which the {dialect.name} format needs")
-        stops = (tokenizer.special(mark) for mark in (dialect.required[0], *dialect.stops))
-        self._stops = frozenset(token for token in stops if token is not None)
+            required_token(tokenizer, mark, dialect.name)
+        self._stops = known_tokens(tokenizer, (dialect.required[0], *dialect.stops))
         self._marks = MarkTable(dialect.marks, tokenizer.special)
-        self._end = self._written(dialect.write_end)
-        self._calls_end = self._written(dialect.write_calls_end)
+        self._end = written(tokenizer, dialect.write_end)
+        self._calls_end = written(tokenizer, dialect.write_calls_end)
 
     @property
     def name(self) -> str:
@@ -145,7 +143,7 @@ class AnswerFormat:
         """The head of an answer."""
         assert isinstance(state, AnswerState)
         thinks = self._dialect.thinks(state.context)
-        return self._written(lambda writer: self._dialect.write_prompt(writer, state.tail, thinks=thinks))
+        return written(self._tokenizer, lambda writer: self._dialect.write_prompt(writer, state.tail, thinks=thinks))
 
     def commit(self, state: RenderState, length: int, sampled: Sequence[int], output: Sequence[Item]) -> Extension:
         """Generation prompt, sampled ids, end of the answer. Output without items leaves nothing behind."""
@@ -157,7 +155,7 @@ class AnswerFormat:
         tokens.extend(body)
         last = output[-1]
         if isinstance(last, Reasoning) and not self._ends_thought(body):
-            tokens.extend(self._written(self._dialect.write_thought_end))
+            tokens.extend(written(self._tokenizer, self._dialect.write_thought_end))
         tokens.extend(self._end)
         may_forget = self._forgets(state) != "never"
         new_state = replace(
@@ -171,12 +169,12 @@ class AnswerFormat:
     def parser(self, context: PromptContext) -> AnswerParser:
         """A parser for one response. Calls of tools that were not offered come back as function calls."""
         dialect = self._dialect
-        custom = custom_names(context.tools)
         return AnswerParser(
             self._pieces,
             self._marks,
             self._stops,
-            lambda stream: dialect.calls_reader(stream, custom),
+            context.tools,
+            dialect.calls_reader,
             in_think=dialect.opens_think and dialect.thinks(context),
             think_lines=dialect.think_lines,
             separator=dialect.separator,
@@ -204,17 +202,13 @@ class AnswerFormat:
                 case Reasoning():
                     if thinks:
                         dialect.write_thought(writer, reasoning_text(item, lines=dialect.think_lines))
-                case FunctionCall():
-                    tail = dialect.write_call(writer, tail, item.name, item.arguments, is_first=not in_calls)
-                    in_calls = True
-                case CustomToolCall():
-                    arguments = custom_arguments(item.input)
-                    tail = dialect.write_call(writer, tail, item.name, arguments, is_first=not in_calls)
+                case FunctionCall() | CustomToolCall():
+                    tail = dialect.write_call(writer, tail, item.name, call_arguments(item), is_first=not in_calls)
                     in_calls = True
                 case Message():
                     writer.text(text_of(item.content))
                 case _:
-                    raise ValueError(f"a model does not write items of type {type(item).__name__}")
+                    raise not_sampled(item)
         if in_calls:
             writer.tokens()  # as `AnswerWriter` does: what closes the calls is tokens of its own
             dialect.write_calls_end(writer)
@@ -247,16 +241,11 @@ class AnswerFormat:
         names = [item.name for item in output if isinstance(item, FunctionCall | CustomToolCall)]
         if names:
             tail = self._dialect.sampled_calls(tail, names, self._headers(body))
-        phase: Phase = "text"
+        phase = phase_after(output[-1])
         closing = len(self._end)
-        match output[-1]:
-            case Reasoning():
-                phase = "thought"
-            case FunctionCall() | CustomToolCall():
-                whole = len(self._calls_end) > 0 and body[-len(self._calls_end) :] == self._calls_end
-                phase, closing = ("calls", closing + len(self._calls_end)) if whole else ("", 0)
-            case _:
-                pass
+        if phase == "calls":
+            whole = len(self._calls_end) > 0 and body[-len(self._calls_end) :] == self._calls_end
+            phase, closing = ("calls", closing + len(self._calls_end)) if whole else ("", 0)
         return replace(tail, after="answer", phase=phase, closing=closing)
 
     def _ends_thought(self, body: "array[int]") -> bool:
@@ -276,8 +265,3 @@ class AnswerFormat:
                 headers.append(name.decode("utf-8", "replace"))
                 start = -1
         return headers
-
-    def _written(self, write: Callable[[TokenWriter], None]) -> "array[int]":
-        writer = TokenWriter(self._tokenizer)
-        write(writer)
-        return writer.tokens()

@@ -14,6 +14,7 @@ from hotloop.formats.bases.answer import THINK, THINK_END
 from hotloop.formats.parsing.item_stream import ItemStream
 from hotloop.formats.parsing.mark_scanner import MarkScanner, MarkTable
 from hotloop.formats.parsing.text_decoder import PieceTable
+from hotloop.protocol.tools import Tool
 from hotloop.seams.engine import TokenLogprob
 from hotloop.seams.format import ParsedEvent
 
@@ -51,6 +52,7 @@ class AnswerParser:
     Args:
         pieces, marks: the vocabulary.
         stops: ids that end the output.
+        tools: the tools offered.
         calls: makes the reader of calls.
         in_think: the generation prompt opened a think block.
         think_lines: line ends around reasoning belong to the think block.
@@ -62,6 +64,7 @@ class AnswerParser:
         pieces: PieceTable,
         marks: MarkTable,
         stops: frozenset[int],
+        tools: Sequence[Tool],
         calls: Callable[[ItemStream], CallsReader],
         *,
         in_think: bool,
@@ -70,13 +73,12 @@ class AnswerParser:
     ) -> None:
         self._scanner = MarkScanner(pieces, marks, self._text, self._mark)
         self._stops = stops
-        self._stream = ItemStream()
+        self._stream = ItemStream(tools)
         self._calls = calls(self._stream)
         self._think_lines = think_lines
         self._separator = separator
         self._mode: Literal["think", "text", "calls"] = "think" if in_think else "text"
         self._held = ""  # line ends that may belong to what follows
-        self._lead = ""  # white space in front of a message's first visible character
         self._skips = ""  # characters left out until another one comes
         self._reasoning_tokens = 0
 
@@ -107,9 +109,9 @@ class AnswerParser:
             rest = self._calls.finish(ended=complete)
             if rest:
                 self._mode = "text"
-                self._say(rest)
+                self._stream.say(rest)
         elif self._mode == "text":
-            self._say(self._take_held())
+            self._stream.say(self._take_held())
         self._stream.close(complete=complete)
         return self._stream.take()
 
@@ -131,7 +133,7 @@ class AnswerParser:
         text = self._take_held() + text
         sure = max(len(text.rstrip("\n")), len(text) - len(self._separator))
         self._held = text[sure:]
-        self._say(text[:sure])
+        self._stream.say(text[:sure])
 
     def _mark(self, mark: str) -> None:
         if self._mode == "calls":
@@ -158,24 +160,23 @@ class AnswerParser:
 
     def _say_thought(self, text: str) -> None:
         if self._stream.kind is None:
-            text = self._lead + text
+            text = self._stream.take_lead() + text
             if not text.strip():
-                self._lead = text
+                self._stream.lead = text
                 return
             self._stream.open("reasoning")
-            self._lead = ""
             if self._think_lines:
                 text = text.lstrip("\n")
         self._stream.add(text)
 
     def _begin_thought(self) -> None:
-        self._say(self._take_held())
+        self._stream.say(self._take_held())
         self._stream.close()
-        self._lead = ""
+        self._stream.lead = ""
         self._mode = "think"
 
     def _end_thought(self) -> None:
-        self._held = self._lead = ""
+        self._held = self._stream.lead = ""
         self._stream.close()
         self._stream.logprobs.clear()
         self._mode = "text"
@@ -183,23 +184,10 @@ class AnswerParser:
 
     # --- text and calls ---
 
-    def _say(self, text: str) -> None:
-        if self._stream.kind is None:
-            text = self._lead + text
-            if not text.strip():
-                self._lead = text
-                return
-            self._lead = ""
-            self._stream.open("message")
-        self._stream.add(text)
-
     def _begin_calls(self, mark: str) -> None:
         if self._mode == "think":  # some models forget to end the block
             self._end_thought()
-        before = self._take_held()
-        if self._stream.kind is None:
-            before = self._lead + before
-            self._lead = ""
+        before = self._stream.take_lead() + self._take_held()
         self._mode = "calls"
         self._calls.begin(before, mark)
 

@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hotloop.formats.parsing.input_reader import InputReader
 from hotloop.formats.parsing.item_stream import ItemStream
 
 FENCE = "```json\n"
@@ -42,7 +41,6 @@ class SectionCalls:
         marks: the family's markers.
         name_of: the tool's name by the header; empty if it names none. Not used if `fenced`.
         fenced: the name stands behind the separator, the arguments in a fenced block.
-        custom: names of the tools that take free text.
     """
 
     def __init__(
@@ -52,19 +50,15 @@ class SectionCalls:
         name_of: Callable[[str], str],
         *,
         fenced: bool,
-        custom: frozenset[str],
     ) -> None:
         self._stream = stream
         self._marks = marks
         self._name_of = name_of
         self._fenced = fenced
-        self._custom = custom
         self._read: _Step = SectionCalls._between
         self._raw = ""  # what has been read and is not part of an item yet
         self._part = ""  # of the header, or of the name and fence
         self._held = ""  # may be the end of the fence
-        self._is_blank = True  # no argument so far
-        self._input: InputReader | None = None
 
     def opens(self, mark: str) -> bool:
         """See `CallsReader.opens`. A call may stand without a section."""
@@ -144,7 +138,7 @@ class SectionCalls:
             sure = len(text) if end is None else end.start()
             self._held = text[sure:]
             text = text[:sure]
-        self._add(text)
+        self._stream.add_arguments(text)
         return None
 
     # --- markers ---
@@ -176,17 +170,9 @@ class SectionCalls:
     # --- items ---
 
     def _open(self, name: str) -> None:
-        is_custom = name in self._custom
-        self._stream.open("custom_tool_call" if is_custom else "function_call", name)
-        self._input = InputReader() if is_custom else None
+        self._stream.open_call(name)
         self._raw = self._part = self._held = ""
-        self._is_blank = True
         self._read = SectionCalls._arguments
-
-    def _add(self, text: str) -> None:
-        if text:
-            self._is_blank = self._is_blank and text.isspace()
-            self._stream.add(self._input.feed(text) if self._input is not None else text)
 
     def _close(self) -> None:
         self._finish_arguments(ended=True)
@@ -195,12 +181,9 @@ class SectionCalls:
 
     def _finish_arguments(self, *, ended: bool) -> None:
         if "`" not in self._held:
-            self._add(self._held)
+            self._stream.add_arguments(self._held)
         self._held = ""
-        if self._input is not None:
-            self._stream.add(self._input.finish())
-        elif self._is_blank and ended:
-            self._stream.add("{}")
+        self._stream.end_arguments(complete=ended)
 
     def _give_up(self, more: str) -> str:
         """No call: everything since the last one is text."""

@@ -5,8 +5,8 @@ from typing import assert_never
 
 from hotloop.formats.bases.answer import Phase, joins
 from hotloop.formats.bases.answers.dialect import Dialect, Role, Tail, reasoning_text
+from hotloop.formats.writing.item_text import call_arguments
 from hotloop.formats.writing.token_writer import TokenWriter
-from hotloop.formats.writing.tool_text import custom_arguments
 from hotloop.protocol.items import (
     CustomToolCall,
     CustomToolCallOutput,
@@ -53,10 +53,8 @@ class AnswerWriter:
             case Reasoning():
                 self._head(reasoning_text(item, lines=self._dialect.think_lines), shown)
                 self._phase("thought")
-            case FunctionCall():
-                self._call(item.name, item.arguments if item.arguments.strip() else "{}", shown)
-            case CustomToolCall():
-                self._call(item.name, custom_arguments(item.input), shown)
+            case FunctionCall() | CustomToolCall():
+                self._call(item.name, call_arguments(item), shown)
             case FunctionCallOutput() | CustomToolCallOutput():
                 self.tail = self._dialect.write_output(self._writer, self.tail, text_of(item.output))
                 self._phase("outputs")

@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 
 from hotloop.formats.bases.answer import Phase
 from hotloop.formats.parsing.call_syntax import CallSyntax
+from hotloop.formats.writing.item_text import reasoning_text as raw_reasoning
 from hotloop.formats.writing.token_writer import TokenWriter
 from hotloop.protocol.items import (
     Item,
@@ -138,8 +139,8 @@ def answer_text(item: Message, *, strips: bool) -> str:
 
 
 def reasoning_text(item: Reasoning, *, strips: bool = False) -> str:
-    """The raw reasoning, or its summary where only that is left."""
-    return text_of(item.content or item.summary).strip(None if strips else "\n")
+    """The reasoning without line ends, or any white space, around it."""
+    return raw_reasoning(item).strip(None if strips else "\n")
 
 
 def is_rendered(item: Item, dialect: Dialect) -> bool:

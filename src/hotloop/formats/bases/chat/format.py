@@ -17,16 +17,16 @@ from functools import partial
 
 import msgspec
 
-from hotloop.formats.bases.answer import THINK, THINK_END, Phase, joins
+from hotloop.formats.bases.answer import PHASES, THINK, THINK_END, Phase, joins
 from hotloop.formats.bases.chat.dialect import Dialect, answer_text, is_rendered, reasoning_text
 from hotloop.formats.bases.chat.frame import Frame, frame_of
 from hotloop.formats.bases.chat.parser import Begin, ChatMLParser, Reading
 from hotloop.formats.bases.chat.writer import MessageWriter
 from hotloop.formats.parsing.call_syntax import CALL, CALL_END
 from hotloop.formats.parsing.text_decoder import PieceTable
+from hotloop.formats.writing.item_text import call_arguments, not_sampled
 from hotloop.formats.writing.text_only import refuse_unsupported
-from hotloop.formats.writing.token_writer import TokenWriter
-from hotloop.formats.writing.tool_text import custom_arguments
+from hotloop.formats.writing.token_writer import TokenWriter, known_tokens, required_token, written
 from hotloop.protocol.items import (
     CustomToolCall,
     CustomToolCallOutput,
@@ -65,10 +65,8 @@ class ChatFormat:
         self._tokenizer = tokenizer
         self._dialect = dialect
         for mark in dialect.required:
-            if tokenizer.special(mark) is None:
-                raise ValueError(f"the vocabulary has no control token {mark!r}, which the {dialect.name} format needs")
-        stops = (tokenizer.special(mark) for mark in dialect.stops)
-        self._stops = frozenset(token for token in stops if token is not None)
+            required_token(tokenizer, mark, dialect.name)
+        self._stops = known_tokens(tokenizer, dialect.stops)
         marks = {mark: tokenizer.special(mark) for mark in (THINK, THINK_END, CALL, CALL_END, *dialect.calls.marks)}
         self._marks = {mark: token for mark, token in marks.items() if token is not None}
         self._reading = Reading(
@@ -79,8 +77,8 @@ class ChatFormat:
             strips=dialect.strips,
             calls=dialect.calls,
         )
-        self._end = self._written(dialect.write_end)
-        self._prompts = {off: self._written(partial(dialect.write_prompt, off=off)) for off in (False, True)}
+        self._end = written(tokenizer, dialect.write_end)
+        self._prompts = {off: written(tokenizer, partial(dialect.write_prompt, off=off)) for off in (False, True)}
         self._thinks = dialect.thinks
         self._frames = {off: self._framed(off=off) if dialect.is_verbatim(off=off) else {} for off in (False, True)}
 
@@ -212,10 +210,10 @@ class ChatFormat:
         tokens.extend(body)
         last = output[-1]
         if isinstance(last, Reasoning) and self._marks.get(THINK_END) not in body:
-            tokens.extend(self._written(self._dialect.write_thought_end))
+            tokens.extend(written(self._tokenizer, self._dialect.write_thought_end))
         tokens.extend(self._end)
         end = length + len(tokens)
-        phase = _PHASE_AFTER.get(type(last)) or _phase_after(last)
+        phase = PHASES.get(type(last), "text")
         if not self._thinks or context.keep_reasoning:
             new_state = ChatState(context, phase, state.boundary, state.since, False)
             return Extension(length, tokens, new_state, (end,))
@@ -249,11 +247,8 @@ class ChatFormat:
                 case Reasoning():
                     if dialect.thinks:
                         dialect.write_thought(writer, reasoning_text(item, strips=dialect.strips))
-                case FunctionCall():
-                    dialect.write_call(writer, item.name, item.arguments, phase)
-                    phase = "calls"
-                case CustomToolCall():
-                    dialect.write_call(writer, item.name, custom_arguments(item.input), phase)
+                case FunctionCall() | CustomToolCall():
+                    dialect.write_call(writer, item.name, call_arguments(item), phase)
                     phase = "calls"
                 case Message():
                     if phase:
@@ -261,13 +256,8 @@ class ChatFormat:
                     dialect.write_text(writer, answer_text(item, strips=dialect.strips), behind_block=False)
                     phase = "text"
                 case _:
-                    raise ValueError(f"a model does not write items of type {type(item).__name__}")
+                    raise not_sampled(item)
         writer.mark(dialect.stop_after(items))
-        return writer.tokens()
-
-    def _written(self, write: Callable[[TokenWriter], None]) -> "array[int]":
-        writer = TokenWriter(self._tokenizer)
-        write(writer)
         return writer.tokens()
 
     def _last_query(self, items: Sequence[Item]) -> int:
@@ -278,16 +268,3 @@ class ChatFormat:
 
     def _drops_reasoning(self, context: PromptContext) -> bool:
         return self._thinks and not context.keep_reasoning
-
-
-_PHASE_AFTER: dict[type[Item], Phase] = {Message: "text", FunctionCall: "calls"}  # of most outputs
-
-
-def _phase_after(item: Item) -> Phase:
-    match item:
-        case Reasoning():
-            return "thought"
-        case FunctionCall() | CustomToolCall():
-            return "calls"
-        case _:
-            return "text"

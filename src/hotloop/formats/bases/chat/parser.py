@@ -18,7 +18,6 @@ from hotloop.formats.parsing.call_syntax import CALL, CALL_END, CallSyntax
 from hotloop.formats.parsing.item_stream import ItemStream
 from hotloop.formats.parsing.pending_call import PendingCall
 from hotloop.formats.parsing.text_decoder import PieceTable, TextDecoder
-from hotloop.formats.writing.tool_text import custom_names
 from hotloop.protocol.tools import Tool
 from hotloop.seams.engine import TokenLogprob
 from hotloop.seams.format import ItemClosed, ItemDelta, ItemOpened, ParsedEvent
@@ -96,12 +95,11 @@ class ChatMLParser:
         self._stops = reading.stops
         self._strips = reading.strips
         self._blank = reading.blank
-        self._stream = ItemStream()
+        self._stream = ItemStream(tools)
         self._plain = reading.plain
         self._read: _Mode = _FIRST_MODES[begin]
         self._may_think = True  # a think block may still begin
         self._held = ""  # read, but perhaps part of a marker or of the white space around one
-        self._lead = ""  # white space in front of a message's first visible character
         self._tail = ""  # white space behind the last visible character, where it is stripped
         self._call: PendingCall | None = None
         self.reasoning_tokens = 0  # ids from `<think>`, if the model writes it, to `</think>`, both included
@@ -125,7 +123,7 @@ class ChatMLParser:
         if self._read is _READ_TEXT:
             if kind == "message":
                 return [ItemDelta(text)]
-            if kind is None and not self._lead and not self._strips and text.strip():
+            if kind is None and not self._stream.lead and not self._strips and text.strip():
                 self._stream.kind = "message"
                 return [_MESSAGE, ItemDelta(text)]
         elif self._read is _READ_THINK and kind == "reasoning":
@@ -181,9 +179,9 @@ class ChatMLParser:
             self._may_think
             and self._stream.kind is None
             and self._call is None
-            and not (self._lead + self._held).strip()
+            and not (self._stream.lead + self._held).strip()
         ):
-            self._held = self._lead = ""
+            self._held = self._stream.lead = ""
             self._may_think = False
             self._read = _READ_THINK
         else:
@@ -328,22 +326,15 @@ class ChatMLParser:
             self._read(self, text)
 
     def _say(self, text: str) -> None:
-        if self._stream.kind is None:
-            text = self._lead + text
-            if not text.strip():
-                self._lead = text
-                return
-            self._lead = ""
-            self._tail = ""
-            self._stream.open("message")
-            if self._strips:
-                text = text.lstrip()
-        if self._strips:
-            text = self._tail + text
-            visible = text.rstrip()
-            self._tail = text[len(visible) :]
-            text = visible
-        self._stream.add(text)
+        if self._strips and (visible := text.rstrip()):
+            behind = text[len(visible) :]
+            if self._stream.kind is None:
+                self._stream.lead = self._tail = ""
+                visible = visible.lstrip()
+            text, self._tail = self._tail + visible, behind
+        elif self._strips and self._stream.kind is not None:
+            text, self._tail = "", self._tail + text
+        self._stream.say(text)
 
     def _say_thought(self, text: str) -> None:
         if self._stream.kind is None:
@@ -363,24 +354,14 @@ class ChatMLParser:
     def _begin_call(self, before: str) -> None:
         # The template puts one line end between text and call.
         self._say(before.removesuffix("\n"))
-        separator = "\n" if before.endswith("\n") else ""
-        if self._stream.kind is None:
-            separator = self._lead + separator
-            self._lead = ""
+        separator = self._stream.take_lead() + ("\n" if before.endswith("\n") else "")
         reading = self._reading
         self._call = PendingCall(separator + CALL, reading.calls.reader(ArgumentTypes(self._tools), reading.call_marks))
         self._read = ChatMLParser._read_call
 
     def _report(self, call: PendingCall) -> None:
         self._may_think = False
-        name = call.reader.name
-        if name is None:
-            return
-        if not call.is_open:
-            is_custom = name in custom_names(self._tools)
-            self._stream.open("custom_tool_call" if is_custom else "function_call", name)
-            call.open(is_custom)
-        self._stream.add(call.take())
+        call.report(self._stream)
 
     def _give_up_call(self, call: PendingCall, rest: str) -> None:
         self._call = None
@@ -401,8 +382,7 @@ class ChatMLParser:
         self._read = ChatMLParser._read_after_call
         if junk:
             call.junk(junk)
-        self._stream.add(call.finish(ended=ended or call.reader.is_over))
-        if not (ended or call.reader.is_over):
+        if not call.finish(self._stream, ended=ended):
             return  # `finish` closes the item as incomplete
         self._stream.close()
         if call.leftover.strip():

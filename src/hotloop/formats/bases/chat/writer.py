@@ -4,8 +4,8 @@ from typing import Literal, assert_never
 
 from hotloop.formats.bases.answer import Phase, joins
 from hotloop.formats.bases.chat.dialect import Dialect, answer_text, reasoning_text
+from hotloop.formats.writing.item_text import call_arguments
 from hotloop.formats.writing.token_writer import TokenWriter
-from hotloop.formats.writing.tool_text import custom_arguments
 from hotloop.protocol.items import (
     CustomToolCall,
     CustomToolCallOutput,
@@ -55,10 +55,8 @@ class MessageWriter:
             case Reasoning():
                 self._open_assistant(reasoning_text(item, strips=self._dialect.strips), shows_reasoning)
                 self.phase = "thought"
-            case FunctionCall():
-                self._call(item.name, item.arguments if item.arguments.strip() else "{}", shows_reasoning)
-            case CustomToolCall():
-                self._call(item.name, custom_arguments(item.input), shows_reasoning)
+            case FunctionCall() | CustomToolCall():
+                self._call(item.name, call_arguments(item), shows_reasoning)
             case FunctionCallOutput() | CustomToolCallOutput():
                 self._dialect.write_output(self._writer, text_of(item.output), self.phase)
                 self.phase = "outputs"

@@ -15,7 +15,6 @@ import json
 from collections.abc import Callable
 from typing import NoReturn, cast
 
-from hotloop.formats.parsing.input_reader import InputReader
 from hotloop.formats.parsing.item_stream import ItemStream
 from hotloop.formats.writing.token_writer import TokenWriter
 
@@ -82,20 +81,17 @@ class DsmlCalls:
     Args:
         stream: gets the items.
         name: of the section around the calls.
-        custom: names of the tools that take free text.
     """
 
-    def __init__(self, stream: ItemStream, name: str, custom: frozenset[str]) -> None:
+    def __init__(self, stream: ItemStream, name: str) -> None:
         self._stream = stream
         self._section = section(name)
         self._section_end = section_end(name)
-        self._custom = custom
         self._read: _Step = DsmlCalls._between
         self._raw = ""  # what has been read and is not part of an item yet
         self._part = ""  # of a tag, or of a value that is no string
         self._is_text = True  # the parameter being read is a string
         self._has_parameters = False
-        self._input: InputReader | None = None
 
     def opens(self, mark: str) -> bool:
         """See `CallsReader.opens`. A call may stand without a section."""
@@ -136,8 +132,7 @@ class DsmlCalls:
     def finish(self, *, ended: bool) -> str:
         """See `CallsReader.finish`."""
         if self._read in _IN_CALL:
-            if self._input is not None:
-                self._stream.add(self._input.finish())
+            self._stream.end_arguments(complete=ended)
             if ended:
                 self._stream.close()
             return ""
@@ -159,18 +154,16 @@ class DsmlCalls:
             return None
         if not name:
             return self._give_up("")
-        is_custom = name in self._custom
-        self._stream.open("custom_tool_call" if is_custom else "function_call", name)
-        self._input = InputReader() if is_custom else None
+        self._stream.open_call(name)
         self._raw = self._part = ""
         self._has_parameters = False
         self._read = DsmlCalls._parameters
-        self._add("{")
+        self._stream.add_arguments("{")
         return self._parameters(rest)
 
     def _parameters(self, text: str) -> str | None:
         if text.strip():
-            self._add(text)  # it fits no call: whoever runs the tool gets to see it
+            self._stream.add_arguments(text)  # it fits no call: whoever runs the tool gets to see it
         return None
 
     def _head(self, text: str) -> str | None:
@@ -183,8 +176,8 @@ class DsmlCalls:
         for typed, is_text in _TYPED.items():
             if head.endswith(typed):
                 key, self._is_text = head.removesuffix(typed), is_text
-        self._add((", " if self._has_parameters else "") + json.dumps(key, ensure_ascii=False) + ": ")
-        self._add('"' if self._is_text else "")
+        self._stream.add_arguments((", " if self._has_parameters else "") + json.dumps(key, ensure_ascii=False) + ": ")
+        self._stream.add_arguments('"' if self._is_text else "")
         self._has_parameters = True
         self._part = ""
         self._read = DsmlCalls._value
@@ -192,7 +185,7 @@ class DsmlCalls:
 
     def _value(self, text: str) -> str | None:
         if self._is_text:
-            self._add(json.dumps(text, ensure_ascii=False)[1:-1])
+            self._stream.add_arguments(json.dumps(text, ensure_ascii=False)[1:-1])
         else:
             self._part += text
         return None
@@ -213,20 +206,15 @@ class DsmlCalls:
         return self._parameters(mark)
 
     def _end_parameter(self) -> None:
-        self._add('"' if self._is_text else _json_or_text(self._part))
+        self._stream.add_arguments('"' if self._is_text else _json_or_text(self._part))
         self._part = ""
         self._read = DsmlCalls._parameters
 
     def _end_call(self) -> None:
-        self._add("}")
-        if self._input is not None:
-            self._stream.add(self._input.finish())
+        self._stream.add_arguments("}")
+        self._stream.end_arguments(complete=True)
         self._stream.close()
         self._read = DsmlCalls._between
-
-    def _add(self, arguments: str) -> None:
-        if arguments:
-            self._stream.add(self._input.feed(arguments) if self._input is not None else arguments)
 
     def _give_up(self, more: str) -> str:
         """No call: everything since the last one is text."""

@@ -169,8 +169,8 @@ class DeepSeekR1:
     def sampled_calls(self, tail: Tail, names: Sequence[str], headers: Sequence[str]) -> Tail:
         return tail
 
-    def calls_reader(self, stream: ItemStream, custom: frozenset[str]) -> CallsReader:
-        return SectionCalls(stream, CALLS, str.strip, fenced=True, custom=custom)
+    def calls_reader(self, stream: ItemStream) -> CallsReader:
+        return SectionCalls(stream, CALLS, str.strip, fenced=True)
 
     def constraint(self, ids: MarkIds, context: PromptContext, rules: CallRules) -> Constraint | None:
         calls = section_calls(ids, CALLS, _r1_frame, between="\n")
@@ -268,8 +268,8 @@ class DeepSeekV31:
     def sampled_calls(self, tail: Tail, names: Sequence[str], headers: Sequence[str]) -> Tail:
         return tail
 
-    def calls_reader(self, stream: ItemStream, custom: frozenset[str]) -> CallsReader:
-        return SectionCalls(stream, CALLS, str.strip, fenced=False, custom=custom)
+    def calls_reader(self, stream: ItemStream) -> CallsReader:
+        return SectionCalls(stream, CALLS, str.strip, fenced=False)
 
     def constraint(self, ids: MarkIds, context: PromptContext, rules: CallRules) -> Constraint | None:
         calls = section_calls(ids, CALLS, _v31_frame)
@@ -367,8 +367,8 @@ class DeepSeekV32:
     def sampled_calls(self, tail: Tail, names: Sequence[str], headers: Sequence[str]) -> Tail:
         return replace(tail, waiting=tuple(names), outputs_begun=False)
 
-    def calls_reader(self, stream: ItemStream, custom: frozenset[str]) -> CallsReader:
-        return DsmlCalls(stream, "function_calls", custom)
+    def calls_reader(self, stream: ItemStream) -> CallsReader:
+        return DsmlCalls(stream, "function_calls")
 
     def constraint(self, ids: MarkIds, context: PromptContext, rules: CallRules) -> Constraint | None:
         token = ids(DSML)

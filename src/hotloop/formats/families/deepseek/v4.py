@@ -146,8 +146,8 @@ class DeepSeekV4:
     def sampled_calls(self, tail: Tail, names: Sequence[str], headers: Sequence[str]) -> Tail:
         return tail
 
-    def calls_reader(self, stream: ItemStream, custom: frozenset[str]) -> CallsReader:
-        return DsmlCalls(stream, V4_CALLS, custom)
+    def calls_reader(self, stream: ItemStream) -> CallsReader:
+        return DsmlCalls(stream, V4_CALLS)
 
     def constraint(self, ids: MarkIds, context: PromptContext, rules: CallRules) -> Constraint | None:
         token = ids(DSML)

@@ -39,7 +39,6 @@ from hotloop.formats.families.harmony.text import (
     START,
     ItemWriter,
     is_final,
-    reasoning_text,
     write_call_body,
     write_channel,
     write_generation_prompt,
@@ -47,9 +46,9 @@ from hotloop.formats.families.harmony.text import (
 )
 from hotloop.formats.parsing.text_decoder import PieceTable
 from hotloop.formats.writing.first_message import after_start, first_instructions
+from hotloop.formats.writing.item_text import not_sampled, reasoning_text
 from hotloop.formats.writing.text_only import refuse_unsupported
-from hotloop.formats.writing.token_writer import TokenWriter
-from hotloop.formats.writing.tool_text import custom_names
+from hotloop.formats.writing.token_writer import TokenWriter, known_tokens, required_token, written
 from hotloop.protocol.items import CustomToolCall, FunctionCall, Item, Message, Reasoning, text_of
 from hotloop.seams.engine import Constraint
 from hotloop.seams.format import Extension, Fallback, RenderState
@@ -97,14 +96,14 @@ class Harmony:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._table = PieceTable(tokenizer.piece)
-        self._ids = {mark: self._required(mark) for mark in (START, END, MESSAGE, CHANNEL, CONSTRAIN, RETURN, CALL)}
-        end_of_text = tokenizer.special(END_OF_TEXT)
-        self._stops = frozenset([self._ids[RETURN], self._ids[CALL]] + ([] if end_of_text is None else [end_of_text]))
+        self._ids = {
+            mark: required_token(tokenizer, mark, self.name)
+            for mark in (START, END, MESSAGE, CHANNEL, CONSTRAIN, RETURN, CALL)
+        }
+        self._stops = known_tokens(tokenizer, (RETURN, CALL, END_OF_TEXT))
         self._marks = {token: mark for mark, token in self._ids.items() if token not in self._stops}
         self._markers = Markers(*(self._ids[mark] for mark in (START, END, MESSAGE, CHANNEL, CONSTRAIN)))
-        writer = TokenWriter(tokenizer)
-        write_generation_prompt(writer)
-        self._prompt = writer.tokens()
+        self._prompt = written(tokenizer, write_generation_prompt)
 
     @property
     def name(self) -> str:
@@ -209,7 +208,7 @@ class Harmony:
 
     def parser(self, context: PromptContext) -> HarmonyParser:
         """A parser for one response. Calls of tools that were not offered come back as function calls."""
-        return HarmonyParser(self._table, self._marks, self._stops, custom_names(context.tools))
+        return HarmonyParser(self._table, self._marks, self._stops, context.tools)
 
     def constraint(self, context: PromptContext, rules: CallRules) -> Constraint | None:
         """See `grammar`."""
@@ -232,15 +231,9 @@ class Harmony:
                     write_channel(writer, item)
                     writer.text(text_of(item.content))
                 case _:
-                    raise ValueError(f"a model does not write items of type {type(item).__name__}")
+                    raise not_sampled(item)
             writer.mark(RETURN if index == len(items) - 1 else END)
         return writer.tokens()
-
-    def _required(self, mark: str) -> int:
-        token = self._tokenizer.special(mark)
-        if token is None:
-            raise ValueError(f"the vocabulary has no control token {mark!r}, which the harmony format needs")
-        return token
 
 
 def _last_final(items: Sequence[Item]) -> int:

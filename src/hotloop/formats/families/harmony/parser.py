@@ -21,9 +21,9 @@ from hotloop.formats.families.harmony.text import (
     NAMESPACE,
     START,
 )
-from hotloop.formats.parsing.input_reader import InputReader
 from hotloop.formats.parsing.item_stream import ItemStream
 from hotloop.formats.parsing.text_decoder import PieceTable, TextDecoder
+from hotloop.protocol.tools import Tool
 from hotloop.seams.engine import TokenLogprob
 from hotloop.seams.format import ParsedEvent
 
@@ -86,22 +86,19 @@ class HarmonyParser:
         table: texts of tokens, shared.
         marks: spelling of the control tokens that structure the output, by id.
         stops: ids that end the output; in the middle of it they end a message.
-        custom: names of the tools that take free text.
+        tools: the tools offered.
     """
 
     def __init__(
-        self, table: PieceTable, marks: Mapping[int, str], stops: frozenset[int], custom: frozenset[str]
+        self, table: PieceTable, marks: Mapping[int, str], stops: frozenset[int], tools: Sequence[Tool]
     ) -> None:
         self._decoder = TextDecoder(table)
         self._marks = marks
         self._stops = stops
-        self._custom = custom
-        self._stream = ItemStream()
+        self._stream = ItemStream(tools)
         self._head: _Head | None = _Head(is_started=True, has_role=True)  # None inside a body
         self._kind = ""  # of the body: reasoning, message or call
         self._phase = ""
-        self._input: InputReader | None = None
-        self._has_arguments = False
         self._reasoning_tokens = 0
 
     @property
@@ -210,7 +207,8 @@ class HarmonyParser:
         self._head = None
         self._stream.logprobs.clear()
         if name is not None:
-            self._begin_call(name)
+            self._kind = "call"
+            self._stream.open_call(name)
             return
         channel = (head.channel or "").split(maxsplit=1)[:1]
         self._kind = "reasoning" if channel == ["analysis"] else "message"
@@ -218,18 +216,10 @@ class HarmonyParser:
         if self._kind == "reasoning":
             self._reasoning_tokens += head.tokens
 
-    def _begin_call(self, name: str) -> None:
-        self._kind = "call"
-        self._has_arguments = False
-        is_custom = name in self._custom
-        self._input = InputReader() if is_custom else None
-        self._stream.open("custom_tool_call" if is_custom else "function_call", name)
-
     def _say(self, text: str) -> None:
         stream = self._stream
         if self._kind == "call":
-            self._has_arguments = True
-            stream.add(text if self._input is None else self._input.feed(text))
+            stream.add_arguments(text)
             return
         if stream.kind is None:
             if self._kind == "reasoning":
@@ -244,10 +234,7 @@ class HarmonyParser:
             self._head = _Head(is_started=False, has_role=False)
             return
         if self._kind == "call":
-            if self._input is not None:
-                self._stream.add(self._input.finish())
-            elif complete and not self._has_arguments:
-                self._stream.add("{}")
+            self._stream.end_arguments(complete=complete)
         self._stream.close(complete=complete)
         self._stream.logprobs.clear()
         self._kind = ""

@@ -15,8 +15,8 @@ import json
 from typing import assert_never
 
 from hotloop.formats.families.harmony.tool_types import namespace_text
+from hotloop.formats.writing.item_text import call_arguments, reasoning_text
 from hotloop.formats.writing.token_writer import TokenWriter
-from hotloop.formats.writing.tool_text import custom_arguments
 from hotloop.protocol.items import (
     CustomToolCall,
     CustomToolCallOutput,
@@ -78,11 +78,6 @@ def close(writer: TokenWriter, mark: str) -> None:
 def is_final(item: Item) -> bool:
     """An answer for the user: reasoning in front of it is shown to the model no more."""
     return isinstance(item, Message) and item.role == "assistant" and item.phase != COMMENTARY
-
-
-def reasoning_text(item: Reasoning) -> str:
-    """The raw reasoning, or its summary where only that is left."""
-    return text_of(item.content or item.summary)
 
 
 class ItemWriter:
@@ -189,8 +184,5 @@ def write_call_body(writer: TokenWriter, call: FunctionCall | CustomToolCall) ->
     writer.mark(CHANNEL)
     writer.text(f"{COMMENTARY} json")
     writer.mark(MESSAGE)
-    if isinstance(call, CustomToolCall):
-        writer.text(custom_arguments(call.input))
-    else:
-        writer.text(call.arguments if call.arguments.strip() else "{}")
+    writer.text(call_arguments(call))
     close(writer, CALL)

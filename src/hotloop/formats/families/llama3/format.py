@@ -29,9 +29,10 @@ from dataclasses import dataclass, replace
 from hotloop.formats.families.llama3.grammar import build_constraint
 from hotloop.formats.families.llama3.parser import Llama3Parser
 from hotloop.formats.parsing.text_decoder import PieceTable
+from hotloop.formats.writing.item_text import call_arguments, not_sampled
 from hotloop.formats.writing.text_only import refuse_unsupported
-from hotloop.formats.writing.token_writer import TokenWriter
-from hotloop.formats.writing.tool_text import custom_arguments, custom_names, shown_tools, tool_object
+from hotloop.formats.writing.token_writer import TokenWriter, known_tokens, required_token
+from hotloop.formats.writing.tool_text import shown_tools, tool_object
 from hotloop.protocol.items import (
     CustomToolCall,
     CustomToolCallOutput,
@@ -83,11 +84,10 @@ class Llama3:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        for mark in (HEAD, HEAD_END, END):
-            if tokenizer.special(mark) is None:
-                raise ValueError(f"the vocabulary has no control token {mark!r}, which the {self.name} format needs")
-        stops = (tokenizer.special(mark) for mark in (END, END_OF_STEP, END_OF_TEXT))
-        self._stops = frozenset(token for token in stops if token is not None)
+        for mark in (HEAD, HEAD_END):
+            required_token(tokenizer, mark, self.name)
+        self._end = required_token(tokenizer, END, self.name)
+        self._stops = known_tokens(tokenizer, (END, END_OF_STEP, END_OF_TEXT))
         self._table = PieceTable(tokenizer.piece)
 
     @property
@@ -150,9 +150,7 @@ class Llama3:
             return Extension(length, array("I"), state)
         tokens = self.generation_prompt(state)
         tokens.extend(sampled[:-1] if sampled and sampled[-1] in self._stops else sampled)
-        end = self._tokenizer.special(END)
-        assert end is not None, "checked when the format was made"
-        tokens.append(end)
+        tokens.append(self._end)
         return Extension(length, tokens, replace(state, owes_tools=False), (length + len(tokens),))
 
     def parser(self, context: PromptContext) -> Llama3Parser:
@@ -163,7 +161,7 @@ class Llama3:
             self._stops,
             python=python,
             has_tools=bool(shown_tools(context.tools)),
-            custom=custom_names(context.tools),
+            tools=context.tools,
         )
 
     def constraint(self, context: PromptContext, rules: CallRules) -> Constraint | None:
@@ -188,7 +186,7 @@ class Llama3:
                         writer.text("; ")
                     writer.text(_call_text(item))
                 case _:
-                    raise ValueError(f"a model does not write items of type {type(item).__name__}")
+                    raise not_sampled(item)
             wrote = type(item)
         writer.mark(END)
         return writer.tokens()
@@ -240,8 +238,4 @@ def _write_item(writer: TokenWriter, item: Item) -> None:
 
 
 def _call_text(call: FunctionCall | CustomToolCall) -> str:
-    if isinstance(call, CustomToolCall):
-        arguments = custom_arguments(call.input)
-    else:
-        arguments = call.arguments if call.arguments.strip() else "{}"
-    return f'{{"name": "{call.name}", "parameters": {arguments}}}'
+    return f'{{"name": "{call.name}", "parameters": {call_arguments(call)}}}'

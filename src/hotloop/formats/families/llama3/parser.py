@@ -14,6 +14,7 @@ from hotloop.formats.parsing.call_reader import CallReader
 from hotloop.formats.parsing.item_stream import ItemStream
 from hotloop.formats.parsing.pending_call import PendingCall
 from hotloop.formats.parsing.text_decoder import PieceTable, TextDecoder
+from hotloop.protocol.tools import Tool
 from hotloop.seams.engine import TokenLogprob
 from hotloop.seams.format import ParsedEvent
 
@@ -31,17 +32,16 @@ class Llama3Parser:
         stops: ids that end the output.
         python: id of `<|python_tag|>`, if it begins calls here.
         has_tools: there is something to call.
-        custom: names of the tools that take free text.
+        tools: the tools offered.
     """
 
     def __init__(
-        self, table: PieceTable, stops: frozenset[int], *, python: int | None, has_tools: bool, custom: frozenset[str]
+        self, table: PieceTable, stops: frozenset[int], *, python: int | None, has_tools: bool, tools: Sequence[Tool]
     ) -> None:
         self._decoder = TextDecoder(table)
         self._stops = stops
         self._python = python
-        self._custom = custom
-        self._stream = ItemStream()
+        self._stream = ItemStream(tools)
         self._read: _Mode = Llama3Parser._read_start if has_tools else Llama3Parser._read_text
         self._blank = ""  # white space that may be around a text, and then says nothing
         self._call: PendingCall | None = None
@@ -143,15 +143,10 @@ class Llama3Parser:
         return not call.opening and len(raw) <= _MOST_CHECKED_CHARS and _NO_CALL.match(raw) is not None
 
     def _report(self, call: PendingCall) -> None:
-        name = call.reader.name
-        if name is None or not call.reader.has_arguments:
-            return
-        if not call.is_open:
-            is_custom = name in self._custom
-            self._blank = ""
-            self._stream.open("custom_tool_call" if is_custom else "function_call", name)
-            call.open(is_custom)
-        self._stream.add(call.take())
+        if call.reader.has_arguments:
+            call.report(self._stream)
+            if call.is_open:
+                self._blank = ""
 
     def _give_up(self, call: PendingCall, rest: str) -> None:
         self._call = None
@@ -166,8 +161,7 @@ class Llama3Parser:
             return
         self._call = None
         self._read = Llama3Parser._read_behind
-        self._stream.add(call.finish(ended=ended or call.reader.is_over))
-        if ended or call.reader.is_over:
+        if call.finish(self._stream, ended=ended):
             self._stream.close()
 
 

@@ -33,6 +33,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
+from hotloop.formats.bases.answer import Phase, joins, phase_after
 from hotloop.formats.families.mistral.grammar import Markers, build_constraint
 from hotloop.formats.families.mistral.parser import MistralParser
 from hotloop.formats.families.mistral.text import (
@@ -44,11 +45,8 @@ from hotloop.formats.families.mistral.text import (
     THINK_END,
     CallList,
     ItemWriter,
-    Phase,
     Version,
     is_rendered,
-    joins,
-    reasoning_text,
     write_call,
     write_list,
     write_start,
@@ -56,9 +54,9 @@ from hotloop.formats.families.mistral.text import (
 )
 from hotloop.formats.parsing.text_decoder import PieceTable
 from hotloop.formats.writing.first_message import after_start, first_instructions
+from hotloop.formats.writing.item_text import not_sampled, reasoning_text
 from hotloop.formats.writing.text_only import refuse_unsupported
-from hotloop.formats.writing.token_writer import TokenWriter
-from hotloop.formats.writing.tool_text import custom_names
+from hotloop.formats.writing.token_writer import TokenWriter, required_token
 from hotloop.protocol.items import CallItem, CustomToolCall, FunctionCall, Item, Message, Reasoning, text_of
 from hotloop.seams.engine import Constraint
 from hotloop.seams.format import Extension, Fallback, RenderState
@@ -99,7 +97,7 @@ class Mistral:
         self._version = version
         self._default_system = default_system
         self._table = PieceTable(tokenizer.piece)
-        ids = {mark: self._required(mark) for mark in version.marks}
+        ids = {mark: required_token(tokenizer, mark, version.name) for mark in version.marks}
         self._eos = ids[EOS]
         self._calls = ids[CALLS]
         self._think_end = ids.get(THINK_END)
@@ -190,7 +188,7 @@ class Mistral:
         new_state = replace(
             state,
             is_start=False,
-            phase=_phase_after(output[-1]),
+            phase=phase_after(output[-1]),
             list=CallList(at, calls),
             sampled_ids=sampled_ids,
             since=state.since.extended(output if state.question is not None else ()),
@@ -222,8 +220,9 @@ class Mistral:
 
     def parser(self, context: PromptContext) -> MistralParser:
         """A parser for one response. Calls of tools that were not offered come back as function calls."""
-        custom = custom_names(context.tools)
-        return MistralParser(self._table, self._marks, self.stop_tokens, custom, lists_calls=self._version.lists_calls)
+        return MistralParser(
+            self._table, self._marks, self.stop_tokens, context.tools, lists_calls=self._version.lists_calls
+        )
 
     def constraint(self, context: PromptContext, rules: CallRules) -> Constraint | None:
         """See `grammar`."""
@@ -243,7 +242,7 @@ class Mistral:
                 case Message():
                     writer.text(text_of(item.content))
                 case _:
-                    raise ValueError(f"a model does not write items of type {type(item).__name__}")
+                    raise not_sampled(item)
         if calls and self._version.lists_calls:
             write_list(writer, calls)
         elif calls:
@@ -252,12 +251,6 @@ class Mistral:
         writer.mark(EOS)
         return writer.tokens()
 
-    def _required(self, mark: str) -> int:
-        token = self._tokenizer.special(mark)
-        if token is None:
-            raise ValueError(f"the vocabulary has no control token {mark!r}, which the {self.name} format needs")
-        return token
-
 
 def _last_question(items: Sequence[Item]) -> int:
     for index in range(len(items) - 1, -1, -1):
@@ -265,16 +258,6 @@ def _last_question(items: Sequence[Item]) -> int:
         if isinstance(item, Message) and item.role == "user":
             return index
     return -1
-
-
-def _phase_after(item: Item) -> Phase:
-    match item:
-        case Reasoning():
-            return "thought"
-        case FunctionCall() | CustomToolCall():
-            return "calls"
-        case _:
-            return "text"
 
 
 def _split(ids: Sequence[int], mark: int | None) -> list[Sequence[int]]:

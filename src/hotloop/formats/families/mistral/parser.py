@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from hotloop.formats.families.mistral.text import ARGS, CALL_ID, CALLS, THINK, THINK_END
 from hotloop.formats.parsing.call_reader import CallReader
-from hotloop.formats.parsing.input_reader import InputReader
 from hotloop.formats.parsing.item_stream import ItemStream
 from hotloop.formats.parsing.pending_call import PendingCall
 from hotloop.formats.parsing.text_decoder import PieceTable, TextDecoder
+from hotloop.protocol.tools import Tool
 from hotloop.seams.engine import TokenLogprob
 from hotloop.seams.format import ParsedEvent
 
@@ -34,7 +34,7 @@ class MistralParser:
         marks: spelling of the control tokens that structure the output, by id.
         stops: ids that end the output.
         lists_calls: calls are one JSON list.
-        custom: names of the tools that take free text.
+        tools: the tools offered.
     """
 
     def __init__(
@@ -42,22 +42,18 @@ class MistralParser:
         table: PieceTable,
         marks: Mapping[int, str],
         stops: frozenset[int],
-        custom: frozenset[str],
+        tools: Sequence[Tool],
         *,
         lists_calls: bool,
     ) -> None:
         self._decoder = TextDecoder(table)
         self._marks = marks
         self._stops = stops
-        self._custom = custom
         self._lists_calls = lists_calls
-        self._stream = ItemStream()
+        self._stream = ItemStream(tools)
         self._read: _Mode = MistralParser._read_text
-        self._lead = ""  # white space in front of a message's first visible character
         self._raw = ""  # of a call that is none yet
         self._name = ""
-        self._input: InputReader | None = None
-        self._has_arguments = False
         self._listed: PendingCall | None = None
         self._reasoning_tokens = 0
 
@@ -104,7 +100,7 @@ class MistralParser:
             self._begin_calls()
         elif mark == THINK and self._read is MistralParser._read_text:
             self._stream.close()
-            self._lead = ""
+            self._stream.lead = ""
             self._read = MistralParser._read_think
         elif mark == THINK_END and self._read is MistralParser._read_think:
             self._stream.close()
@@ -119,22 +115,14 @@ class MistralParser:
 
     def _begin_calls(self) -> None:
         self._stream.close()
-        self._raw = self._lead + CALLS
-        self._lead = ""
+        self._raw = self._stream.take_lead() + CALLS
         self._name = ""
         self._read = MistralParser._read_list if self._lists_calls else MistralParser._read_name
 
     # --- text, by mode ---
 
     def _read_text(self, text: str) -> None:
-        if self._stream.kind is None:
-            text = self._lead + text
-            self._lead = ""
-            if not text.strip():
-                self._lead = text
-                return
-            self._stream.open("message")
-        self._stream.add(text)
+        self._stream.say(text)
 
     def _read_think(self, text: str) -> None:
         if self._stream.kind is None:
@@ -165,16 +153,12 @@ class MistralParser:
         if not name:
             self._give_up(mark)
             return
-        is_custom = name in self._custom
-        self._input = InputReader() if is_custom else None
-        self._has_arguments = False
-        self._stream.open("custom_tool_call" if is_custom else "function_call", name)
+        self._stream.open_call(name)
         self._raw = ""
         self._read = MistralParser._read_arguments
 
     def _read_arguments(self, text: str) -> None:
-        self._has_arguments = True
-        self._stream.add(text if self._input is None else self._input.feed(text))
+        self._stream.add_arguments(text)
 
     def _give_up(self, rest: str) -> None:
         """What was read is no call: it is message text."""
@@ -202,7 +186,7 @@ class MistralParser:
         call = self._listed
         assert call is not None
         rest = call.read(text)
-        self._report(call)
+        call.report(self._stream)
         if not rest:
             return
         if call.reader.is_over and call.is_open:
@@ -210,25 +194,14 @@ class MistralParser:
             self._read(self, rest)
         elif call.is_open:
             call.junk(rest)
-            self._report(call)
+            call.report(self._stream)
         else:
             self._listed = None
             self._raw = call.opening + call.raw()
             self._give_up(rest)
 
-    def _report(self, call: PendingCall) -> None:
-        name = call.reader.name
-        if name is None:
-            return
-        if not call.is_open:
-            is_custom = name in self._custom
-            self._stream.open("custom_tool_call" if is_custom else "function_call", name)
-            call.open(is_custom)
-        self._stream.add(call.take())
-
     def _end_listed(self, call: PendingCall, *, complete: bool) -> None:
-        self._stream.add(call.finish(ended=complete))
-        self._stream.close(complete=complete or call.reader.is_over)
+        self._stream.close(complete=call.finish(self._stream, ended=complete))
         self._listed = None
         self._read = MistralParser._read_list
         if call.leftover.strip():
@@ -260,10 +233,7 @@ class MistralParser:
         self._read = MistralParser._read_text
 
     def _end_arguments(self, *, complete: bool) -> None:
-        if self._input is not None:
-            self._stream.add(self._input.finish())
-        elif complete and not self._has_arguments:
-            self._stream.add("{}")
+        self._stream.end_arguments(complete=complete)
         self._stream.close(complete=complete)
 
 

@@ -16,10 +16,12 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, assert_never
+from typing import assert_never
 
+from hotloop.formats.bases.answer import Phase, joins
+from hotloop.formats.writing.item_text import call_arguments, reasoning_text
 from hotloop.formats.writing.token_writer import TokenWriter
-from hotloop.formats.writing.tool_text import custom_arguments, tool_json, tool_parameters
+from hotloop.formats.writing.tool_text import shown_tools, tool_json, tool_parameters
 from hotloop.protocol.items import (
     CallItem,
     CustomToolCall,
@@ -34,7 +36,7 @@ from hotloop.protocol.items import (
     opaque_text,
     text_of,
 )
-from hotloop.protocol.tools import CustomTool, FunctionTool, HostedTool
+from hotloop.protocol.tools import CustomTool, FunctionTool
 from hotloop.seams.prompt import PromptContext
 
 BOS = "<s>"
@@ -57,9 +59,6 @@ THINK_END = "[/THINK]"
 _NINE = re.compile(r"[A-Za-z0-9]{9}")
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
-# What the assistant message under construction holds last; "" between messages.
-Phase = Literal["", "thought", "text", "calls"]
-
 
 @dataclass(frozen=True, slots=True)
 class Version:
@@ -75,7 +74,7 @@ class Version:
 
     def moves_preamble(self, context: PromptContext) -> bool:
         """Something stands with the last question."""
-        return (self.moves_tools and bool(callable_tools(context))) or (
+        return (self.moves_tools and bool(shown_tools(context.tools))) or (
             not self.has_system and context.instructions is not None
         )
 
@@ -100,11 +99,6 @@ def nine(call_id: str) -> str:
     return "".join(digits)
 
 
-def callable_tools(context: PromptContext) -> list[FunctionTool | CustomTool]:
-    """The tools without hosted ones."""
-    return [tool for tool in context.tools if not isinstance(tool, HostedTool)]
-
-
 def write_start(writer: TokenWriter, version: Version, context: PromptContext, default_system: str | None) -> None:
     """What stands in front of all items, wherever the questions are."""
     writer.mark(BOS)
@@ -120,7 +114,7 @@ def write_start(writer: TokenWriter, version: Version, context: PromptContext, d
 
 
 def _write_tools(writer: TokenWriter, version: Version, context: PromptContext) -> None:
-    written = [_plain_tool(tool) if version.lists_calls else tool_json(tool) for tool in callable_tools(context)]
+    written = [_plain_tool(tool) if version.lists_calls else tool_json(tool) for tool in shown_tools(context.tools)]
     if written:
         _enclosed(writer, TOOLS, f"[{', '.join(written)}]", TOOLS_END)
 
@@ -142,11 +136,6 @@ def _enclosed(writer: TokenWriter, mark: str, text: str, end: str) -> None:
     writer.mark(end)
 
 
-def reasoning_text(item: Reasoning) -> str:
-    """The raw reasoning, or its summary where only that is left."""
-    return text_of(item.content or item.summary)
-
-
 def is_rendered(item: Item, version: Version) -> bool:
     """The item leaves something in the text."""
     match item:
@@ -156,17 +145,6 @@ def is_rendered(item: Item, version: Version) -> bool:
             return bool(text_of(item.content))
         case _:
             return True
-
-
-def joins(phase: Phase, item: Item) -> bool:
-    """The item continues the assistant message that is at `phase`."""
-    match item:
-        case FunctionCall() | CustomToolCall():
-            return phase != ""
-        case Message(role="assistant"):
-            return phase == "thought"
-        case _:
-            return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +267,7 @@ def write_call(writer: TokenWriter, call: CallItem, version: Version) -> None:
         writer.mark(CALL_ID)
         writer.text(nine(call.call_id))
     writer.mark(ARGS)
-    writer.text(_arguments(call))
+    writer.text(call_arguments(call))
 
 
 def write_list(writer: TokenWriter, calls: Sequence[CallItem]) -> None:
@@ -299,10 +277,4 @@ def write_list(writer: TokenWriter, calls: Sequence[CallItem]) -> None:
 
 
 def _listed(call: CallItem) -> str:
-    return f'{{"name": "{call.name}", "arguments": {_arguments(call)}, "id": "{nine(call.call_id)}"}}'
-
-
-def _arguments(call: CallItem) -> str:
-    if isinstance(call, CustomToolCall):
-        return custom_arguments(call.input)
-    return call.arguments if call.arguments.strip() else "{}"
+    return f'{{"name": "{call.name}", "arguments": {call_arguments(call)}, "id": "{nine(call.call_id)}"}}'
