@@ -35,9 +35,10 @@ from dataclasses import dataclass, replace
 from hotloop.formats.bases.answer import THINK, THINK_END
 from hotloop.formats.bases.answers.dialect import Forgets, MarkIds, Role, Tail
 from hotloop.formats.bases.answers.format import AnswerFormat
-from hotloop.formats.bases.answers.grammar import Opening, answer_constraint, section_calls
+from hotloop.formats.bases.answers.grammar import Opening, row_of_calls, section_calls
 from hotloop.formats.bases.answers.parser import CallsReader
 from hotloop.formats.bases.answers.section_calls import CallMarks, SectionCalls
+from hotloop.formats.grammar.answer import answer_constraint
 from hotloop.formats.grammar.parts import literal, mark, think_block
 from hotloop.formats.parsing.item_stream import ItemStream
 from hotloop.formats.writing.token_writer import TokenWriter
@@ -178,7 +179,7 @@ class KimiK2:
         calls = section_calls(ids, CALLS, _frame)
         think = think_block(mark(ids(THINK), THINK), ids(THINK_END), THINK_END) if self.reasons else None
         opening = Opening(ids(CALLS.section), CALLS.section)
-        return answer_constraint(context, rules, opening, calls, think=think, must_think=False)
+        return answer_constraint(context, rules, row_of_calls(opening, calls), think=think, must_think=False)
 
     def _numbered(self, tail: Tail) -> Tail:
         return replace(tail, calls=0, waiting=()) if self.numbers_answers else tail

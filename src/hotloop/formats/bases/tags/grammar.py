@@ -1,9 +1,4 @@
-"""The grammar that keeps calls in tags and JSON answers well-formed, as llguidance Lark.
-
-    auto              text is free until `<tool_call>`; from there one call of an allowed tool
-    required, named   (think block) then calls of allowed tools: several for `required` with parallel calls, else one
-    none              anything but `<tool_call>`
-    text schema       (think block) then JSON; with `auto` and tools: either calls or JSON
+"""The grammar that keeps calls in tags well-formed.
 
 The arguments of a strict tool come in the order of its schema, every required one; each value fits its own schema. A text may
 hold anything but the tag behind it, within its `pattern`, or else its lengths, or else its `format`; see `values`. Any
@@ -15,24 +10,16 @@ from dataclasses import dataclass
 from typing import cast
 
 from hotloop.formats.bases.tags.values import Values, looks_like
+from hotloop.formats.grammar.answer import Calls, answer_constraint
 from hotloop.formats.grammar.parts import (
     ANY_TEXT,
-    SPACED,
     AllowedTool,
-    Anything,
-    Forced,
-    FreeText,
-    NoCalls,
-    after_trigger,
     argument_schema,
     choices,
     literal,
     mark,
-    plan,
     raw_input,
     raw_input_until,
-    ruled,
-    without,
 )
 from hotloop.formats.parsing.argument_types import types_of
 from hotloop.formats.parsing.call_syntax import CALL, CALL_END
@@ -61,29 +48,18 @@ class TagGrammar:
 def build_constraint(
     context: PromptContext, rules: CallRules, grammar: TagGrammar, marks: Mapping[str, int], *, think: str | None
 ) -> Constraint | None:
-    """The grammar for `rules`. `think`: a think block that must come first. Raises InvalidRequest where nothing is allowed."""
+    """See `answer_constraint`. `think`: a think block that must come first."""
     writer = _Rules(grammar, marks)
-    match plan(context, rules, SPACED):
-        case Anything():
-            return None
-        case NoCalls():
-            return without(marks.get(CALL), CALL)
-        case FreeText(tools, several):
-            return after_trigger(marks.get(CALL), CALL, writer.call(tools), once=not several, think=think)
-        case Forced(tools, several, schema):
-            lead = f"{literal(grammar.before_answer)} " if grammar.before_answer else ""
-            answers: list[str] = []
-            lines: list[str] = []
-            if tools:
-                opening = mark(marks.get(CALL), CALL)
-                between = f"{literal(grammar.between_calls)} " if grammar.between_calls else ""
-                more = f" ({between}{opening} call)*" if several else ""
-                answers.append("calls")
-                lines += [f"calls: {lead}{opening} call{more}", *writer.call(tools)]
-            if schema is not None:
-                answers.append("json")
-                lines += [f"json: {lead}json_text", f"json_text: {schema}"]
-            return ruled(answers, lines, think=think, must_think=True)
+
+    def forced(tools: Sequence[AllowedTool], several: bool) -> list[str]:
+        opening = mark(marks.get(CALL), CALL)
+        lead = f"{literal(grammar.before_answer)} " if grammar.before_answer else ""
+        between = f"{literal(grammar.between_calls)} " if grammar.between_calls else ""
+        more = f" ({between}{opening} call)*" if several else ""
+        return [f"calls: {lead}{opening} call{more}", *writer.call(tools)]
+
+    calls = Calls(marks.get(CALL), CALL, lambda tools, _: writer.call(tools), forced, before=grammar.before_answer)
+    return answer_constraint(context, rules, calls, think=think, must_think=True)
 
 
 class _Rules:

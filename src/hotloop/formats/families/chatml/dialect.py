@@ -22,7 +22,7 @@ from typing import Literal
 from hotloop.formats.bases.answer import THINK, THINK_END, Phase
 from hotloop.formats.bases.chat.dialect import RESPONSE, RESPONSE_END, is_question
 from hotloop.formats.bases.chat.format import ChatFormat
-from hotloop.formats.families.chatml.grammar import Markers, build_constraint
+from hotloop.formats.families.chatml.grammar import build_constraint
 from hotloop.formats.families.chatml.text import (
     END_OF_TEXT,
     IM_END,
@@ -35,7 +35,7 @@ from hotloop.formats.families.chatml.text import (
     write_think_end,
 )
 from hotloop.formats.parsing.call_reader import JSON_CALLS
-from hotloop.formats.parsing.call_syntax import CALL, CALL_END, CallSyntax
+from hotloop.formats.parsing.call_syntax import CallSyntax
 from hotloop.formats.writing.token_writer import TokenWriter
 from hotloop.protocol.items import Item
 from hotloop.seams.engine import Constraint
@@ -72,8 +72,7 @@ class ChatML:
         self, context: PromptContext, rules: CallRules, marks: Mapping[str, int], *, off: bool
     ) -> Constraint | None:
         """See `grammar`."""
-        markers = Markers(marks.get(THINK), marks.get(THINK_END), marks.get(CALL), marks.get(CALL_END))
-        return build_constraint(context, rules, markers, thinks=self.thinks and not off, is_open=self.opens_think)
+        return build_constraint(context, rules, marks, thinks=self.thinks and not off, is_open=self.opens_think)
 
     def is_verbatim(self, *, off: bool) -> bool:
         """See `Dialect`."""

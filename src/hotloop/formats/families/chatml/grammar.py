@@ -1,97 +1,46 @@
-"""The grammar that keeps ChatML calls and JSON answers well-formed, as llguidance Lark.
+"""The grammar that keeps calls in JSON between `<tool_call>` and `</tool_call>` well-formed.
 
-    auto              text is free until `<tool_call>`; from there one call of an allowed tool
-    required, named   (think block) then calls of allowed tools: several for `required` with parallel calls, else one
-    none              anything but `<tool_call>`
-    text schema       (think block) then JSON; with `auto` and tools: either calls or JSON
-
-JSON is written the way `json.dumps` writes it, as in the training data: `{"a": 1, "b": 2}`. The arguments of a strict tool
-fit its schema, those of any other function tool are some JSON object. A custom tool's text is the string `input`, ruled
-inside the string.
+A custom tool's text is the string `input`, ruled inside the string.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
-from hotloop.formats.grammar.parts import (
-    SPACED,
-    AllowedTool,
-    Anything,
-    Forced,
-    FreeText,
-    NoCalls,
-    after_trigger,
-    arguments,
-    choices,
-    literal,
-    mark,
-    plan,
-    ruled,
-    think_block,
-    without,
-)
+from hotloop.formats.bases.answer import THINK, THINK_END
+from hotloop.formats.grammar.answer import Calls, answer_constraint, argument_rules
+from hotloop.formats.grammar.parts import AllowedTool, choices, literal, mark, think_block
+from hotloop.formats.parsing.call_syntax import CALL, CALL_END
 from hotloop.seams.engine import Constraint
 from hotloop.seams.prompt import CallRules, PromptContext
 
 
-@dataclass(frozen=True, slots=True)
-class Markers:
-    """Ids of the family's inner markers; None where the vocabulary spells them as text."""
-
-    think: int | None
-    think_end: int | None
-    call: int | None
-    call_end: int | None
-
-
 def build_constraint(
-    context: PromptContext, rules: CallRules, markers: Markers, *, thinks: bool, is_open: bool = False
+    context: PromptContext, rules: CallRules, marks: Mapping[str, int], *, thinks: bool, is_open: bool = False
 ) -> Constraint | None:
-    """The grammar for `rules`. Raises InvalidRequest where nothing is allowed.
+    """See `answer_constraint`. `marks`: ids of the markers that the vocabulary has as control tokens.
 
     `thinks`: a think block may come first. `is_open`: the generation prompt has opened it, so that it must be ended.
     """
-    think = _think(markers, is_open=is_open) if thinks else None
-    match plan(context, rules, SPACED):
-        case Anything():
-            return None
-        case NoCalls():
-            return without(markers.call, "<tool_call>")
-        case FreeText(tools, several):
-            calls = _call_rules(tools, markers)
-            return after_trigger(markers.call, "<tool_call>", calls, once=not several, think=think)
-        case Forced(tools, several, schema):
-            answers: list[str] = []
-            lines: list[str] = []
-            if tools:
-                answers.append("calls")
-                lines += _calls(tools, markers, several=several)
-            if schema is not None:
-                answers.append("json")
-                lines.append(f"json: {schema}")
-            return ruled(answers, lines, think=think, must_think=is_open)
+
+    def call(tools: Sequence[AllowedTool], several: bool) -> list[str]:
+        heads = (literal(f'\n{{"name": "{allowed.name}", "arguments": ') for allowed in tools)
+        closing = mark(marks.get(CALL_END), CALL_END)
+        calls = [f'{head} arguments_{index} "}}\\n" {closing}' for index, head in enumerate(heads)]
+        return [choices("call", calls), *argument_rules(tools)]
+
+    def forced(tools: Sequence[AllowedTool], several: bool) -> list[str]:
+        opening = mark(marks.get(CALL), CALL)
+        more = f' ("\\n" {opening} call)*' if several else ""
+        return [f"calls: {opening} call{more}", *call(tools, several)]
+
+    think = _think(marks, is_open=is_open) if thinks else None
+    return answer_constraint(
+        context, rules, Calls(marks.get(CALL), CALL, call, forced), think=think, must_think=is_open
+    )
 
 
-def _think(markers: Markers, *, is_open: bool) -> str | None:
+def _think(marks: Mapping[str, int], *, is_open: bool) -> str | None:
     if is_open:
-        return think_block("", markers.think_end, "</think>", "\n\n")
-    if markers.think is None or markers.think_end is None:
+        return think_block("", marks.get(THINK_END), THINK_END, "\n\n")
+    if THINK not in marks or THINK_END not in marks:
         return None
-    return think_block(f"<[{markers.think}]>", markers.think_end, "</think>", "\n\n")
-
-
-def _calls(tools: Sequence[AllowedTool], markers: Markers, *, several: bool) -> list[str]:
-    opening = mark(markers.call, "<tool_call>")
-    more = f' ("\\n" {opening} call)*' if several else ""
-    return [f"calls: {opening} call{more}", *_call_rules(tools, markers)]
-
-
-def _call_rules(tools: Sequence[AllowedTool], markers: Markers) -> list[str]:
-    closing = mark(markers.call_end, "</tool_call>")
-    calls: list[str] = []
-    lines: list[str] = []
-    for index, allowed in enumerate(tools):
-        head = literal(f'\n{{"name": "{allowed.name}", "arguments": ')
-        calls.append(f'{head} arguments_{index} "}}\\n" {closing}')
-        lines.append(f"arguments_{index}: {arguments(allowed, SPACED)}")
-    return [choices("call", calls), *lines]
+    return think_block(f"<[{marks[THINK]}]>", marks[THINK_END], THINK_END, "\n\n")

@@ -8,8 +8,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from hotloop.formats.bases.answers.grammar import Opening, WriteCalls
+from hotloop.formats.bases.answers.grammar import Opening
 from hotloop.formats.families.deepseek.dsml import DSML, section, section_end
+from hotloop.formats.grammar.answer import WriteRules
 from hotloop.formats.grammar.parts import (
     ANY_TEXT,
     SPACED,
@@ -40,13 +41,13 @@ def dsml_opening(token: int | None, name: str) -> Opening:
     return Opening(token, DSML, before="\n\n<", behind=f"{name}>\n")
 
 
-def dsml_calls(token: int | None, name: str) -> WriteCalls:
+def dsml_calls(token: int | None, name: str) -> WriteRules:
     """Calls in a section of this name; `token` is that of DSML."""
 
     def write(tools: Sequence[AllowedTool], several: bool) -> list[str]:
         tags = _Tags(token)
         start, _, rest = section_end(name).partition(DSML)
-        lines = [f"calls: invoke{'+' if several else ''} {tags.tag(start, rest)}", *tags.loose_rules()]
+        lines = [f"row: invoke{'+' if several else ''} {tags.tag(start, rest)}", *tags.loose_rules()]
         invokes: list[str] = []
         for index, allowed in enumerate(tools):
             head = tags.tag("<", f'invoke name="{allowed.name}">\n')

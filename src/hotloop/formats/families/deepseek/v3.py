@@ -32,7 +32,7 @@ from dataclasses import dataclass, replace
 from hotloop.formats.bases.answer import THINK, THINK_END
 from hotloop.formats.bases.answers.dialect import Forgets, MarkIds, Role, Tail
 from hotloop.formats.bases.answers.format import AnswerFormat
-from hotloop.formats.bases.answers.grammar import Opening, answer_constraint, section_calls
+from hotloop.formats.bases.answers.grammar import Opening, row_of_calls, section_calls
 from hotloop.formats.bases.answers.parser import CallsReader
 from hotloop.formats.bases.answers.section_calls import SectionCalls
 from hotloop.formats.families.deepseek.dsml import (
@@ -67,6 +67,7 @@ from hotloop.formats.families.deepseek.text import (
     tools_v31,
     wants_thinking,
 )
+from hotloop.formats.grammar.answer import answer_constraint
 from hotloop.formats.grammar.parts import literal, think_block
 from hotloop.formats.parsing.item_stream import ItemStream
 from hotloop.formats.writing.token_writer import TokenWriter
@@ -175,7 +176,7 @@ class DeepSeekR1:
     def constraint(self, ids: MarkIds, context: PromptContext, rules: CallRules) -> Constraint | None:
         calls = section_calls(ids, CALLS, _r1_frame, between="\n")
         think = think_block("", ids(THINK_END), THINK_END, "\n\n")
-        return answer_constraint(context, rules, _opening(ids), calls, think=think, must_think=True)
+        return answer_constraint(context, rules, row_of_calls(_opening(ids), calls), think=think, must_think=True)
 
     def _open_think(self, writer: TokenWriter) -> None:
         writer.mark(THINK)
@@ -274,7 +275,7 @@ class DeepSeekV31:
     def constraint(self, ids: MarkIds, context: PromptContext, rules: CallRules) -> Constraint | None:
         calls = section_calls(ids, CALLS, _v31_frame)
         think = _think(ids, self.thinks(context))
-        return answer_constraint(context, rules, _opening(ids), calls, think=think, must_think=True)
+        return answer_constraint(context, rules, row_of_calls(_opening(ids), calls), think=think, must_think=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,7 +375,7 @@ class DeepSeekV32:
         token = ids(DSML)
         opening, calls = dsml_opening(token, "function_calls"), dsml_calls(token, "function_calls")
         think = _think(ids, self.thinks(context))
-        return answer_constraint(context, rules, opening, calls, think=think, must_think=True)
+        return answer_constraint(context, rules, row_of_calls(opening, calls), think=think, must_think=True)
 
     def _open(self, writer: TokenWriter, tail: Tail) -> None:
         if tail.after == "outputs":

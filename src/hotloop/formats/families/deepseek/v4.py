@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from hotloop.formats.bases.answer import THINK, THINK_END
 from hotloop.formats.bases.answers.dialect import Forgets, MarkIds, Role, Tail
 from hotloop.formats.bases.answers.format import AnswerFormat
-from hotloop.formats.bases.answers.grammar import answer_constraint
+from hotloop.formats.bases.answers.grammar import row_of_calls
 from hotloop.formats.bases.answers.parser import CallsReader
 from hotloop.formats.families.deepseek.dsml import (
     DSML,
@@ -49,6 +49,7 @@ from hotloop.formats.families.deepseek.text import (
     is_question,
     wants_thinking,
 )
+from hotloop.formats.grammar.answer import answer_constraint
 from hotloop.formats.grammar.parts import think_block
 from hotloop.formats.parsing.item_stream import ItemStream
 from hotloop.formats.writing.token_writer import TokenWriter
@@ -153,7 +154,9 @@ class DeepSeekV4:
         token = ids(DSML)
         think = think_block("", ids(THINK_END), THINK_END) if self.thinks(context) else None
         calls = dsml_calls(token, V4_CALLS)
-        return answer_constraint(context, rules, dsml_opening(token, V4_CALLS), calls, think=think, must_think=True)
+        return answer_constraint(
+            context, rules, row_of_calls(dsml_opening(token, V4_CALLS), calls), think=think, must_think=True
+        )
 
     def _open_question(self, writer: TokenWriter, tail: Tail) -> None:
         if tail.after in ("question", "outputs"):

@@ -1,33 +1,14 @@
-"""The grammar that keeps Mistral's calls and JSON answers well-formed, as llguidance Lark.
+"""The grammar that keeps Mistral's calls well-formed.
 
-    auto              text is free until `[TOOL_CALLS]`; from there calls of allowed tools
-    required, named   (think block) then calls of allowed tools: several for `required` with parallel calls, else one
-    none              anything but `[TOOL_CALLS]`
-    text schema       (think block) then JSON; with `auto` and tools: either calls or JSON
-
-JSON is written the way `json.dumps` writes it. Where calls carry an id the model may give one, of nine letters or digits.
+Where calls carry an id the model may give one, of nine letters or digits.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hotloop.formats.families.mistral.text import CALLS, THINK_END
-from hotloop.formats.grammar.parts import (
-    SPACED,
-    AllowedTool,
-    Anything,
-    Forced,
-    FreeText,
-    NoCalls,
-    after_trigger,
-    arguments,
-    choices,
-    literal,
-    plan,
-    ruled,
-    think_block,
-    without,
-)
+from hotloop.formats.grammar.answer import Calls, answer_constraint, argument_rules
+from hotloop.formats.grammar.parts import AllowedTool, choices, literal, think_block
 from hotloop.seams.engine import Constraint
 from hotloop.seams.prompt import CallRules, PromptContext
 
@@ -46,40 +27,25 @@ class Markers:
 
 
 def build_constraint(context: PromptContext, rules: CallRules, markers: Markers) -> Constraint | None:
-    """The grammar for `rules`. Raises InvalidRequest where nothing is allowed."""
+    """See `answer_constraint`."""
+    is_list = markers.args is None
+
+    def behind(tools: Sequence[AllowedTool], several: bool) -> list[str]:
+        return _call_rules(tools, markers, several=several)
+
+    def forced(tools: Sequence[AllowedTool], several: bool) -> list[str]:
+        more = "+" if several and not is_list else ""
+        return [f"calls: (<[{markers.calls}]> call){more}", *behind(tools, several)]
+
     think = None
     if markers.think is not None:
         think = think_block(f"<[{markers.think}]>", markers.think_end, THINK_END)
-    match plan(context, rules, SPACED):
-        case Anything():
-            return None
-        case NoCalls():
-            return without(markers.calls, CALLS)
-        case FreeText(tools, several):
-            is_list = markers.args is None
-            rules_of_calls = _call_rules(tools, markers, several=several and is_list)
-            return after_trigger(markers.calls, CALLS, rules_of_calls, once=is_list or not several)
-        case Forced(tools, several, schema):
-            answers: list[str] = []
-            lines: list[str] = []
-            if tools:
-                answers.append("calls")
-                lines += _forced_calls(tools, markers, several=several)
-            if schema is not None:
-                answers.append("json")
-                lines.append(f"json: {schema}")
-            return ruled(answers, lines, think=think)
-
-
-def _forced_calls(tools: Sequence[AllowedTool], markers: Markers, *, several: bool) -> list[str]:
-    is_list = markers.args is None
-    more = "+" if several and not is_list else ""
-    return [f"calls: (<[{markers.calls}]> call){more}", *_call_rules(tools, markers, several=several and is_list)]
+    return answer_constraint(context, rules, Calls(markers.calls, CALLS, behind, forced, is_last=is_list), think=think)
 
 
 def _call_rules(tools: Sequence[AllowedTool], markers: Markers, *, several: bool) -> list[str]:
     """The rule `call`: what follows `[TOOL_CALLS]`. `several`: a list may hold more than one."""
-    lines = [f"arguments_{index}: {arguments(allowed, SPACED)}" for index, allowed in enumerate(tools)]
+    lines = argument_rules(tools)
     if markers.args is not None:
         call_id = "" if markers.call_id is None else f"(<[{markers.call_id}]> {_NINE})? "
         calls = [
