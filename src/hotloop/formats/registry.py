@@ -4,15 +4,16 @@ from collections.abc import Callable, Mapping
 from datetime import date
 from functools import partial
 
-from hotloop.formats.bases.chat.dialect import Dialect
+from hotloop.formats.bases.answers.dialect import Dialect as AnswerDialect
+from hotloop.formats.bases.answers.format import AnswerFormat
+from hotloop.formats.bases.chat.dialect import Dialect as ChatDialect
 from hotloop.formats.bases.chat.format import ChatFormat
+from hotloop.formats.families import deepseek, kimi
 from hotloop.formats.families.chatml import CODER_SYSTEM, QWEN3_CODER, QWEN35, ChatML
-from hotloop.formats.families.deepseek import deepseek_r1, deepseek_v4, deepseek_v4_flash, deepseek_v31, deepseek_v32
 from hotloop.formats.families.glm import GLM_46, GLM_47
 from hotloop.formats.families.harmony import Harmony
-from hotloop.formats.families.kimi import kimi_k2, kimi_k2_first, kimi_k2_thinking, kimi_k2_thinking_once
 from hotloop.formats.families.llama3 import Llama3
-from hotloop.formats.families.mistral import V3, V11, V13, V13_THINKING, Mistral, Version, default_system
+from hotloop.formats.families.mistral import V3, V11, V13, V13_THINKING, Mistral, default_system
 from hotloop.formats.generic import GenericFormat
 from hotloop.seams.format import Format
 from hotloop.seams.tokenizer import Tokenizer
@@ -26,11 +27,7 @@ class UnknownFormat(ValueError):
     """There is no format of this name. The message names those known."""
 
 
-def _chat(dialect: Dialect, tokenizer: Tokenizer) -> Format:
-    return ChatFormat(tokenizer, dialect)
-
-
-_DIALECTS: tuple[Dialect, ...] = (
+_CHAT_DIALECTS: tuple[ChatDialect, ...] = (
     ChatML(),
     ChatML("qwen2.5", default_system=QWEN_SYSTEM),
     ChatML("mimo", default_system=MIMO_SYSTEM),
@@ -42,27 +39,24 @@ _DIALECTS: tuple[Dialect, ...] = (
     GLM_46,
     GLM_47,
 )
-
-
-def _mistral(version: Version) -> Callable[[Tokenizer], Format]:
-    return lambda tokenizer: Mistral(tokenizer, version)
-
-
+_ANSWER_DIALECTS: tuple[AnswerDialect, ...] = (
+    deepseek.R1,
+    deepseek.V31,
+    deepseek.V32,
+    deepseek.V4,
+    deepseek.V4_FLASH,
+    kimi.INSTRUCT,
+    kimi.INSTRUCT_FIRST,
+    kimi.THINKING,
+    kimi.THINKING_ONCE,
+)
 _MISTRAL = {version.name: version for version in (V3, V11, V13, V13_THINKING)}
 FAMILIES: dict[str, Callable[[Tokenizer], Format]] = {
-    **{dialect.name: partial(_chat, dialect) for dialect in _DIALECTS},
+    **{dialect.name: partial(ChatFormat, dialect=dialect) for dialect in _CHAT_DIALECTS},
     "harmony": Harmony,
     "llama3": Llama3,
-    "deepseek-r1": deepseek_r1,
-    "deepseek-v3.1": deepseek_v31,
-    "deepseek-v3.2": deepseek_v32,
-    "deepseek-v4": deepseek_v4,
-    "deepseek-v4-flash": deepseek_v4_flash,
-    "kimi-k2": kimi_k2,
-    "kimi-k2-first": kimi_k2_first,
-    "kimi-k2-thinking": kimi_k2_thinking,
-    "kimi-k2-thinking-once": kimi_k2_thinking_once,
-    **{name: _mistral(version) for name, version in _MISTRAL.items()},
+    **{dialect.name: partial(AnswerFormat, dialect=dialect) for dialect in _ANSWER_DIALECTS},
+    **{name: partial(Mistral, version=version) for name, version in _MISTRAL.items()},
 }
 
 

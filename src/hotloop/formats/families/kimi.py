@@ -34,7 +34,6 @@ from dataclasses import dataclass, replace
 
 from hotloop.formats.bases.answer import THINK, THINK_END
 from hotloop.formats.bases.answers.dialect import Forgets, MarkIds, Role, Tail
-from hotloop.formats.bases.answers.format import AnswerFormat
 from hotloop.formats.bases.answers.grammar import Opening, row_of_calls, section_calls
 from hotloop.formats.bases.answers.parser import CallsReader
 from hotloop.formats.bases.answers.section_calls import CallMarks, SectionCalls
@@ -46,7 +45,6 @@ from hotloop.formats.writing.tool_text import shown_tools, tool_object
 from hotloop.protocol.items import CustomToolCall, FunctionCall, Item, Message
 from hotloop.seams.engine import Constraint
 from hotloop.seams.prompt import CallRules, PromptContext
-from hotloop.seams.tokenizer import Tokenizer
 
 IM_END = "<|im_end|>"
 MIDDLE = "<|im_middle|>"
@@ -208,24 +206,8 @@ def _frame(name: str) -> tuple[str, str, str]:
     return f"{literal(f'functions.{name}:')} {_NUMBER}", "", ""
 
 
-def kimi_k2(tokenizer: Tokenizer) -> AnswerFormat:
-    """Kimi K2 Instruct."""
-    return AnswerFormat(tokenizer, KimiK2(after_default="\n"))
-
-
-def kimi_k2_first(tokenizer: Tokenizer) -> AnswerFormat:
-    """Kimi K2 Instruct with the template it was first published with."""
-    first = KimiK2(
-        "kimi-k2-first", "You are a helpful assistant", numbers_answers=True, line_end="\\n"
-    )  # the template spells the line end, as a backslash and an n
-    return AnswerFormat(tokenizer, first)
-
-
-def kimi_k2_thinking(tokenizer: Tokenizer) -> AnswerFormat:
-    """Kimi K2 Thinking; old reasoning goes with every answer that a question follows."""
-    return AnswerFormat(tokenizer, KimiK2("kimi-k2-thinking", reasons=True, leaves_out="at_answers"))
-
-
-def kimi_k2_thinking_once(tokenizer: Tokenizer) -> AnswerFormat:
-    """Kimi K2 Thinking with the template that looks for the first answer without calls."""
-    return AnswerFormat(tokenizer, KimiK2("kimi-k2-thinking-once", reasons=True, leaves_out="at_first_answer"))
+INSTRUCT = KimiK2(after_default="\n")
+# With the template it was first published with, which spells the line end as a backslash and an n.
+INSTRUCT_FIRST = KimiK2("kimi-k2-first", "You are a helpful assistant", numbers_answers=True, line_end="\\n")
+THINKING = KimiK2("kimi-k2-thinking", reasons=True, leaves_out="at_answers")
+THINKING_ONCE = KimiK2("kimi-k2-thinking-once", reasons=True, leaves_out="at_first_answer")

@@ -1,6 +1,6 @@
 """DeepSeek R1 to V4."""
 
-from hotloop.formats.families.deepseek.v3 import deepseek_r1, deepseek_v31, deepseek_v32
-from hotloop.formats.families.deepseek.v4 import deepseek_v4, deepseek_v4_flash
+from hotloop.formats.families.deepseek.v3 import R1, V31, V32
+from hotloop.formats.families.deepseek.v4 import V4, V4_FLASH
 
-__all__ = ["deepseek_r1", "deepseek_v4", "deepseek_v4_flash", "deepseek_v31", "deepseek_v32"]
+__all__ = ["R1", "V4", "V4_FLASH", "V31", "V32"]

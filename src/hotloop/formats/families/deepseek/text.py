@@ -8,7 +8,6 @@ import json
 from hotloop.formats.bases.answers.section_calls import CallMarks
 from hotloop.formats.families.deepseek.dsml import section, section_end
 from hotloop.formats.writing.tool_text import shown_tools, tool_object, tool_parameters
-from hotloop.protocol.items import Item, Message, OpaqueItem
 from hotloop.protocol.tools import CustomTool, FunctionTool
 from hotloop.seams.prompt import PromptContext
 
@@ -108,13 +107,3 @@ def tools_v31(context: PromptContext) -> str:
         parameters = json.dumps(tool_parameters(tool) or {}, ensure_ascii=False)
         lines.append(f"\n### {tool.name}\nDescription: {tool.description or ''}\n\nParameters: {parameters}\n")
     return "".join(lines)
-
-
-def wants_thinking(context: PromptContext) -> bool:
-    """The request asks for reasoning; by default these templates have it switched off."""
-    return context.reasoning_effort not in (None, "none")
-
-
-def is_question(item: Item) -> bool:
-    """What the family writes as the user's: also what it has no other place for."""
-    return isinstance(item, OpaqueItem) or (isinstance(item, Message) and item.role != "assistant")

@@ -30,11 +30,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from hotloop.formats.bases.answer import THINK, THINK_END
-from hotloop.formats.bases.answers.dialect import Forgets, MarkIds, Role, Tail
-from hotloop.formats.bases.answers.format import AnswerFormat
+from hotloop.formats.bases.answers.dialect import MarkIds, Role, Tail
 from hotloop.formats.bases.answers.grammar import Opening, row_of_calls, section_calls
 from hotloop.formats.bases.answers.parser import CallsReader
 from hotloop.formats.bases.answers.section_calls import SectionCalls
+from hotloop.formats.families.deepseek.dialect import DeepSeekDialect, write_dsml_tools
 from hotloop.formats.families.deepseek.dsml import (
     DSML,
     DsmlCalls,
@@ -63,25 +63,21 @@ from hotloop.formats.families.deepseek.text import (
     TOOLS_V32_TAIL,
     USER,
     function_object,
-    is_question,
     tools_v31,
-    wants_thinking,
 )
 from hotloop.formats.grammar.answer import answer_constraint
 from hotloop.formats.grammar.parts import literal, think_block
 from hotloop.formats.parsing.item_stream import ItemStream
 from hotloop.formats.writing.token_writer import TokenWriter
 from hotloop.formats.writing.tool_text import shown_tools
-from hotloop.protocol.items import Item
 from hotloop.seams.engine import Constraint
 from hotloop.seams.prompt import CallRules, PromptContext
-from hotloop.seams.tokenizer import Tokenizer
 
 _THINK_MARKS = (THINK, THINK_END)
 
 
 @dataclass(frozen=True, slots=True)
-class DeepSeekR1:
+class DeepSeekR1(DeepSeekDialect):
     """Implements `bases.answers.dialect.Dialect`."""
 
     name: str = "deepseek-r1"
@@ -92,12 +88,6 @@ class DeepSeekR1:
     opens_think: bool = True
     think_lines: bool = True
     separator: str = ""
-
-    def forgets(self, context: PromptContext) -> Forgets:
-        return "at_questions"
-
-    def is_question(self, item: Item) -> bool:
-        return is_question(item)
 
     def thinks(self, context: PromptContext) -> bool:
         return True
@@ -136,9 +126,6 @@ class DeepSeekR1:
     def write_calls_end(self, writer: TokenWriter) -> None:
         writer.mark(CALLS.section_end)
 
-    def write_end(self, writer: TokenWriter) -> None:
-        writer.mark(EOS)
-
     def write_output(self, writer: TokenWriter, tail: Tail, text: str) -> Tail:
         if not tail.outputs_begun:  # the template opens outputs once in a conversation
             writer.mark(OUTPUTS)
@@ -164,12 +151,6 @@ class DeepSeekR1:
         writer.mark(THINK_END)
         writer.text("\n\n")
 
-    def encoding_tail(self, items: Sequence[Item]) -> Tail:
-        return Tail()
-
-    def sampled_calls(self, tail: Tail, names: Sequence[str], headers: Sequence[str]) -> Tail:
-        return tail
-
     def calls_reader(self, stream: ItemStream) -> CallsReader:
         return SectionCalls(stream, CALLS, str.strip, fenced=True)
 
@@ -184,7 +165,7 @@ class DeepSeekR1:
 
 
 @dataclass(frozen=True, slots=True)
-class DeepSeekV31:
+class DeepSeekV31(DeepSeekDialect):
     """Implements `bases.answers.dialect.Dialect`."""
 
     name: str = "deepseek-v3.1"
@@ -196,14 +177,8 @@ class DeepSeekV31:
     think_lines: bool = False
     separator: str = ""
 
-    def forgets(self, context: PromptContext) -> Forgets:
-        return "at_questions"
-
-    def is_question(self, item: Item) -> bool:
-        return is_question(item)
-
     def thinks(self, context: PromptContext) -> bool:
-        return wants_thinking(context) and not shown_tools(context.tools)
+        return DeepSeekDialect.thinks(self, context) and not shown_tools(context.tools)
 
     def write_preamble(self, writer: TokenWriter, context: PromptContext) -> None:
         writer.mark(BOS)
@@ -237,15 +212,9 @@ class DeepSeekV31:
     def write_calls_end(self, writer: TokenWriter) -> None:
         writer.mark(CALLS.section_end)
 
-    def write_end(self, writer: TokenWriter) -> None:
-        writer.mark(EOS)
-
     def write_output(self, writer: TokenWriter, tail: Tail, text: str) -> Tail:
         _write_output(writer, text)
         return tail
-
-    def write_outputs_end(self, writer: TokenWriter) -> None:
-        return None
 
     def write_prompt(self, writer: TokenWriter, tail: Tail, *, thinks: bool) -> None:
         if tail.after != "outputs":
@@ -256,30 +225,17 @@ class DeepSeekV31:
         if not thinks:
             writer.mark(THINK_END)
 
-    def write_thought(self, writer: TokenWriter, reasoning: str) -> None:
-        writer.text(reasoning)
-        writer.mark(THINK_END)
-
-    def write_thought_end(self, writer: TokenWriter) -> None:
-        writer.mark(THINK_END)
-
-    def encoding_tail(self, items: Sequence[Item]) -> Tail:
-        return Tail()
-
-    def sampled_calls(self, tail: Tail, names: Sequence[str], headers: Sequence[str]) -> Tail:
-        return tail
-
     def calls_reader(self, stream: ItemStream) -> CallsReader:
         return SectionCalls(stream, CALLS, str.strip, fenced=False)
 
     def constraint(self, ids: MarkIds, context: PromptContext, rules: CallRules) -> Constraint | None:
         calls = section_calls(ids, CALLS, _v31_frame)
-        think = _think(ids, self.thinks(context))
+        think = self.think_block(ids, context)
         return answer_constraint(context, rules, row_of_calls(_opening(ids), calls), think=think, must_think=True)
 
 
 @dataclass(frozen=True, slots=True)
-class DeepSeekV32:
+class DeepSeekV32(DeepSeekDialect):
     """Implements `bases.answers.dialect.Dialect`."""
 
     name: str = "deepseek-v3.2"
@@ -291,25 +247,10 @@ class DeepSeekV32:
     think_lines: bool = False
     separator: str = "\n\n"
 
-    def forgets(self, context: PromptContext) -> Forgets:
-        return "at_questions"
-
-    def is_question(self, item: Item) -> bool:
-        return is_question(item)
-
-    def thinks(self, context: PromptContext) -> bool:
-        return wants_thinking(context)
-
     def write_preamble(self, writer: TokenWriter, context: PromptContext) -> None:
         writer.mark(BOS)
         writer.text(context.instructions or "")
-        tools = shown_tools(context.tools)
-        if tools:
-            writer.text("\n\n" if context.instructions else "")
-            writer.template(TOOLS_V32_HEAD, TEMPLATE_MARKS)
-            for tool in tools:
-                writer.text(json.dumps(function_object(tool), ensure_ascii=False) + "\n")
-            writer.text(TOOLS_V32_TAIL)
+        write_dsml_tools(writer, context, TOOLS_V32_HEAD, TOOLS_V32_TAIL)
 
     def write_message(self, writer: TokenWriter, tail: Tail, role: Role, text: str) -> None:
         writer.mark(USER)
@@ -336,9 +277,6 @@ class DeepSeekV32:
     def write_calls_end(self, writer: TokenWriter) -> None:
         write_tag(writer, section_end("function_calls"))
 
-    def write_end(self, writer: TokenWriter) -> None:
-        writer.mark(EOS)
-
     def write_output(self, writer: TokenWriter, tail: Tail, text: str) -> Tail:
         if not tail.outputs_begun:
             writer.text("\n\n<function_results>")
@@ -348,22 +286,9 @@ class DeepSeekV32:
             writer.text("\n</function_results>")
         return replace(tail, waiting=waiting, outputs_begun=bool(waiting))
 
-    def write_outputs_end(self, writer: TokenWriter) -> None:
-        return None
-
     def write_prompt(self, writer: TokenWriter, tail: Tail, *, thinks: bool) -> None:
         self._open(writer, tail)
         writer.mark(THINK if thinks else THINK_END)
-
-    def write_thought(self, writer: TokenWriter, reasoning: str) -> None:
-        writer.text(reasoning)
-        writer.mark(THINK_END)
-
-    def write_thought_end(self, writer: TokenWriter) -> None:
-        writer.mark(THINK_END)
-
-    def encoding_tail(self, items: Sequence[Item]) -> Tail:
-        return Tail()
 
     def sampled_calls(self, tail: Tail, names: Sequence[str], headers: Sequence[str]) -> Tail:
         return replace(tail, waiting=tuple(names), outputs_begun=False)
@@ -374,7 +299,7 @@ class DeepSeekV32:
     def constraint(self, ids: MarkIds, context: PromptContext, rules: CallRules) -> Constraint | None:
         token = ids(DSML)
         opening, calls = dsml_opening(token, "function_calls"), dsml_calls(token, "function_calls")
-        think = _think(ids, self.thinks(context))
+        think = self.think_block(ids, context)
         return answer_constraint(context, rules, row_of_calls(opening, calls), think=think, must_think=True)
 
     def _open(self, writer: TokenWriter, tail: Tail) -> None:
@@ -386,10 +311,6 @@ class DeepSeekV32:
 
 def _opening(ids: MarkIds) -> Opening:
     return Opening(ids(CALLS.section), CALLS.section)
-
-
-def _think(ids: MarkIds, thinks: bool) -> str | None:
-    return think_block("", ids(THINK_END), THINK_END) if thinks else None
 
 
 def _r1_frame(name: str) -> tuple[str, str, str]:
@@ -406,16 +327,6 @@ def _write_output(writer: TokenWriter, text: str) -> None:
     writer.mark(OUTPUT_END)
 
 
-def deepseek_r1(tokenizer: Tokenizer) -> AnswerFormat:
-    """DeepSeek R1, and V3 with R1's template."""
-    return AnswerFormat(tokenizer, DeepSeekR1())
-
-
-def deepseek_v31(tokenizer: Tokenizer) -> AnswerFormat:
-    """DeepSeek V3.1."""
-    return AnswerFormat(tokenizer, DeepSeekV31())
-
-
-def deepseek_v32(tokenizer: Tokenizer) -> AnswerFormat:
-    """DeepSeek V3.2."""
-    return AnswerFormat(tokenizer, DeepSeekV32())
+R1 = DeepSeekR1()  # also V3 with its template
+V31 = DeepSeekV31()
+V32 = DeepSeekV32()

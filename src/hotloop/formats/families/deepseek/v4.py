@@ -15,15 +15,14 @@ Where it differs from the published templates, on purpose:
 * The spelling of a control token inside any content stays text.
 """
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from hotloop.formats.bases.answer import THINK, THINK_END
 from hotloop.formats.bases.answers.dialect import Forgets, MarkIds, Role, Tail
-from hotloop.formats.bases.answers.format import AnswerFormat
 from hotloop.formats.bases.answers.grammar import row_of_calls
 from hotloop.formats.bases.answers.parser import CallsReader
+from hotloop.formats.families.deepseek.dialect import DeepSeekDialect, write_dsml_tools
 from hotloop.formats.families.deepseek.dsml import (
     DSML,
     DsmlCalls,
@@ -40,31 +39,24 @@ from hotloop.formats.families.deepseek.text import (
     EFFORT_ABSOLUTE,
     EFFORT_BEYOND,
     EOS,
-    TEMPLATE_MARKS,
     TOOLS_V4_HEAD,
     TOOLS_V4_TAIL,
     USER,
     V4_CALLS,
-    function_object,
-    is_question,
-    wants_thinking,
 )
 from hotloop.formats.grammar.answer import answer_constraint
-from hotloop.formats.grammar.parts import think_block
 from hotloop.formats.parsing.item_stream import ItemStream
 from hotloop.formats.writing.token_writer import TokenWriter
 from hotloop.formats.writing.tool_text import shown_tools
-from hotloop.protocol.items import Item
 from hotloop.seams.engine import Constraint
 from hotloop.seams.prompt import CallRules, PromptContext
-from hotloop.seams.tokenizer import Tokenizer
 
 _EFFORTS = {"xhigh": EFFORT_ABSOLUTE, "max": EFFORT_ABSOLUTE}
 _FLASH_EFFORTS = {"high": EFFORT_ABSOLUTE, "xhigh": EFFORT_BEYOND, "max": EFFORT_BEYOND}
 
 
 @dataclass(frozen=True, slots=True)
-class DeepSeekV4:
+class DeepSeekV4(DeepSeekDialect):
     """Implements `bases.answers.dialect.Dialect`. `efforts` are the texts in front, by the effort asked for."""
 
     name: str = "deepseek-v4"
@@ -80,22 +72,10 @@ class DeepSeekV4:
     def forgets(self, context: PromptContext) -> Forgets:
         return "never" if shown_tools(context.tools) else "at_questions"
 
-    def is_question(self, item: Item) -> bool:
-        return is_question(item)
-
-    def thinks(self, context: PromptContext) -> bool:
-        return wants_thinking(context)
-
     def write_preamble(self, writer: TokenWriter, context: PromptContext) -> None:
         writer.mark(BOS)
         writer.text(self.efforts.get(context.reasoning_effort or "", "") + (context.instructions or ""))
-        tools = shown_tools(context.tools)
-        if tools:
-            writer.text("\n\n" if context.instructions else "")
-            writer.template(TOOLS_V4_HEAD, TEMPLATE_MARKS)
-            for tool in tools:
-                writer.text(json.dumps(function_object(tool), ensure_ascii=False) + "\n")
-            writer.text(TOOLS_V4_TAIL)
+        write_dsml_tools(writer, context, TOOLS_V4_HEAD, TOOLS_V4_TAIL)
 
     def write_message(self, writer: TokenWriter, tail: Tail, role: Role, text: str) -> None:
         self._open_question(writer, tail)
@@ -119,40 +99,21 @@ class DeepSeekV4:
     def write_calls_end(self, writer: TokenWriter) -> None:
         write_tag(writer, section_end(V4_CALLS))
 
-    def write_end(self, writer: TokenWriter) -> None:
-        writer.mark(EOS)
-
     def write_output(self, writer: TokenWriter, tail: Tail, text: str) -> Tail:
         self._open_question(writer, tail)
         writer.text(f"<tool_result>{text}</tool_result>")
         return replace(tail, after="outputs")
 
-    def write_outputs_end(self, writer: TokenWriter) -> None:
-        return None
-
     def write_prompt(self, writer: TokenWriter, tail: Tail, *, thinks: bool) -> None:
         writer.mark(ASSISTANT)
         writer.mark(THINK if thinks else THINK_END)
-
-    def write_thought(self, writer: TokenWriter, reasoning: str) -> None:
-        writer.text(reasoning)
-        writer.mark(THINK_END)
-
-    def write_thought_end(self, writer: TokenWriter) -> None:
-        writer.mark(THINK_END)
-
-    def encoding_tail(self, items: Sequence[Item]) -> Tail:
-        return Tail()
-
-    def sampled_calls(self, tail: Tail, names: Sequence[str], headers: Sequence[str]) -> Tail:
-        return tail
 
     def calls_reader(self, stream: ItemStream) -> CallsReader:
         return DsmlCalls(stream, V4_CALLS)
 
     def constraint(self, ids: MarkIds, context: PromptContext, rules: CallRules) -> Constraint | None:
         token = ids(DSML)
-        think = think_block("", ids(THINK_END), THINK_END) if self.thinks(context) else None
+        think = self.think_block(ids, context)
         calls = dsml_calls(token, V4_CALLS)
         return answer_constraint(
             context, rules, row_of_calls(dsml_opening(token, V4_CALLS), calls), think=think, must_think=True
@@ -165,11 +126,5 @@ class DeepSeekV4:
             writer.mark(USER)
 
 
-def deepseek_v4(tokenizer: Tokenizer) -> AnswerFormat:
-    """DeepSeek V4."""
-    return AnswerFormat(tokenizer, DeepSeekV4())
-
-
-def deepseek_v4_flash(tokenizer: Tokenizer) -> AnswerFormat:
-    """DeepSeek V4 Flash."""
-    return AnswerFormat(tokenizer, DeepSeekV4("deepseek-v4-flash", _FLASH_EFFORTS))
+V4 = DeepSeekV4()
+V4_FLASH = DeepSeekV4("deepseek-v4-flash", _FLASH_EFFORTS)
