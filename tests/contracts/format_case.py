@@ -13,7 +13,7 @@ from tests.support.vocabularies import SpyTokenizer, toy
 
 from hotloop.protocol.items import Item
 from hotloop.protocol.tools import CustomTool
-from hotloop.seams.format import Format
+from hotloop.seams.format import Extension, Format
 from hotloop.seams.prompt import PromptContext
 from hotloop.seams.tokenizer import Tokenizer
 
@@ -76,9 +76,19 @@ class FormatCase:
         return any(isinstance(tool, CustomTool) for tool in self.context.tools)
 
     @cached_property
+    def shared_tokenizer(self) -> SpyTokenizer:
+        """For tests that do not count."""
+        return self.tokenizer()
+
+    @cached_property
     def shared_format(self) -> Format:
         """The format over a tokenizer of its own, for tests that do not count."""
         return self.make(self.tokenizer())
+
+    @cached_property
+    def start(self) -> Extension:
+        """What the shared format begins every chain with."""
+        return self.shared_format.begin(self.context)
 
 
 def real(template: str, context: PromptContext, style: Style | None = None, edits: Sequence[Edit] = ()) -> Render:

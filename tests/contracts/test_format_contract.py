@@ -68,7 +68,7 @@ class Chain:
     """A chain grown by a format the way a turn grows it."""
 
     def __init__(self, case: FormatCase, format: Format | None = None) -> None:
-        self.tokenizer = case.tokenizer()
+        self.tokenizer = case.shared_tokenizer
         self.format = format or case.shared_format
         self.context = case.context
         self.items: list[Item] = []
@@ -76,7 +76,7 @@ class Chain:
         self.state: RenderState = None
         self.rewinds: list[str] = []
         self._ends: list[int] = [0]  # checkpoints so far
-        self._apply(self.format.begin(case.context))
+        self._apply(case.start if format is None else format.begin(case.context))
 
     def give(self, items: Sequence[Item]) -> Extension:
         extension = self.format.extend(self.state, len(self.tokens), items)
@@ -226,7 +226,7 @@ def test_parsing_what_was_rendered_gives_the_items_back(case: FormatCase, data: 
 
 @for_any(long=500)
 def test_any_chunking_of_any_ids_gives_the_same_events(case: FormatCase, data: st.DataObject) -> None:
-    tokenizer, format = case.tokenizer(), case.shared_format
+    tokenizer, format = case.shared_tokenizer, case.shared_format
     items, _ = numbered(data.draw(responses(case.shape, case.marks, custom=case.has_custom_tool)), case.shape)
     ids = list(format.encode_items(case.context, items))
     noise = st.integers(0, tokenizer.vocabulary_size - 1)

@@ -1,8 +1,10 @@
 """Hypothesis strategies for items and conversations, full of text that tries to break out of its place."""
 
 import json
+from functools import partial
 
 from hypothesis import strategies as st
+from tests.support.drawn import objects_of, texts_of
 
 from hotloop.protocol.items import (
     CustomToolCall,
@@ -75,20 +77,14 @@ _MARKERS = [
 ]
 _THINK = ["<think>", "</think>"]
 
-plain_texts = st.lists(st.sampled_from(WORDS), max_size=8).map("".join)
-texts = st.lists(st.sampled_from(WORDS + _MARKERS + _THINK), max_size=8).map("".join)
-_visible = st.lists(st.sampled_from(WORDS + _MARKERS), min_size=1, max_size=8).map("".join).filter(str.strip)
+plain_texts = texts_of(WORDS)
+texts = texts_of(WORDS + _MARKERS + _THINK)
+_visible = texts_of(WORDS + _MARKERS, min_size=1).filter(str.strip)
 _said = _visible.filter(lambda text: not text.startswith("\n"))  # a family strips line ends behind a think block
 _thoughts = _visible.map(lambda text: text.strip("\n")).filter(bool)
-_json = st.recursive(
-    st.none() | st.booleans() | st.integers(-9, 99) | texts,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
-    max_leaves=6,
-)
-arguments = st.dictionaries(texts, _json, max_size=3).flatmap(
-    lambda value: st.sampled_from(
-        [json.dumps(value), json.dumps(value, ensure_ascii=False), json.dumps(value, indent=1)]
-    )
+_SPELLINGS = (json.dumps, partial(json.dumps, ensure_ascii=False), partial(json.dumps, indent=1))
+arguments = st.builds(
+    lambda value, spell: spell(value), objects_of(WORDS + _MARKERS + _THINK), st.sampled_from(_SPELLINGS)
 )
 
 function_calls = st.builds(

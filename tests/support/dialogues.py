@@ -14,6 +14,7 @@ import msgspec
 from hypothesis import strategies as st
 from tests.support import conversations
 from tests.support.conversations import WORDS, Step
+from tests.support.drawn import objects_of, texts_of
 
 from hotloop.protocol.items import (
     CustomToolCall,
@@ -115,13 +116,13 @@ class _Drawn:
 
 @cache
 def _drawn(shape: Shape, marks: tuple[str, ...]) -> _Drawn:
-    words = [*WORDS, *marks, *shape.markers, *{mark[:-1] for mark in marks}]
-    texts = st.lists(st.sampled_from(words), max_size=8).map("".join)
+    words = [*WORDS, *marks, *shape.markers, *dict.fromkeys(mark[:-1] for mark in marks)]
+    texts = texts_of(words)
     said = texts.map(shape.clean).filter(lambda text: bool(text.strip()) and shape.said(text))
     thoughts = texts.map(lambda text: shape.clean(text).strip("\n")).filter(
         lambda text: bool(text.strip()) and shape.thought(text)
     )
-    arguments = _arguments(shape, texts)
+    arguments = _arguments(shape, words)
 
     def call(name: str, drawn: str) -> FunctionCall:
         return FunctionCall(call_id="c", name=name, arguments=shape.arguments(name, drawn))
@@ -131,19 +132,11 @@ def _drawn(shape: Shape, marks: tuple[str, ...]) -> _Drawn:
     return _Drawn(shape, texts.filter(shape.question), said, thoughts, calls, custom)
 
 
-def _arguments(shape: Shape, texts: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
-    value: st.SearchStrategy[object] = st.one_of(st.none(), st.booleans(), st.integers(-9, 99), texts)
-    if shape.nested_arguments:
-        value = st.recursive(value, lambda inner: _nested(inner, texts), max_leaves=6)
-    keys = st.sampled_from(["zeta", "alpha", "path", "ключ"])
-    objects = st.dictionaries(keys, value, max_size=3)
+def _arguments(shape: Shape, words: Sequence[str]) -> st.SearchStrategy[str]:
+    objects = objects_of(words, keys=["zeta", "alpha", "path", "ключ"], nested=shape.nested_arguments)
     if shape.escaped_arguments:
         return st.one_of(objects.map(_as_template), objects.map(json.dumps), objects.map(_indented))
     return objects.map(_as_template)
-
-
-def _nested(inner: st.SearchStrategy[object], texts: st.SearchStrategy[str]) -> st.SearchStrategy[object]:
-    return st.one_of(st.lists(inner, max_size=3), st.dictionaries(texts, inner, max_size=3))
 
 
 def _as_template(value: object) -> str:

@@ -27,7 +27,8 @@ class SpyTokenizer:
         self._tokenizer = tokenizer
         ids = {special: tokenizer.special(special) for special in specials}
         self.special_ids = {special: token for special, token in ids.items() if token is not None}
-        self._spellings = {token: special.encode() for special, token in self.special_ids.items()}
+        # Of all ids written as text so far.
+        self._pieces = {token: special.encode() for special, token in self.special_ids.items()}
         self.encode_calls = 0
         self.encoded_chars = 0
 
@@ -48,8 +49,10 @@ class SpyTokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`; special tokens as their spelling."""
-        pieces = (self._spellings.get(token) or self._tokenizer.piece(token) for token in ids)
-        return b"".join(pieces).decode("utf-8", "replace")
+        pieces = self._pieces
+        for token in set(ids).difference(pieces):
+            pieces[token] = self._tokenizer.piece(token)
+        return b"".join(map(pieces.__getitem__, ids)).decode("utf-8", "replace")
 
     def whole(self, text: str) -> "array[int]":
         """Ids of a text without attacks in it: every spelled special token is one."""
