@@ -16,6 +16,7 @@ from hotloop.formats.bases.answer import THINK, THINK_END
 from hotloop.formats.parsing.argument_types import ArgumentTypes
 from hotloop.formats.parsing.call_syntax import CALL, CALL_END, CallSyntax
 from hotloop.formats.parsing.item_stream import ItemStream
+from hotloop.formats.parsing.mark_scanner import partial_end
 from hotloop.formats.parsing.pending_call import PendingCall
 from hotloop.formats.parsing.text_decoder import PieceTable, TextDecoder
 from hotloop.protocol.tools import Tool
@@ -237,7 +238,7 @@ class ChatMLParser:
             self._end_thought(text[:end])
             self._read_on(text[end + len(THINK_END) :])
             return
-        sure = len(text) - _partial(text, THINK_END)
+        sure = len(text) - partial_end(text, THINK_END)
         sure = len(text[:sure].rstrip(self._blank))
         self._held = text[sure:]
         self._say_thought(text[:sure])
@@ -268,7 +269,7 @@ class ChatMLParser:
             self._begin_call(text[:begin])
             self._read_on(text[begin + len(CALL) :])
             return
-        sure = len(text) - _partial(text, self._reading.opening)
+        sure = len(text) - partial_end(text, self._reading.opening)
         if text.endswith("\n", 0, sure):
             sure -= 1
         self._held = text[sure:]
@@ -300,7 +301,7 @@ class ChatMLParser:
 
     def _report_junk(self, call: PendingCall, rest: str) -> None:
         end = rest.find(CALL_END)
-        sure = end if end >= 0 else len(rest) - _partial(rest, CALL_END)
+        sure = end if end >= 0 else len(rest) - partial_end(rest, CALL_END)
         call.junk(rest[:sure])
         self._report(call)
         if end >= 0:
@@ -406,9 +407,3 @@ def _mark_actions(
     if thinks:
         actions |= {THINK: ChatMLParser._mark_think, THINK_END: ChatMLParser._mark_think_end}
     return {marks[mark]: action for mark, action in actions.items() if mark in marks}
-
-
-def _partial(text: str, marker: str) -> int:
-    """Length of the longest end of `text` that `marker` could begin with."""
-    start = text.rfind("<", max(0, len(text) - len(marker) + 1))
-    return len(text) - start if start >= 0 and marker.startswith(text[start:]) else 0
