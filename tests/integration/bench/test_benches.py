@@ -4,7 +4,7 @@ import argparse
 import json
 import os
 import signal
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -28,8 +28,13 @@ TINY_TURNS = turn.Plan(histories=(1_000, 4_000), answers=("short",), rounds=2, t
 TINY_FLOOR = floor.Plan(rounds=2, turns=3, long_turns=1, round_trips=5, streams=1, frames=32)
 
 
-def test_turns_are_measured_at_the_lengths_asked_for_in_every_way() -> None:
-    findings = turn.measure(TINY_TURNS)
+@pytest.fixture(scope="module")
+def turns_measured() -> Findings:
+    return turn.measure(TINY_TURNS)
+
+
+def test_turns_are_measured_at_the_lengths_asked_for_in_every_way(turns_measured: Findings) -> None:
+    findings = turns_measured
     assert set(findings.figures) >= {"flat_4k", "first_delta_4k", "vs_resend_1k", "vs_resend_4k"}
     assert [row[:3] for row in findings.table.rows] == [
         ("raw", "-", "-"),
@@ -151,25 +156,27 @@ def arguments(bench: Bench, tmp_path: Path, *, check: bool) -> argparse.Namespac
     return argparse.Namespace(chosen=bench, quick=True, check=check, json=tmp_path / "result.json", plot=None)
 
 
-def tiny_bench(limit: float) -> Bench:
-    def measure(given: argparse.Namespace) -> Findings:
-        return turn.measure(replace(TINY_TURNS, rounds=1))
-
-    return Bench(
-        "turn", "a bench", "seconds", (Goal("flat_4k", limit), Goal("vs_resend_4k", 20, judged=False)), measure, measure
-    )
+def tiny_bench(limit: float, measure: Callable[[argparse.Namespace], Findings]) -> Bench:
+    goals = (Goal("flat_4k", limit), Goal("vs_resend_4k", 20, judged=False))
+    return Bench("turn", "a bench", "seconds", goals, measure, measure)
 
 
 @pytest.mark.parametrize(("limit", "check", "code"), [(1000, True, 0), (0.0001, True, 1), (0.0001, False, 0)])
 def test_check_turns_a_short_goal_into_exit_code_1(
-    limit: float, check: bool, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    limit: float,
+    check: bool,
+    code: int,
+    turns_measured: Findings,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert run(arguments(tiny_bench(limit), tmp_path, check=check)) == code
+    bench = tiny_bench(limit, lambda _: turns_measured)
+    assert run(arguments(bench, tmp_path, check=check)) == code
     shown = capsys.readouterr()
     assert "goal flat_4k value" in shown.out
     assert "shown vs_resend_4k" in shown.out
     assert ("flat_4k is short" in shown.err) == (code == 1)
-    assert json.loads((tmp_path / "result.json").read_text())["figures"]["flat_4k"]["rounds"] == 1
+    assert json.loads((tmp_path / "result.json").read_text())["figures"]["flat_4k"]["rounds"] == TINY_TURNS.rounds
 
 
 def write_no_script(path: Path) -> None:
@@ -179,7 +186,7 @@ def write_no_script(path: Path) -> None:
 def test_a_server_that_does_not_start_is_one_line_and_exit_code_2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bench = tiny_bench(1)
+    bench = tiny_bench(1, lambda _: turn.measure(TINY_TURNS))
     monkeypatch.setattr("hotloop.bench.turn.write_script", write_no_script)
     assert run(arguments(bench, tmp_path, check=True)) == 2
     assert capsys.readouterr().err.startswith("hotloop: a server did not start: ")
