@@ -1,6 +1,7 @@
 """Hypothesis strategies for items and conversations, full of text that tries to break out of its place."""
 
 import json
+from collections.abc import Callable
 from functools import partial
 
 from hypothesis import strategies as st
@@ -82,10 +83,18 @@ texts = texts_of(WORDS + _MARKERS + _THINK)
 _visible = texts_of(WORDS + _MARKERS, min_size=1).filter(str.strip)
 _said = _visible.filter(lambda text: not text.startswith("\n"))  # a family strips line ends behind a think block
 _thoughts = _visible.map(lambda text: text.strip("\n")).filter(bool)
-_SPELLINGS = (json.dumps, partial(json.dumps, ensure_ascii=False), partial(json.dumps, indent=1))
-arguments = st.builds(
-    lambda value, spell: spell(value), objects_of(WORDS + _MARKERS + _THINK), st.sampled_from(_SPELLINGS)
+_SPELLINGS: tuple[Callable[[object], str], ...] = (
+    json.dumps,
+    partial(json.dumps, ensure_ascii=False),
+    partial(json.dumps, indent=1),
 )
+
+
+def _spelled(value: dict[str, object], spell: Callable[[object], str]) -> str:
+    return spell(value)
+
+
+arguments = st.builds(_spelled, objects_of(WORDS + _MARKERS + _THINK), st.sampled_from(_SPELLINGS))
 
 function_calls = st.builds(
     FunctionCall, call_id=st.just("c"), name=st.sampled_from(["shell", "unknown"]), arguments=arguments
