@@ -20,6 +20,7 @@ from hotloop.seams.hosted_tools import ToolServerError
 
 logger = logging.getLogger(__name__)
 
+_CANCEL_TRIES = 2
 CLOSE_TIMEOUT_S = 10.0  # of a child that must be killed, and then some
 _INFO = Implementation(name="hotloop", version="1")
 _T = TypeVar("_T")
@@ -54,14 +55,16 @@ class Session:
         ready = asyncio.create_task(self._ready.wait())
         try:
             await asyncio.wait((task, ready), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-            if self._client is not None:
-                return
-            if not task.done():
-                self._problem = f"the server did not answer within {timeout_s:g} s"
+        except BaseException:
+            await self._cancel()
+            raise
         finally:
             ready.cancel()
-            if self._client is None:
-                await self._cancel()
+        if self._client is not None:
+            return
+        if not task.done():
+            self._problem = f"the server did not answer within {timeout_s:g} s"
+        await self._cancel()
         raise ToolServerError(self._problem)
 
     async def ask(self, question: Callable[[Client], Coroutine[Any, Any, _T]]) -> _T:
@@ -92,9 +95,14 @@ class Session:
         task = self._task
         if task is None:
             return
-        while not task.done():
+        for _ in range(_CANCEL_TRIES):
+            if task.done():
+                break
             task.cancel()
             await asyncio.wait((task,), timeout=CLOSE_TIMEOUT_S)
+        else:
+            logger.warning("an MCP session does not end; it is left behind")
+            return
         with contextlib.suppress(asyncio.CancelledError):
             task.result()
 

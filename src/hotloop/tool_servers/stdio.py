@@ -105,7 +105,8 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
         _signal(process, signal.SIGTERM)
         if not await _is_over(process):
             _signal(process, signal.SIGKILL)
-            await process.wait()
+            if not await _is_over(process):
+                logger.warning("an MCP server that was killed is not gone; it is left behind")
             return
     _signal(process, signal.SIGKILL)  # what it left behind
 

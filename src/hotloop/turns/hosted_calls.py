@@ -42,7 +42,7 @@ _TOO_MANY = {
 
 
 class HostedCalls:
-    """The dealings of one turn. `close` it when the turn is over."""
+    """The dealings of one turn. `discard` it when the turn is over."""
 
     def __init__(
         self,

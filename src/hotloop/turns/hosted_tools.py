@@ -46,7 +46,8 @@ class HostedTools:
         await self._run_allowed(allowed_calls(admitted))
         self._output.prepared = None
         self._record.hosted_before_s = self._record.hosted_s
-        self._admitted = with_answers(self._services, admitted, stream.output)
+        if stream.output:
+            self._admitted = with_answers(self._services, admitted, stream.output)
         return self._admitted
 
     def around(self, plan: Plan) -> Plan:

@@ -62,7 +62,7 @@ def terms_of(
     """
     model = services.model(request.model)
     context, servers = _context_of(services, request, model, settings)
-    if servers and not are_servers_asked:
+    if servers and not are_servers_asked and not _are_all_listed(servers, settings):
         choice = _choice_so_far(request, context)
     else:
         choice = resolve_tool_choice(request.tool_choice, context.offer)
@@ -169,6 +169,11 @@ def _admitted_servers(services: TurnServices, tools: Sequence[Tool]) -> tuple[Se
         services.tool_servers.check(tool, place)
         servers[tool.label] = tool
     return tuple(servers.values())
+
+
+def _are_all_listed(servers: Sequence[ServerTool], settings: ChainSettings) -> bool:
+    known = {label for label, _ in settings.listed}
+    return all(server.label in known for server in servers)
 
 
 def _choice_so_far(request: ResponseCreate, context: ModelContext) -> ToolChoice:
