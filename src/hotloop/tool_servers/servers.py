@@ -30,6 +30,7 @@ from hotloop.tool_servers.urls import UrlProblem
 
 logger = logging.getLogger(__name__)
 
+MAX_TIMEOUTS = 3  # in a row: then a server counts as hung, and gets a new session
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0  # before a server that could not be reached is tried again
 _MAX_PAGES = 64  # of one listing
 _Close = Callable[[], Coroutine[Any, Any, None]]
@@ -89,9 +90,20 @@ class McpServers:
 
     def worked(self, server: ServerTool) -> None:
         """A server has answered."""
-        shared = self._shared.get(server.label) if server.url is None and not server.headers else None
+        shared = self._shared_with(server)
         if shared is not None:
             shared.worked()
+
+    def timed_out(self, server: ServerTool) -> None:
+        """A server has not answered in time."""
+        shared = self._shared_with(server)
+        hung = None if shared is None else shared.timed_out()
+        if hung is not None:
+            logger.warning("the MCP server %s does not answer; it gets a new session", server.label)
+            self.close_behind(hung.close)
+
+    def _shared_with(self, server: ServerTool) -> "_SharedSession | None":
+        return self._shared[server.label] if server.url is None and not server.headers else None
 
     def close_behind(self, close: _Close) -> None:
         """Close a session while whoever used it goes on."""
@@ -106,8 +118,9 @@ class McpServers:
     async def open_session(self, server: ServerTool) -> tuple[Session, _Close | None]:
         """A session with the server, and how to close it where it is not shared. Raises ToolServerError."""
         configured = self._settings.servers.get(server.label) if server.url is None else None
-        if server.url is None and not server.headers:
-            return await self._shared[server.label].session(), None
+        shared = self._shared_with(server)
+        if shared is not None:
+            return await shared.session(), None
         if isinstance(configured, HttpServer):
             url, headers = configured.url, {**configured.headers, **server.headers}
         else:
@@ -156,6 +169,7 @@ class _SharedSession:
         self._clock = clock
         self._session: Session | None = None
         self._lock = asyncio.Lock()
+        self._timeouts = 0  # in a row
         self._pause_s = 0.0
         self._not_before = 0.0
         self._is_closed = False
@@ -189,6 +203,16 @@ class _SharedSession:
     def worked(self) -> None:
         """It has answered."""
         self._pause_s = 0.0
+        self._timeouts = 0
+
+    def timed_out(self) -> Session | None:
+        """It has not; the session to be closed, if it was so too often."""
+        self._timeouts += 1
+        if self._timeouts < MAX_TIMEOUTS:
+            return None
+        hung, self._session, self._timeouts = self._session, None, 0
+        self._back_off()
+        return hung
 
     async def close(self) -> None:
         """End it and open no other."""
@@ -277,6 +301,9 @@ class McpVisit:
             try:
                 async with asyncio.timeout(timeout_s):
                     answer = await session.ask(question)
+            except TimeoutError:
+                self._servers.timed_out(server)
+                raise
             except MCPError as error:
                 if is_last or not _is_session_over(error):
                     raise

@@ -13,7 +13,7 @@ from tests.support.mcp_servers import asked, stdio
 from hotloop.errors import ApiError
 from hotloop.seams.hosted_tools import ToolServerError, ToolVisit
 from hotloop.tool_servers.configuration import tool_servers_of
-from hotloop.tool_servers.servers import FIRST_PAUSE_S, McpServers
+from hotloop.tool_servers.servers import FIRST_PAUSE_S, MAX_TIMEOUTS, McpServers
 
 HONEST = asked("honest")
 ROGUE = asked("rogue")
@@ -106,6 +106,16 @@ async def test_a_call_that_is_given_up_is_stopped_and_others_go_on(tmp_path: Pat
             await waiting
         while path.read_text() != "begun\nstopped\n":
             assert await pid_of(visit) == first
+
+
+async def test_a_server_that_is_hung_gets_a_new_session() -> None:
+    async with servers({"rogue": stdio("rogue", "mute")}, call_timeout_s=0.05) as made:
+        visit = made.visit()
+        sessions = set[object]()
+        for _ in range(MAX_TIMEOUTS + 1):
+            assert (await visit.call(ROGUE, "t", {})).error is not None
+            sessions.add(made._shared["rogue"]._session)
+        assert len(sessions - {None}) == 2
 
 
 async def test_a_server_that_ignores_its_end_is_killed() -> None:
