@@ -120,6 +120,18 @@ class HttpClient(Connection):
             f"Authorization: Bearer {api_key}\r\n{_TIMING if timing else ''}"
         )
 
+    def is_closed(self) -> bool:
+        """The server has closed the connection while it was idle."""
+        self.socket.setblocking(False)
+        try:
+            return not self.socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except ConnectionError:
+            return True
+        finally:
+            self.socket.settimeout(_PATIENCE_S)
+
     def request(self, body: bytes) -> bytes:
         """A complete POST."""
         return f"{self._start}Content-Length: {len(body)}\r\n\r\n".encode() + body

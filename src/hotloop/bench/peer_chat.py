@@ -56,11 +56,7 @@ class Chat:
 
     def __init__(self, target: Target) -> None:
         self._target = target
-        connect = WebSocketClient if target.transport == "websocket" else HttpClient
-        try:
-            self._client = connect(target.host, target.port, api_key=target.api_key, path=target.path)
-        except (BenchError, OSError) as error:
-            raise self._named(error) from error
+        self._client = self._connected()
         self._latest = ""
         self._sent: list[bytes] = []
         self._asked = 0
@@ -81,9 +77,29 @@ class Chat:
         """One more turn of that text."""
         return self._send([encoded(user_message(f"[short] {text}"))])
 
+    def attend(self) -> None:
+        """Keep the connection while other arms run; a server may close an idle one over HTTP, which is then made anew."""
+        if isinstance(self._client, HttpClient):
+            if self._client.is_closed():
+                self._client.close()
+                self._client = self._connected()
+            return
+        try:
+            self._client.attend()
+        except (BenchError, OSError) as error:
+            raise self._named(error) from error
+
     def close(self) -> None:
         """Close the connection."""
         self._client.close()
+
+    def _connected(self) -> WebSocketClient | HttpClient:
+        target = self._target
+        connect = WebSocketClient if target.transport == "websocket" else HttpClient
+        try:
+            return connect(target.host, target.port, api_key=target.api_key, path=target.path)
+        except (BenchError, OSError) as error:
+            raise self._named(error) from error
 
     def _question(self) -> bytes:
         self._asked += 1

@@ -156,13 +156,15 @@ def measure(plan: Plan, peers: Sequence[Target]) -> Findings:
         near += peers
         targets = [one if net == "loopback" else one.far(stack) for net in plan.networks for one in near]
         standing = _Standing(peers)
+        chats: list[tuple[Target, Chat]] = []
         turns: dict[tuple[Target, int], Callable[[], Turn | None]] = {}
         for tokens in plan.histories:
             for target in targets:
                 begin = partial(_begun, stack, target, tokens)
                 chat = standing.tries(target, begin)
                 if chat is not None:
-                    turns[target, tokens] = partial(standing.tries, target, chat.turn)
+                    chats.append((target, chat))
+                    turns[target, tokens] = partial(_attended, standing, chats, target, chat)
         for turn in turns.values():
             turn()  # warm-up
         taken = interleave(turns, plan.rounds)
@@ -196,6 +198,13 @@ class _Standing:
                 raise
             self.left_out[target] = str(error)
             return None
+
+
+def _attended(standing: _Standing, chats: Sequence[tuple[Target, Chat]], target: Target, chat: Chat) -> Turn | None:
+    """One turn; the others' connections are kept alive first."""
+    for owner, one in chats:
+        standing.tries(owner, one.attend)
+    return standing.tries(target, chat.turn)
 
 
 def _begun(stack: ExitStack, target: Target, tokens: int) -> Chat:

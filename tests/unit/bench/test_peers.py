@@ -77,14 +77,7 @@ def test_a_file_that_names_no_servers_is_one_line(tmp_path: Path, content: str |
 def answering(answer: bytes) -> Generator[Target]:
     """A server that says this to whatever it is asked first, and closes."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def serve() -> None:
-            connection, _ = listener.accept()
-            with connection:
-                connection.recv(65_536)
-                connection.sendall(answer)
-
-        thread = threading.Thread(target=serve)
+        thread = threading.Thread(target=answer_one, args=(listener, answer))
         thread.start()
         yield replace(PEER, port=listener.getsockname()[1])
         thread.join()
@@ -111,6 +104,29 @@ def test_a_peer_that_fails_is_one_line_that_names_it(answer: bytes, said: str) -
     with answering(answer) as target, closing(Chat(target)) as chat, pytest.raises(BenchError, match=shown) as failed:
         chat.say("hello")
     assert "\n" not in str(failed.value)
+
+
+def test_a_connection_that_the_server_closed_while_it_was_idle_is_made_anew() -> None:
+    said = b'data: {"type":"response.completed","response":{"id":"resp_1"}}\n\n'
+    answer = OK + b"%x\r\n%s\r\n0\r\n\r\n" % (len(said), said)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        target = replace(PEER, port=listener.getsockname()[1])
+        with closing(Chat(target)) as chat:
+            first, _ = listener.accept()
+            chat.attend()
+            first.close()  # on loopback its end has arrived when this returns
+            thread = threading.Thread(target=answer_one, args=(listener, answer))
+            thread.start()
+            chat.attend()
+            assert chat.say("hello").response_id == "resp_1"
+            thread.join()
+
+
+def answer_one(listener: socket.socket, answer: bytes) -> None:
+    connection, _ = listener.accept()
+    with connection:
+        connection.recv(65_536)
+        connection.sendall(answer)
 
 
 def test_a_peer_that_speaks_no_websocket_is_one_line() -> None:
