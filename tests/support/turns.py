@@ -114,6 +114,10 @@ class Pipeline:
         """One turn from its JSON fields to its end."""
         return await self.runner.run(self.turn(connection=connection, lane=lane, **fields), sink or RecordingSink())
 
+    async def run_turn(self, turn: TurnRequest) -> TurnOutcome:
+        """A turn that a test has made itself."""
+        return await self.runner.run(turn, RecordingSink())
+
     def turn(
         self, *, connection: int | None = 1, lane: str | None = None, wants_timing: bool = False, **fields: Any
     ) -> TurnRequest:

@@ -155,7 +155,8 @@ class TokenModel:
         return await self._render_in_full(request, parent, reason)
 
     async def _render_in_full(self, request: ModelRequest, parent: TokenState | None, reason: str | None) -> Rendered:
-        items, chars = seen_and_chars(tuple(request.history.extended(request.new_items)))
+        given = tuple(request.history.extended(request.new_items))
+        items, chars = seen_and_chars(given)
         start = self._start(request.context)
         where = start.state, len(start.tokens)
         extend = self.format.extend
@@ -165,7 +166,9 @@ class TokenModel:
             raise ServerFault(f"The {self.format.name} format cannot render this conversation ({extension.reason}).")
         view = TokenView.of(start.tokens, self.log).head(extension.keep).append(extension.tokens)
         fallbacks = [reason] if reason else []
-        return Rendered(view, extension.state, parent, 0, fallbacks + _shown_as_json(request.new_items))
+        if items is not given:
+            fallbacks += _shown_as_json(request.new_items)
+        return Rendered(view, extension.state, parent, 0, fallbacks)
 
     def _sampling(self, request: ModelRequest, room: int) -> Sampling:
         wishes = request.wishes

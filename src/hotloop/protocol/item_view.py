@@ -59,6 +59,15 @@ def with_ids(items: Sequence[Item], new_id: Callable[[str], str]) -> list[Item]:
     return identified
 
 
+def with_id(item: Item, new_id: Callable[[str], str]) -> Item:
+    """The same item with an id, if it is one of the kinds that do not travel as their own JSON."""
+    prefix = _PREFIX.get(type(item))
+    if prefix is None:
+        return item
+    assert not isinstance(item, OpaqueItem)
+    return item if item.id else msgspec.structs.replace(item, id=new_id(prefix))
+
+
 def _identified(item: Item, new_id: Callable[[str], str]) -> Item:
     if isinstance(item, OpaqueItem):
         fields: dict[str, Any] = msgspec.json.decode(item.raw)

@@ -101,7 +101,7 @@ def named_outputs(open_calls: OpenCalls, new_items: Sequence[Item]) -> Sequence[
     Where none is open it is not known whose it is: the item stays as it is, and is shown to the model as that.
     Raises MissingParameter where several are.
     """
-    if not any(isinstance(item, UnpairedOutput) for item in new_items):
+    if UnpairedOutput not in map(type, new_items):
         return new_items
     waiting = dict(open_calls)
     named: list[Item] = []

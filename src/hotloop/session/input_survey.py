@@ -5,6 +5,7 @@ A survey reads everything and keeps nothing: who has it need not look at an item
 
 import re
 from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import msgspec
@@ -37,12 +38,13 @@ class InputSurvey:
     def __len__(self) -> int:
         return len(self.digests) // DIGEST_BYTES
 
-    def items(self) -> list[msgspec.Raw]:
-        """The texts of the items."""
+    def items(self) -> Iterator[msgspec.Raw]:
+        """The texts of the items, each made when it is asked for."""
         view = memoryview(self.raw)
         if self.is_text:
-            return [msgspec.Raw(text_message(bytes(view)))] * len(self)
-        return [msgspec.Raw(view[start:end]) for start, end in zip(self.starts, self.ends, strict=True)]
+            yield from [msgspec.Raw(text_message(bytes(view)))] * len(self)
+        for start, end in zip(self.starts, self.ends, strict=True):
+            yield msgspec.Raw(view[start:end])
 
     def digest(self, index: int) -> bytes | None:
         """The canonical digest of an item; None if only the item itself tells."""

@@ -29,6 +29,11 @@ def history_start(tenant: Tenant) -> bytes:
     return blake2b(tenant.encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES).digest()
 
 
+def extend_place(place: bytes, digest: bytes) -> bytes:
+    """H behind one more item."""
+    return blake2b(place + digest, digest_size=DIGEST_BYTES).digest()
+
+
 def extend_history(start: bytes, digests: Iterable[bytes]) -> list[bytes]:
     """H behind each of the items, in order."""
     out: list[bytes] = []
@@ -120,7 +125,14 @@ class PrefixIndex:
 
     def is_known_elsewhere(self, history: Sequence[bytes]) -> bool:
         """A point stands somewhere along `history`, in whatever context."""
-        return any(place in self._contexts for place in history)
+        return not self._contexts.keys().isdisjoint(history)
+
+    def known_length(self, history: Sequence[bytes]) -> int:
+        """How far along `history` the furthest such point stands; 0 for none."""
+        known = self._contexts
+        return (
+            next((length for length in range(len(history), 0, -1) if history[length - 1] in known), 0) if known else 0
+        )
 
     def enter(
         self, tenant: Tenant, context: bytes, place: bytes, point: HistoryPoint, *, behind: bytes | None, warm: bool

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from hotloop.protocol.item_view import with_id
 from hotloop.protocol.items import (
     CustomToolCall,
     CustomToolCallOutput,
@@ -30,7 +31,7 @@ from hotloop.session.chain import ModelState, OpenCalls
 from hotloop.session.chain_settings import ChainSettings, changes_settings
 from hotloop.session.input_survey import InputSurvey
 from hotloop.session.item_log import ItemLog
-from hotloop.session.prefix_index import PrefixIndex, extend_history, history_start
+from hotloop.session.prefix_index import PrefixIndex, extend_history, extend_place, history_start
 from hotloop.session.principal import Principal, Tenant
 from hotloop.turns.bind import Parent, resolve_reference
 from hotloop.turns.sealing import opened
@@ -71,6 +72,7 @@ class ReadInput(msgspec.Struct):
     digests: list[bytes] = []  # canonical
     # Those that were not known by their bytes, references resolved, sealed ones opened; and all that change settings.
     parsed: dict[int, Item] = {}
+    places: list[bytes] = []  # in the prefix index, behind each item; where no parent stands before them
 
     def items(self, start: int) -> list[Item]:
         """The items from `start` on. Raises the ApiError that names an invalid one."""
@@ -125,9 +127,11 @@ async def read_input(
     """
     known, tenant = services.item_digests, principal.tenant
     surveyed = survey if survey is not None and survey.raw is raw else None
-    given = ReadInput(split_input(raw) if surveyed is None else surveyed.items(), services.sealer, tenant)
+    given = ReadInput([], services.sealer, tenant)
     pace = _Pace()
-    for index, raw_item in enumerate(given.raws):
+    place = history_start(tenant)
+    for index, raw_item in enumerate(split_input(raw) if surveyed is None else surveyed.items()):
+        given.raws.append(raw_item)
         text = bytes(raw_item)
         given.sizes.append(len(text))
         if pace.is_over(len(text)):
@@ -147,10 +151,13 @@ async def read_input(
             given.parsed[index] = item
         if digest is not None:
             given.digests.append(digest)
+            if parent is None:
+                place = extend_place(place, digest)
+                given.places.append(place)
     if surveyed is not None:
         if surveyed.error is not None:
             raise surveyed.error
-        await _parse_new(services.prefixes, tenant, given, parent, pace)
+        await _parse_new(services, given, pace)
     return given
 
 
@@ -162,19 +169,17 @@ def _learn(services: TurnServices, tenant: Tenant, text: bytes, item: Item) -> b
     return digest
 
 
-async def _parse_new(
-    prefixes: PrefixIndex, tenant: Tenant, given: ReadInput, parent: Parent | None, pace: "_Pace"
-) -> None:
-    """Parse now what stands in no history, a stretch at a time: at once it would hold up everybody."""
-    known = 0
-    if parent is None and len(given.digests) == len(given.raws):
-        places = extend_history(history_start(tenant), given.digests)
-        known = next((n for n in range(len(places), 0, -1) if prefixes.is_known_elsewhere((places[n - 1],))), 0)
+async def _parse_new(services: TurnServices, given: ReadInput, pace: "_Pace") -> None:
+    """Parse now what stands in no history, a stretch at a time: at once it would hold up everybody.
+
+    Each gets its id here for the same reason.
+    """
+    is_whole = len(given.places) == len(given.raws)  # all have a digest, and no parent stands before them
+    known = services.prefixes.known_length(given.places) if is_whole else 0
     for index in range(known, len(given.raws)):
-        if index not in given.parsed:
-            if pace.is_over(given.sizes[index]):
-                await asyncio.sleep(0)
-            given.parsed[index] = given.read(index)
+        if pace.is_over(given.sizes[index]):
+            await asyncio.sleep(0)
+        given.parsed[index] = with_id(given.parsed.get(index) or given.read(index), services.new_id)
 
 
 class _Pace:
@@ -200,7 +205,7 @@ def continue_history(
         start, start_bytes = parent.history, parent.chain_bytes
     else:
         start, start_bytes = _start(tenant, parent)
-    places = extend_history(start, given.digests)
+    places = given.places if parent is None and given.places else extend_history(start, given.digests)
     # A parent whose tokens cannot be continued here may be remembered in this context all the same.
     is_usable = parent is None or (parent.model_state is not None and parent.context == context)
     # One that can be continued is not looked for: it has the KV, a point behind the same input has none.
