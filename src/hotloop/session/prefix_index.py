@@ -79,6 +79,7 @@ class _Node(msgspec.Struct, eq=False):
     point: HistoryPoint | None
     parent: "_Node | None"
     size: int
+    response_id: str
     children: int = 0
 
 
@@ -90,6 +91,7 @@ class PrefixIndex:
         self._nodes: dict[Tenant, OrderedDict[_Place, _Node]] = {}  # least recently used first
         self._contexts: dict[bytes, int] = {}  # H → how many points stand there, over all contexts
         self._warm: OrderedDict[_Place, _Node] = OrderedDict()
+        self._of_response: dict[tuple[Tenant, str], list[_Node]] = {}
         self._bytes: dict[Tenant, int] = {}
         self.total_bytes = 0
         self.evictions = 0  # points pushed out by a bound
@@ -135,12 +137,20 @@ class PrefixIndex:
         )
 
     def enter(
-        self, tenant: Tenant, context: bytes, place: bytes, point: HistoryPoint, *, behind: bytes | None, warm: bool
+        self,
+        tenant: Tenant,
+        context: bytes,
+        place: bytes,
+        point: HistoryPoint,
+        *,
+        behind: bytes | None,
+        warm: bool,
+        response_id: str = "",
     ) -> None:
         """Remember `point`, which extends the one at `behind`. The model state is the index's from now on.
 
         A `warm` point takes over the KV of its chain: the points before it let go of theirs. A place that is already known
-        keeps what it has, unless the new point is warm.
+        keeps what it has, unless the new point is warm. `response_id` is whose turn made it, for `forget`.
         """
         key = (context, place)
         nodes = self._nodes.get(tenant)
@@ -163,7 +173,9 @@ class PrefixIndex:
             if parent.point is not None:
                 size -= parent.point.chain_bytes
         size = (size if size > 0 else 0) + POINT_OVERHEAD_BYTES
-        nodes[key] = node = _Node(tenant, key, point, parent, size)
+        nodes[key] = node = _Node(tenant, key, point, parent, size, response_id)
+        if response_id:
+            self._of_response.setdefault((tenant, response_id), []).append(node)
         self._contexts[place] = self._contexts.get(place, 0) + 1
         self._bytes[tenant] = tenant_bytes = self._bytes.get(tenant, 0) + size
         self.total_bytes += size
@@ -179,6 +191,23 @@ class PrefixIndex:
         node = self._warm.pop((context, place), None)
         if node is not None and node.point is not None:
             node.point.model_state.release_kv()
+
+    def forget(self, tenant: Tenant, response_id: str) -> None:
+        """The response was deleted: forget the points that its turn made. Those behind them are others' own."""
+        for node in list(self._of_response.get((tenant, response_id), ())):
+            self._forget(node)
+
+    def forget_chain(self, tenant: Tenant, response_id: str) -> None:
+        """What the response stands on was deleted too: forget its points and those before them."""
+        chain: list[_Node] = []
+        for node in self._of_response.get((tenant, response_id), ()):
+            before: _Node | None = node
+            while before is not None:
+                chain.append(before)
+                before = before.parent
+        for node in chain:
+            if node.point is not None:
+                self._forget(node)
 
     def clear(self) -> None:
         """Forget everything."""
@@ -217,9 +246,18 @@ class PrefixIndex:
         if not self._contexts[history]:
             del self._contexts[history]
         self._warm.pop(node.place, None)
+        self._unname(node)
         _point(node).model_state.release()
         node.point = None
         self._free(node)
+
+    def _unname(self, node: _Node) -> None:
+        key = (node.tenant, node.response_id)
+        named = self._of_response.get(key)
+        if named is not None:
+            named.remove(node)
+            if not named:
+                del self._of_response[key]
 
     def _free(self, node: _Node | None) -> None:
         """Stop accounting for the node, and for those before it, as far as nothing behind them needs them."""

@@ -54,7 +54,7 @@ def remember(
     """
     if state.model_state is None:
         return
-    history, context = admitted.history, state.context
+    history, context, response_id = admitted.history, state.context, state.response_id
     index.cool(context, history.behind)  # the turn took the KV along
     behind = history.behind
     if history.place not in (behind, state.history):
@@ -62,7 +62,7 @@ def remember(
         if input_state is not None:
             chain_bytes = history.chain_bytes + history.new_bytes
             point = HistoryPoint(given, admitted.open_calls, input_state, chain_bytes)
-            index.enter(tenant, context, history.place, point, behind=behind, warm=False)
+            index.enter(tenant, context, history.place, point, behind=behind, warm=False, response_id=response_id)
             behind = history.place
     point = HistoryPoint(state.items, state.open_calls, state.model_state.share(), state.chain_bytes)
-    index.enter(tenant, context, state.history, point, behind=behind, warm=True)
+    index.enter(tenant, context, state.history, point, behind=behind, warm=True, response_id=response_id)

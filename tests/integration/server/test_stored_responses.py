@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import httpx
 import openai
 import pytest
 from openai import AsyncOpenAI, BaseModel
@@ -14,6 +15,8 @@ from tests.support.live_server import LiveServer, final_response, live_server, o
 from tests.support.scripted_model import LOOK_UP, scripted_model
 
 from hotloop.config import ServerSettings
+
+Json = dict[str, Any]
 
 
 @asynccontextmanager
@@ -229,3 +232,37 @@ async def test_the_names_of_raw_reasoning_events_are_a_setting() -> None:
             kinds = [event["type"] for event in await socket.turn(input="think")]
             assert f"{stem}.delta" in kinds
             assert f"{stem}.done" in kinds
+
+
+async def test_a_deleted_response_leaves_no_tokens_behind() -> None:
+    async with live_server(scripted_model()) as server, httpx.AsyncClient(base_url=server.url, timeout=30) as client:
+        services = server.app.services
+
+        async def create(**fields: Any) -> Json:
+            found: Json = (await client.post("/responses", json={"model": "test", **fields})).json()
+            return found
+
+        hello = {"role": "user", "content": "hello"}
+        first = await create(input=[hello])
+        second = await create(input=[hello], previous_response_id=first["id"])
+        points = len(services.prefixes)
+        assert points > 0
+        await client.delete(f"/responses/{first['id']}")
+        assert 0 < len(services.prefixes) < points
+        await client.delete(f"/responses/{second['id']}")
+        assert (len(services.prefixes), services.prefixes.total_bytes, len(services.chains)) == (0, 0, 0)
+        assert services.models["test"].kept_bytes == 0
+        await create(input=[hello, *first["output"], hello])  # what is known of its beginning is not its content
+        assert services.records.latest()[-1].fallbacks == ("history_unknown",)
+
+
+async def test_a_deleted_conversation_leaves_no_tokens_behind() -> None:
+    async with live_server(scripted_model()) as server, httpx.AsyncClient(base_url=server.url, timeout=30) as client:
+        services = server.app.services
+        conversation = (await client.post("/conversations", json={})).json()["id"]
+        for _ in range(3):
+            body = {"model": "test", "input": "hello", "conversation": conversation, "store": False}
+            assert (await client.post("/responses", json=body)).status_code == 200
+        assert len(services.prefixes) > 0
+        assert (await client.delete(f"/conversations/{conversation}")).status_code == 200
+        assert (len(services.prefixes), services.models["test"].kept_bytes) == (0, 0)

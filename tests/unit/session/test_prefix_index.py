@@ -8,10 +8,17 @@ CONTEXT = b"c"
 
 
 def enter(
-    index: PrefixIndex, place: bytes, *, behind: bytes | None = None, chain_bytes: int = 0, tenant: Tenant = LOCAL
+    index: PrefixIndex,
+    place: bytes,
+    *,
+    behind: bytes | None = None,
+    chain_bytes: int = 0,
+    tenant: Tenant = LOCAL,
+    response_id: str = "",
 ) -> CountedState:
     state = CountedState()
-    index.enter(tenant, CONTEXT, place, HistoryPoint(ItemLog(), {}, state, chain_bytes), behind=behind, warm=True)
+    point = HistoryPoint(ItemLog(), {}, state, chain_bytes)
+    index.enter(tenant, CONTEXT, place, point, behind=behind, warm=True, response_id=response_id)
     return state
 
 
@@ -87,3 +94,37 @@ def test_a_place_that_is_known_stays_as_it_is_unless_what_comes_is_warm() -> Non
     assert (first.holders, cold.holders) == (1, 0)
     warm = enter(index, b"1")
     assert (first.holders, warm.holders, len(index)) == (0, 1, 1)
+
+
+def test_a_deleted_response_takes_its_own_points_along_and_nobody_elses() -> None:
+    index = PrefixIndex()
+    other = Tenant("other")
+    before, asked, answered, behind = (
+        enter(index, b"1", response_id="resp_0"),
+        enter(index, b"2", behind=b"1", response_id="resp_1"),
+        enter(index, b"3", behind=b"2", response_id="resp_1"),
+        enter(index, b"4", behind=b"3", response_id="resp_2"),
+    )
+    foreign = enter(index, b"3", tenant=other, response_id="resp_1")
+    index.forget(LOCAL, "resp_1")
+    index.forget(LOCAL, "resp_1")
+    index.forget(LOCAL, "resp_unknown")
+    assert [state.holders for state in (before, asked, answered, behind, foreign)] == [1, 0, 0, 1, 1]
+    assert len(index) == 3
+    index.forget(LOCAL, "resp_2")
+    index.forget(LOCAL, "resp_0")
+    assert (index.tenant_bytes(LOCAL), len(index)) == (0, 1)
+
+
+def test_a_deleted_chain_goes_as_a_whole() -> None:
+    index = PrefixIndex()
+    states = [
+        enter(index, b"1", response_id="resp_0"),
+        enter(index, b"2", behind=b"1", response_id="resp_1"),
+        enter(index, b"3", behind=b"2", response_id="resp_2"),
+    ]
+    apart = enter(index, b"9", response_id="resp_9")
+    index.forget(LOCAL, "resp_1")  # accounted for as long as the one behind it
+    index.forget_chain(LOCAL, "resp_2")
+    assert [state.holders for state in (*states, apart)] == [0, 0, 0, 1]
+    assert len(index) == 1 and index.total_bytes == POINT_OVERHEAD_BYTES

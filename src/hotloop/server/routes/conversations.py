@@ -85,6 +85,7 @@ class ConversationRoutes:
         principal = self._door.caller(request.scope)
         hold = self._hold(request, principal)
         try:
+            await self._forget_tokens(request, principal)
             if not await self._store.delete_conversation(principal, _id(request)):
                 raise ConversationNotFound(_id(request))
         finally:
@@ -126,11 +127,18 @@ class ConversationRoutes:
         try:
             conversation = await self._conversation(request, principal)
             item_id = request.path_params["item_id"]
+            await self._forget_tokens(request, principal)
             if not await self._store.delete_item(principal, conversation.conversation_id, item_id):
                 raise ItemNotFound(item_id)
         finally:
             hold.release()
         return _answer(conversation)
+
+    async def _forget_tokens(self, request: Request, principal: Principal) -> None:
+        """What was rendered of the conversation, before what it was rendered from is gone."""
+        conversation = await self._store.get_conversation(principal, _id(request))
+        if conversation is not None and conversation.tip is not None:
+            self._services.prefixes.forget_chain(principal.tenant, conversation.tip)
 
     def _hold(self, request: Request, principal: Principal) -> ConversationHold:
         return self._services.conversations.hold(principal, _id(request))

@@ -51,7 +51,7 @@ class ResponseRoutes:
         return ReplayStream(run.log, start)
 
     async def delete(self, request: Request) -> Response:
-        """`DELETE /v1/responses/{id}`: it can be neither read nor continued any more."""
+        """`DELETE /v1/responses/{id}`: it can be neither read nor continued any more, and its tokens are not kept."""
         principal = self._door.caller(request.scope)
         response_id = _id(request)
         await self._background.cancel(principal, response_id)
@@ -59,6 +59,7 @@ class ResponseRoutes:
         if not await self._services.store.delete(principal, response_id):
             raise ResponseNotFound(response_id)
         self._services.chains.evict(principal, None, response_id)
+        self._services.prefixes.forget(principal.tenant, response_id)
         return json_response(json_bytes({"id": response_id, "object": "response", "deleted": True}))
 
     async def cancel(self, request: Request) -> Response:
