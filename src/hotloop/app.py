@@ -246,6 +246,7 @@ def _sealer(settings: ServerSettings) -> KeyRing:
 def _remote(settings: ServerSettings) -> HttpContent | None:
     if not settings.remote_sources:
         return None
+    logging.getLogger("httpcore").setLevel(logging.WARNING)  # its debug lines hold URLs and headers
     limits = FetchLimits(max_bytes=settings.remote_max_bytes, total_s=settings.remote_timeout_s)
     return HttpContent(settings.remote_sources, limits)
 

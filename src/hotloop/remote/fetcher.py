@@ -12,8 +12,10 @@ import asyncio
 import socket
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import httpcore
@@ -47,10 +49,17 @@ class FetchLimits:
     at_once: int = 8
 
 
-async def resolve(host: str, port: int) -> Sequence[str]:
-    """Every address of the host. Raises OSError."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+class SystemResolver:
+    """Asks the system, in threads of its own: a name server that hangs holds up no other work that is done in threads."""
+
+    def __init__(self, threads: int = 4) -> None:
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="resolve")
+
+    async def __call__(self, host: str, port: int) -> Sequence[str]:
+        """Every address of the host. Raises OSError."""
+        look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, look_up)
+        return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
 class HttpContent:
@@ -59,7 +68,7 @@ class HttpContent:
     Args:
         sources: the allow-list.
         limits: bounds.
-        resolver: finds the addresses of a host.
+        resolver: finds the addresses of a host; the system's by default.
         backend: opens connections, to addresses only.
         tls: what certificates are checked against; made at the first use by default.
     """
@@ -69,13 +78,13 @@ class HttpContent:
         sources: Sequence[Source],
         limits: FetchLimits | None = None,
         *,
-        resolver: Resolve = resolve,
+        resolver: Resolve | None = None,
         backend: httpcore.AsyncNetworkBackend | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._sources = tuple(sources)
         self._limits = limits or FetchLimits()
-        self._resolver = resolver
+        self._resolver = resolver or SystemResolver()
         # What the class is to type checkers depends on whether anyio, which httpx needs, is there.
         self._backend = backend or cast(httpcore.AsyncNetworkBackend, httpcore.AnyIOBackend())
         self._tls = tls

@@ -185,7 +185,7 @@ async def test_a_fetch_that_hangs_holds_up_nobody_else_and_ends_with_its_client(
 async def test_nothing_of_what_was_fetched_is_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level("INFO"):
+    with caplog.at_level("DEBUG"):
         behaviours = {"/secret-name": answer(b"secret-content"), "/bad": answer(b"\xffsecret-content")}
         async with fetching(monkeypatch, "http", behaviours) as (_, ask, _host):
             await ask(input=[message(file_url="http://a.example/secret-name"), HELLO])

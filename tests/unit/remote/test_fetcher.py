@@ -1,6 +1,8 @@
 """Fetching, against hosts that mean no good. Real HTTP over real sockets; only the addresses are made up."""
 
+import asyncio
 import ssl
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -26,7 +28,7 @@ from tests.support.remote_host import (
 from hotloop.errors import ApiError
 from hotloop.protocol.file_parts import is_text_type
 from hotloop.remote import FetchLimits, HttpContent, Source
-from hotloop.remote.fetcher import MAX_REDIRECTS, MAX_URL_CHARS, resolve
+from hotloop.remote.fetcher import MAX_REDIRECTS, MAX_URL_CHARS, SystemResolver
 from hotloop.seams.remote import Fetched
 
 QUICK = FetchLimits(max_bytes=10_000, total_s=0.2)
@@ -116,7 +118,25 @@ async def test_loopback_by_any_name_is_refused_with_the_real_resolver(name: str)
 
 
 async def test_the_resolver_gives_each_address_once() -> None:
-    assert list(await resolve("127.0.0.1", 80)) == ["127.0.0.1"]
+    assert list(await SystemResolver()("127.0.0.1", 80)) == ["127.0.0.1"]
+
+
+async def test_a_name_server_that_hangs_holds_up_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    over = threading.Event()
+
+    def hang(*_: object, **__: object) -> list[object]:
+        over.wait()
+        raise OSError("no such name")
+
+    monkeypatch.setattr("hotloop.remote.fetcher.socket.getaddrinfo", hang)
+    content = HttpContent([Source("http", "*", 80)], FetchLimits(total_s=0.2, at_once=64))
+    try:
+        fetches = [content.fetch(f"http://a{number}.example/", is_text_type, param="input[0]") for number in range(64)]
+        failures = await asyncio.gather(*fetches, return_exceptions=True)
+        assert {getattr(failure, "code", "") for failure in failures} == {"remote_fetch_timeout"}
+        assert await asyncio.wait_for(asyncio.to_thread(lambda: "done"), 10) == "done"
+    finally:
+        over.set()
 
 
 async def test_a_name_that_changes_its_mind_is_asked_once() -> None:
