@@ -10,6 +10,7 @@ from tests.support.live_server import LiveServer, final_response, live_server, o
 
 from hotloop.app import start_model
 from hotloop.config import ModelSettings
+from hotloop.constraints.validator import DEADLINE_S
 
 
 def function(schema: object) -> dict[str, object]:
@@ -33,11 +34,30 @@ def nested_arrays(depth: int) -> str:
     return '{"items":' * depth + "{}" + "}" * depth
 
 
+def shared_one_of(depth: int) -> dict[str, Any]:
+    """The same, written once for each level: short, and as many branches."""
+    definitions: dict[str, Any] = {"l0": {"type": "string"}}
+    for level in range(1, depth + 1):
+        below = {"$ref": f"#/$defs/l{level - 1}"}
+        definitions[f"l{level}"] = {"oneOf": [below, {"type": "object", "properties": {f"p{level}": below}}]}
+    return {
+        "type": "object",
+        "properties": {"a": {"$ref": f"#/$defs/l{depth}"}},
+        "required": ["a"],
+        "$defs": definitions,
+    }
+
+
+EACH_OTHER = {"x": {"$ref": "#/$defs/y"}, "y": {"$ref": "#/$defs/x"}}
+
 PLAIN: dict[str, object] = {"type": "function", "name": "plain"}
 PARAMETERS, DEFINITION = "tools[1].parameters", "tools[1].format.definition"
 TOOL_BOMBS: list[tuple[str, dict[str, object]]] = [
     (PARAMETERS, function({"type": "object", "properties": {"a": one_of(12)}})),
+    (PARAMETERS, function(shared_one_of(20))),
     (PARAMETERS, function({"$ref": "#"})),
+    (PARAMETERS, function({"type": "object", "properties": {"a": {"$ref": "#/$defs/x"}}, "required": ["a"],
+                           "$defs": EACH_OTHER})),
     (PARAMETERS, function({"type": "object", "properties": {"a": {"type": "string", "pattern": "(a{1000}){1000}"}},
                            "required": ["a"]})),
     (PARAMETERS, function({"type": "object", "properties": {f"p{n}": {"type": "string"} for n in range(50_000)}})),
@@ -62,7 +82,7 @@ async def create(client: httpx.AsyncClient, **fields: Any) -> httpx.Response:
 
 
 async def test_every_bomb_is_refused_by_name_while_another_stream_goes_on() -> None:
-    async with served() as (_, client):
+    async with served() as (server, client):
 
         async def others() -> list[int]:
             return [(await create(client, max_output_tokens=8)).status_code for _ in range(20)]
@@ -76,6 +96,11 @@ async def test_every_bomb_is_refused_by_name_while_another_stream_goes_on() -> N
         many = await create(client, tools=[{**PLAIN, "name": f"t{n}"} for n in range(100_000)])
         assert (many.json()["error"]["code"], many.json()["error"]["param"]) == ("schema_too_complex", "tools")
         assert await going_on == [200] * 20
+        records = server.app.services.records.latest()
+        refused = [record for record in records if record.outcome.endswith("schema_too_complex")]
+        assert len(refused) == len(TOOL_BOMBS) + 1
+        assert not any(record.submitted or record.usage.output_tokens for record in refused)  # the engine saw none
+        assert DEADLINE_S <= 2.5  # and no verdict takes longer, once a child is there
 
 
 async def test_bombs_of_the_text_format_are_refused_by_name() -> None:
@@ -93,7 +118,7 @@ async def test_bombs_of_the_text_format_are_refused_by_name() -> None:
 
 async def test_on_a_socket_a_bomb_ends_in_response_failed() -> None:
     async with served() as (server, _), open_socket(server) as socket:
-        events = await socket.turn(model="tiny", input="go", store=False, tools=[PLAIN, TOOL_BOMBS[1][1]])
+        events = await socket.turn(model="tiny", input="go", store=False, tools=[PLAIN, TOOL_BOMBS[2][1]])
         assert events[0]["type"] == "response.created" and events[-1]["type"] == "response.failed"
         assert final_response(events)["error"]["code"] == "schema_too_complex"
 

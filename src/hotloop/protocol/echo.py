@@ -139,7 +139,7 @@ def _reasoning(request: ResponseCreate) -> bytes:
     reasoning = request.reasoning
     if reasoning is None:
         return _REASONING_DEFAULT
-    return json_bytes({"effort": reasoning.effort, "summary": reasoning.summary})
+    return json_bytes({"effort": reasoning.effort, "summary": reasoning.summary or reasoning.generate_summary})
 
 
 def _text_format(request: ResponseCreate) -> bytes:

@@ -51,6 +51,7 @@ class Reasoning(msgspec.Struct, frozen=True, kw_only=True):
 
     effort: Effort | None = None
     summary: Literal["auto", "concise", "detailed"] | None = None
+    generate_summary: Literal["auto", "concise", "detailed"] | None = None  # its deprecated name
     context: Literal["auto", "current_turn", "all_turns"] | None = None
 
 

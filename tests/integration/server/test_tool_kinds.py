@@ -283,10 +283,12 @@ async def test_bad_pairs_and_choices_get_their_error_and_the_chain_goes_on(trans
     async with door(transport, scripted_model(SCRIPT)) as (_, ask):
         first = await ask(input=[user("shell")], tools=[SHELL])
         call_id = first["output"][0]["call_id"]
+        other = (await ask(input=[user("shell")], tools=[SHELL]))["output"][0]["call_id"]
         answer: Json = {"type": "shell_call_output", "call_id": call_id, "output": []}
         bad: list[tuple[list[Json], Json, str]] = [
             ([answer, answer], {}, "input"),  # twice
-            ([{**answer, "call_id": "of_another_chain"}], {}, "input"),
+            ([{**answer, "call_id": other}], {}, "input"),  # of another chain
+            ([answer, {**answer, "call_id": other}], {}, "input"),
             ([user("and now?")], {}, "input"),  # late: the call is still open
             ([{"type": "shell_call_output", "output": []}], {}, "input[0].call_id"),
             ([answer], {"tool_choice": {"type": "function", "name": "not_offered"}}, "tool_choice"),
@@ -299,6 +301,10 @@ async def test_bad_pairs_and_choices_get_their_error_and_the_chain_goes_on(trans
             assert refused["error"]["type"] == "invalid_request_error"
         done = await ask(input=[answer], previous_response_id=first["id"], tools=[SHELL])
         assert done["output"][0]["content"][0]["text"] == "done: shell"
+        late = await ask(input=[answer], previous_response_id=done["id"], tools=[SHELL])
+        assert (late["error"]["code"], late["error"]["param"]) == ("invalid_value", "input")
+        on = await ask(input=[user("hello")], previous_response_id=done["id"], tools=[SHELL])
+        assert on["output"][0]["content"][0]["text"] == "hello"
 
 
 async def test_a_typed_call_is_added_and_done_in_one_and_a_choice_may_name_it() -> None:
