@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import msgspec
 
 from hotloop.errors import CompactionFailed
+from hotloop.protocol.file_parts import text_with_files
 from hotloop.protocol.items import (
     Compaction,
     CompactionTrigger,
@@ -23,7 +24,6 @@ from hotloop.protocol.items import (
     Message,
     SettingItem,
     TypedCallOutput,
-    text_of,
 )
 from hotloop.protocol.request import decode_item
 from hotloop.protocol.typed_calls import SUMMARY_PROMPT, tools_in
@@ -129,7 +129,7 @@ def kept_items(admitted: AdmittedTurn, max_chars: int) -> list[Item]:
             case CompactionTrigger() | Compaction():
                 pass
             case Message(role="user"):
-                chars += len(text_of(item.content))
+                chars += len(text_with_files(item.content))
                 if chars <= max_chars or not messages:
                     messages.append(item)
             case FunctionCall() | CustomToolCall() if item.call_id in unanswered:

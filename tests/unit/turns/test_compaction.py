@@ -1,6 +1,7 @@
 """A compaction that is ended, fails, or is asked for at an odd moment."""
 
 import asyncio
+import base64
 from typing import Any
 
 from tests.support.event_order import check_response_events
@@ -95,3 +96,14 @@ async def test_user_messages_and_settings_stay_and_nothing_leaks() -> None:
     assert [getattr(tool, "name", "") for tool in turn.context.tools] == ["ls", "rm"]
     pipeline.services.prefixes.clear()
     pipeline.chains.drop_connection(1)
+
+
+async def test_a_file_counts_by_its_text_when_it_is_decided_what_stays() -> None:
+    pipeline = Pipeline(engine())
+    data = base64.b64encode(b"x" * 100_000).decode()
+    file = {"type": "input_file", "filename": "long.txt", "file_data": f"data:text/plain;base64,{data}"}
+    given = [{"type": "message", "role": "user", "content": [file]}, user("a"), user("b")]
+    outcome = await pipeline.run(input=[*given, TRIGGER])
+    after = await pipeline.run(input=[user("c")], previous_response_id=body(outcome)["id"])
+    assert body(after)["status"] == "completed"
+    assert "long.txt" not in pipeline.prompt and "<user>a<end>" in pipeline.prompt
