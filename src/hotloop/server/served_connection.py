@@ -144,7 +144,7 @@ class ServedConnection:
             self._inbox.append(data)
             self._reading = self._loop.create_task(self._read_inbox())
             return self._reading
-        self._take(data if is_text else None)
+        self._take(data if is_text else None, None)
         return None
 
     async def _read_inbox(self) -> None:
@@ -153,7 +153,7 @@ class ServedConnection:
             while self._inbox:
                 message = self._inbox.popleft()
                 if message is None or not self._reader.is_long(message):
-                    self._take(message)
+                    self._take(message, None)
                     continue
                 received = monotonic()
                 self._take(message, await self._reader.event(message), received)
@@ -162,14 +162,21 @@ class ServedConnection:
         finally:
             self._reading = None
 
-    def _take(self, data: bytes | None, read: ReadEvent | None = None, received: float = 0.0) -> None:
+    def _take(self, data: bytes | None, read: ReadEvent | None, received: float = 0.0) -> None:
+        """Do what the message asks for; one that was long is `read` already. None: it was no text."""
+        received = received or monotonic()
         try:
             if data is None:
-                error = InvalidEvent("Messages must be text, one JSON object each.", param="type")
-                self._sink.push([error_event(error, None)])
-                return
-            received = received or monotonic()
-            self._receive(data, read or ReadEvent(read_event(data)), received)
+                raise InvalidEvent("Messages must be text, one JSON object each.", param="type")
+            event = read_event(data) if read is None else read.event
+            if event.error is not None:
+                self._sink.push([error_event(event.error, event.lane)])
+            elif event.request is None:
+                self._control(event.kind, data)
+            else:
+                self._create(event.request, event.lane, read, received, len(data))
+        except ApiError as error:
+            self._sink.push([error_event(error, None)])
         except Exception as error:
             self._break(error)
 
@@ -179,24 +186,15 @@ class ServedConnection:
         self._stop_turns()
         self._sink.finish(1011)
 
-    def _receive(self, data: bytes, read: ReadEvent, received: float) -> None:
-        event, request = read.event, read.event.request
-        try:
-            if event.error is not None:
-                raise event.error
-            if request is None:
-                self._control(event.kind, data)
-                return
-        except ApiError as error:
-            self._sink.push([error_event(error, event.lane)])
-            return
+    def _create(self, request: ResponseCreate, lane: Lane, read: ReadEvent | None, received: float, size: int) -> None:
         # Unchanged tools stay the same object: `request.tools is` those of the create before.
         if self._tools is None or request.tools != self._tools:
             self._tools = self._runner.services.raw_texts.same(request.tools)
         put_tools(request, self._tools)
-        held = self._hold(request, event.lane, received, len(data))
-        held.record.fallbacks, held.survey = read.fallbacks, read.survey
-        for action in self._core.receive(request, event.lane, held, len(data)):
+        held = self._hold(request, lane, received, size)
+        if read is not None:
+            held.record.fallbacks, held.survey = read.fallbacks, read.survey
+        for action in self._core.receive(request, lane, held, size):
             if type(action) is StartTurn:
                 self._start(action)
             else:  # it is refused
