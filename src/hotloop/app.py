@@ -196,7 +196,9 @@ def build_app(model: TokenModel, settings: ServerSettings) -> App:
 
     runner = TurnRunner(services)
     policy = AccessPolicy(settings.api_key, frozenset(settings.allow_origins))
-    socket_settings = SocketSettings(Limits(lifetime_s=settings.connection_lifetime_s), settings.max_pending_bytes)
+    socket_settings = SocketSettings(
+        Limits(lifetime_s=settings.connection_lifetime_s), settings.max_pending_bytes, settings.max_delay_s
+    )
     reader = MessageReader(settings.max_message_bytes)
     asgi = build_asgi(
         runner,
@@ -254,7 +256,12 @@ def _remote(settings: ServerSettings) -> HttpContent | None:
 def _websocket(door: ResponsesDoor, settings: ServerSettings) -> type[asyncio.Protocol] | None:
     if settings.websocket == "asgi" or not raw_path_fits():
         return None
-    return raw_protocol(door, max_pending_bytes=settings.max_pending_bytes, slow_reader_s=settings.slow_reader_s)
+    return raw_protocol(
+        door,
+        max_pending_bytes=settings.max_pending_bytes,
+        slow_reader_s=settings.slow_reader_s,
+        max_delay_s=settings.max_delay_s,
+    )
 
 
 def _spans() -> Callable[[TurnRecord], None]:

@@ -32,6 +32,9 @@ class ServerSettings:
     allow_origins: tuple[str, ...] = ()  # browser origins allowed besides loopback ones
     max_message_bytes: int = 64 * MIB  # of one WebSocket message or HTTP body
     max_pending_bytes: int = 16 * MIB  # unsent output of one connection before it is closed
+    max_delay_s: float = (
+        0.0  # an event may wait so long for others to leave with, in one write; 0: until the loop's tick ends
+    )
     slow_reader_s: float = 60.0  # a client that reads nothing for this long is disconnected
     caches: str = "on"  # off: every turn is rendered in full, to measure what remembering saves
     websocket: str = "raw"  # raw: hotloop's own frames; asgi: through the ASGI server's
@@ -85,6 +88,7 @@ _ENVIRONMENT: dict[str, tuple[str, str]] = {
     "HOTLOOP_ALLOW_ORIGINS": ("server", "allow_origins"),
     "HOTLOOP_MAX_MESSAGE_BYTES": ("server", "max_message_bytes"),
     "HOTLOOP_MAX_PENDING_BYTES": ("server", "max_pending_bytes"),
+    "HOTLOOP_MAX_DELAY_S": ("server", "max_delay_s"),
     "HOTLOOP_SLOW_READER_S": ("server", "slow_reader_s"),
     "HOTLOOP_CACHES": ("server", "caches"),
     "HOTLOOP_WEBSOCKET": ("server", "websocket"),
@@ -211,6 +215,8 @@ def _check(settings: Settings) -> None:
     ):
         if not 0 < getattr(server, name) < math.inf:
             raise ConfigError(f"{name} must be positive")
+    if not 0 <= server.max_delay_s <= 1:
+        raise ConfigError("max_delay_s must be between 0 and 1")
     if server.background_waiting < 0:
         raise ConfigError("background_waiting must not be negative")
     for name in ("context_tokens", "threads"):

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.virtual_time import run_virtual
 
 from hotloop.server.sinks import DiscardSink, LaneSink, SseSink, WebSocketSink
 
@@ -208,6 +209,38 @@ async def test_an_sse_peer_that_is_gone_closes_the_sink(at_the_end: bool) -> Non
         sink.push([event(1)])
         sink.finish()
     assert sink.is_closed
+
+
+# --- events that may wait ---
+
+
+def test_events_wait_for_others_to_leave_with_if_they_may() -> None:
+    async def scenario(sink: WebSocketSink | SseSink, client: Client) -> list[tuple[float, int]]:
+        loop, left = asyncio.get_running_loop(), list[tuple[float, int]]()
+        pump = asyncio.create_task(sink.pump())
+        await asyncio.sleep(0)
+        for number in range(4):
+            sink.push([event(number)])
+            await asyncio.sleep(0.06)
+            left.append((round(loop.time(), 2), len(client.messages)))
+        if isinstance(sink, WebSocketSink):
+            sink.finish(1000)
+        else:
+            sink.finish()
+        await pump
+        return left
+
+    async def main() -> None:
+        client = Client()
+        sink = WebSocketSink(client.send, max_pending_bytes=2**20, max_delay_s=0.1)
+        assert await scenario(sink, client) == [(0.06, 0), (0.12, 2), (0.18, 2), (0.24, 4)]
+        client = Client()
+        start = asyncio.get_running_loop().time()
+        left = await scenario(SseSink(client.send, max_pending_bytes=2**20, max_delay_s=0.1), client)
+        assert [(round(at - start, 2), count) for at, count in left] == [(0.06, 0), (0.12, 2), (0.18, 2), (0.24, 3)]
+        assert [chunk.count(b"event:") for chunk in client.chunks] == [2, 2, 0, 0]
+
+    run_virtual(main())
 
 
 # --- one JSON object ---

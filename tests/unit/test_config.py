@@ -57,6 +57,8 @@ def test_a_flag_wins_over_the_environment_and_none_is_no_flag() -> None:
         ({"HOTLOOP_LOG_LEVEL": "loud"}, "log_level"),
         ({"HOTLOOP_REASONING_EVENTS": "mine"}, "reasoning_events"),
         ({"HOTLOOP_CACHES": "some"}, "caches"),
+        ({"HOTLOOP_MAX_DELAY_S": "1.5"}, "max_delay_s"),
+        ({"HOTLOOP_MAX_DELAY_S": "nan"}, "max_delay_s"),
     ],
 )
 def test_a_setting_that_cannot_be_is_refused_by_name_in_one_line(environment: dict[str, str], named: str) -> None:

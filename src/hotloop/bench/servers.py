@@ -46,12 +46,20 @@ class RunningServer:
 
 @contextmanager
 def hotloop_server(
-    script: Path | None, core: int | None, command: Sequence[str] = SERVE, *, caches: str = "on"
+    script: Path | None,
+    core: int | None,
+    command: Sequence[str] = SERVE,
+    *,
+    caches: str = "on",
+    websocket: str = "raw",
 ) -> Generator[RunningServer]:
     """`hotloop serve` with the scripted engine (None: the real demonstration model) and an API key, defaults otherwise."""
     engine = () if script is None else ("--engine", "scripted", "--script", str(script))
     arguments = [*command, *engine, "--port", "0"]
-    with _running(arguments, core, _HOTLOOP_READY, {"HOTLOOP_CACHES": caches}) as (process, ready):
+    with _running(arguments, core, _HOTLOOP_READY, {"HOTLOOP_CACHES": caches, "HOTLOOP_WEBSOCKET": websocket}) as (
+        process,
+        ready,
+    ):
         yield RunningServer(process.pid, ready["host"], int(ready["port"]), ready["model"])
 
 

@@ -58,7 +58,12 @@ def build_asgi(
     background = BackgroundTurns(runner, open_connections, background_limits)
     door = Door(policy, open_connections, reader, max_body_bytes=max_body_bytes)
     idempotency = Idempotency(door, IdempotencyLimits(), monotonic)
-    turns = HttpTurns(runner, open_connections, max_pending_bytes=socket_settings.max_pending_bytes)
+    turns = HttpTurns(
+        runner,
+        open_connections,
+        max_pending_bytes=socket_settings.max_pending_bytes,
+        max_delay_s=socket_settings.max_delay_s,
+    )
     responses = ResponseRoutes(runner.services, door, background)
     models = ModelRoutes(runner.services, door, started_at=started_at, version=version)
     routes = [

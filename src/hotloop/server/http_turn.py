@@ -44,10 +44,18 @@ class AnswerShape(Protocol):
 class HttpTurns:
     """Runs turns for HTTP requests."""
 
-    def __init__(self, runner: TurnRunner, open_connections: OpenConnections, *, max_pending_bytes: int) -> None:
+    def __init__(
+        self,
+        runner: TurnRunner,
+        open_connections: OpenConnections,
+        *,
+        max_pending_bytes: int,
+        max_delay_s: float = 0.0,
+    ) -> None:
         self.runner = runner
         self.open = open_connections
         self._max_pending_bytes = max_pending_bytes
+        self._max_delay_s = max_delay_s
 
     async def serve(
         self, turn: TurnRequest, shape: AnswerShape, scope: AsgiScope, receive: AsgiReceive, send: AsgiSend
@@ -72,7 +80,7 @@ class HttpTurns:
         receive: AsgiReceive,
         send: AsgiSend,
     ) -> None:
-        sse = SseSink(send, max_pending_bytes=self._max_pending_bytes)
+        sse = SseSink(send, max_pending_bytes=self._max_pending_bytes, max_delay_s=self._max_delay_s)
         turn.on_created = lambda running: sse.on_writable(running.resume)
         pump = asyncio.create_task(sse.pump())
 

@@ -60,6 +60,7 @@ class SocketSettings:
 
     limits: Limits
     max_pending_bytes: int
+    max_delay_s: float = 0.0  # an event may wait so long for others to leave with
 
 
 class ServedConnection:

@@ -89,12 +89,16 @@ class WebSocketSink:
         send: the connection's ASGI send.
         max_pending_bytes: unsent bytes at which the reader counts as too slow; the sink then closes.
         max_stuck_s: the same for the seconds of one send.
+        max_delay_s: how long an event may wait for others to leave with.
     """
 
-    def __init__(self, send: AsgiSend, *, max_pending_bytes: int, max_stuck_s: float = MAX_STUCK_S) -> None:
+    def __init__(
+        self, send: AsgiSend, *, max_pending_bytes: int, max_stuck_s: float = MAX_STUCK_S, max_delay_s: float = 0.0
+    ) -> None:
         self._send = send
         self._max_pending = max_pending_bytes
         self._max_stuck_s = max_stuck_s
+        self._max_delay_s = max_delay_s
         self._queue: deque[bytes] = deque()
         self._pending_bytes = 0
         self._wake = asyncio.Event()
@@ -158,6 +162,8 @@ class WebSocketSink:
                     return
                 self._wake.clear()
                 await self._wake.wait()
+                if self._max_delay_s and not self._is_finishing:
+                    await asyncio.sleep(self._max_delay_s)
         finally:
             watch.stop()
 
@@ -216,7 +222,8 @@ class LaneSink:
     def push(self, events: Iterable[bytes]) -> None:
         """Queue each event as one message."""
         events = events if isinstance(events, list) else list(events)
-        self.bytes_out += sum(map(len, events))
+        # A delta comes alone.
+        self.bytes_out += len(events[0]) if len(events) == 1 else sum(map(len, events))
         self._sink.push(events)
 
 
@@ -229,10 +236,13 @@ def sse_event(event: bytes) -> bytes:
 class SseSink:
     """Sends events as server-sent events; `[DONE]` ends the stream. Starts the response with its first event."""
 
-    def __init__(self, send: AsgiSend, *, max_pending_bytes: int, max_stuck_s: float = MAX_STUCK_S) -> None:
+    def __init__(
+        self, send: AsgiSend, *, max_pending_bytes: int, max_stuck_s: float = MAX_STUCK_S, max_delay_s: float = 0.0
+    ) -> None:
         self._send = send
         self._max_pending = max_pending_bytes
         self._max_stuck_s = max_stuck_s
+        self._max_delay_s = max_delay_s
         self._chunks: list[bytes] = []
         self._pending_bytes = 0
         self._wake = asyncio.Event()
@@ -285,6 +295,8 @@ class SseSink:
         try:
             while not self.is_closed:
                 await self._wake.wait()
+                if self._max_delay_s and not self._is_finishing:
+                    await asyncio.sleep(self._max_delay_s)
                 self._wake.clear()
                 watch.begin()
                 if await self._send_chunks():

@@ -50,7 +50,8 @@ class ResponsesSocket:
             await _refuse_handshake(scope, send, error)
             return
         await send({"type": "websocket.accept"})
-        sink = WebSocketSink(send, max_pending_bytes=self._settings.max_pending_bytes)
+        settings = self._settings
+        sink = WebSocketSink(send, max_pending_bytes=settings.max_pending_bytes, max_delay_s=settings.max_delay_s)
         served = ServedConnection(
             self._runner, self._settings, principal, sink, self._reader, wants_timing=wants_timing(scope["headers"])
         )

@@ -106,6 +106,7 @@ class RawWebSocket(asyncio.Protocol):
     door: Door  # set by `raw_protocol`
     max_pending_bytes: int
     slow_reader_s: float
+    max_delay_s: float
 
     def __init__(
         self,
@@ -119,8 +120,10 @@ class RawWebSocket(asyncio.Protocol):
         self._loop = _loop or asyncio.get_running_loop()
         self._state = _State.HANDSHAKE
         self._head = b""
-        self._parts: list[bytes] = []  # frames of this loop tick, or of the time the peer does not read
+        self._parts: list[bytes] = []  # frames that are not with the transport: it gathers, or the peer does not read
         self._parts_bytes = 0
+        # uvloop sends what was written in one tick with one system call by itself.
+        self._gathers = self.max_delay_s > 0 or not type(self._loop).__module__.startswith("uvloop")
         self._is_flushing = False
         self._deflate_bits = 0  # window of the compressor; 0: permessage-deflate was not agreed on
         self._ping = b""  # payload of the ping under way
@@ -142,19 +145,23 @@ class RawWebSocket(asyncio.Protocol):
         if self._state is not _State.OPEN:
             return
         frames = self._deflated(events) if self._deflate_bits else text_frames(events)
-        self._parts += frames
         if self.is_paused:
-            self._hold(frames)
-        elif not self._is_flushing:
-            self._is_flushing = True
-            self._loop.call_soon(self._flush)
+            self._parts.append(frames)
+            self._hold(len(frames))
+        elif not self._gathers:
+            self._transport.write(frames)
+        else:
+            self._parts.append(frames)
+            if not self._is_flushing:
+                self._is_flushing = True
+                self._flush_later()
 
     def send_frame(self, frame: bytes) -> None:
         """One finished frame, behind what is pending."""
         if self._state is _State.OPEN:
             self._parts.append(frame)
             if self.is_paused:
-                self._hold([frame])
+                self._hold(len(frame))
             else:
                 self._write()
 
@@ -313,21 +320,22 @@ class RawWebSocket(asyncio.Protocol):
 
     # --- frames out ---
 
-    def _deflated(self, events: Iterable[bytes]) -> list[bytes]:
-        return [
-            part
+    def _deflated(self, events: Iterable[bytes]) -> bytes:
+        return b"".join(
+            deflated_frame(event, self._deflate_bits) if len(event) >= DEFLATE_FROM_BYTES else text_frames([event])
             for event in events
-            for part in (
-                [deflated_frame(event, self._deflate_bits)]
-                if len(event) >= DEFLATE_FROM_BYTES
-                else text_frames([event])
-            )
-        ]
+        )
 
-    def _hold(self, frames: Sequence[bytes]) -> None:
-        self._parts_bytes += sum(map(len, frames))
+    def _hold(self, size: int) -> None:
+        self._parts_bytes += size
         if self._parts_bytes > self.max_pending_bytes:
             self._give_up()
+
+    def _flush_later(self) -> None:
+        if self.max_delay_s:
+            self._loop.call_later(self.max_delay_s, self._flush)
+        else:
+            self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         self._is_flushing = False
@@ -371,8 +379,10 @@ class RawWebSocket(asyncio.Protocol):
             self._timer = None
 
 
-def raw_protocol(door: Door, *, max_pending_bytes: int, slow_reader_s: float) -> type[RawWebSocket]:
-    """The class to give to uvicorn, for one door."""
+def raw_protocol(
+    door: Door, *, max_pending_bytes: int, slow_reader_s: float, max_delay_s: float = 0.0
+) -> type[RawWebSocket]:
+    """The class to give to uvicorn, for one door. Events wait up to `max_delay_s` for others to leave with."""
 
     class BoundWebSocket(RawWebSocket):
         pass
@@ -380,6 +390,7 @@ def raw_protocol(door: Door, *, max_pending_bytes: int, slow_reader_s: float) ->
     BoundWebSocket.door = door
     BoundWebSocket.max_pending_bytes = max_pending_bytes
     BoundWebSocket.slow_reader_s = slow_reader_s
+    BoundWebSocket.max_delay_s = max_delay_s
     return BoundWebSocket
 
 

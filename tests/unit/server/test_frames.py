@@ -173,8 +173,15 @@ def fragments(data: st.DataObject, message: Message) -> list[tuple[int, bytes]]:
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65535, 65536, 100_000])
 def test_a_text_frame_is_read_as_sent_by_another_implementation(size: int) -> None:
     event = b"x" * size
-    frame = parsed_by_websockets(b"".join(text_frames([event])))
+    frame = parsed_by_websockets(text_frames([event]))
     assert (frame.opcode, frame.data, frame.fin) == (Opcode.TEXT, event, True)
+
+
+@given(st.lists(st.sampled_from([0, 1, 125, 126, 200, 1023, 1024, 65535, 65536]), max_size=4))
+def test_events_together_are_the_frames_of_each(sizes: list[int]) -> None:
+    events = [b"x" * size for size in sizes]
+    assert text_frames(events) == b"".join(text_frames([event]) for event in events)
+    assert text_frames(iter(events)) == text_frames(events)
 
 
 @given(st.binary(max_size=5000), st.integers(9, 15))
