@@ -120,10 +120,8 @@ class RawWebSocket(asyncio.Protocol):
         self._loop = _loop or asyncio.get_running_loop()
         self._state = _State.HANDSHAKE
         self._head = b""
-        self._parts: list[bytes] = []  # frames that are not with the transport: it gathers, or the peer does not read
+        self._parts: list[bytes] = []  # frames of this loop tick, or of the time the peer does not read
         self._parts_bytes = 0
-        # uvloop sends what was written in one tick with one system call by itself.
-        self._gathers = self.max_delay_s > 0 or not type(self._loop).__module__.startswith("uvloop")
         self._is_flushing = False
         self._deflate_bits = 0  # window of the compressor; 0: permessage-deflate was not agreed on
         self._ping = b""  # payload of the ping under way
@@ -145,16 +143,13 @@ class RawWebSocket(asyncio.Protocol):
         if self._state is not _State.OPEN:
             return
         frames = self._deflated(events) if self._deflate_bits else text_frames(events)
+        self._parts.append(frames)
         if self.is_paused:
-            self._parts.append(frames)
             self._hold(len(frames))
-        elif not self._gathers:
-            self._transport.write(frames)
-        else:
-            self._parts.append(frames)
-            if not self._is_flushing:
-                self._is_flushing = True
-                self._flush_later()
+        elif not self._is_flushing:
+            # Not at once: uvloop makes a system call of every write, and more may come in this tick, of other lanes too.
+            self._is_flushing = True
+            self._flush_later()
 
     def send_frame(self, frame: bytes) -> None:
         """One finished frame, behind what is pending."""
@@ -340,7 +335,7 @@ class RawWebSocket(asyncio.Protocol):
     def _flush(self) -> None:
         self._is_flushing = False
         if self._parts and not self.is_paused:
-            data = b"".join(self._parts)
+            data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
             self._parts.clear()
             self._transport.write(data)
 
