@@ -6,7 +6,7 @@ The values are made from the SDK's own unions, so that a new member of one is tr
 from typing import Any
 
 import pytest
-from openai.types.responses.response_create_params import ToolChoice
+from openai.types.responses.response_create_params import ResponseCreateParamsNonStreaming, ToolChoice
 from openai.types.responses.response_function_call_output_item_list_param import (
     ResponseFunctionCallOutputItemParam,
 )
@@ -17,6 +17,7 @@ from openai.types.responses.tool_param import ToolParam
 from tests.support.doors import Ask, Json, door
 from tests.support.scripted_model import scripted_model
 from tests.support.sdk_samples import name_of, samples
+from typing_extensions import get_type_hints
 
 HELLO: Json = {"role": "user", "content": "hello"}
 CALL: Json = {"type": "function_call", "call_id": "text", "name": "f", "arguments": "{}"}
@@ -142,3 +143,35 @@ async def test_every_choice_of_tools_is_taken_or_named(choice: str | Json) -> No
 async def test_every_include_is_taken(value: str) -> None:
     async with door("http", scripted_model(), checks_requests=False) as (_, ask):
         await served(ask, input=[HELLO], include=[value])
+
+
+# Fields whose samples name something that is not here, or that nobody serves.
+NOT_HERE = {
+    "conversation": "conversation_not_found",
+    "model": "model_not_found",
+    "previous_response_id": "previous_response_not_found",
+    "prompt": "unsupported_parameter",
+}
+OF_THEIR_OWN = (
+    "background",
+    "include",
+    "input",
+    "store",
+    "tool_choice",
+    "tools",
+)  # tried above, or no field of its own
+
+
+FIELDS = {
+    name: kind for name, kind in get_type_hints(ResponseCreateParamsNonStreaming).items() if name not in OF_THEIR_OWN
+}
+
+
+@pytest.mark.parametrize("name", FIELDS)
+async def test_every_field_is_taken_or_named(name: str) -> None:
+    async with door("http", scripted_model(), checks_requests=False) as (_, ask):
+        for whole in WHOLE.values():
+            for value in samples(FIELDS[name], whole=whole):
+                await served(ask, **{"input": [HELLO], name: value}, refused=NOT_HERE.get(name))
+        left_out = "missing_required_parameter" if name == "model" else None
+        await served(ask, **{"input": [HELLO], name: None}, refused=left_out)
