@@ -59,6 +59,6 @@ def _draw_bars(axes: "Axes", chart: Bars) -> None:
         axes.barh(places, lengths, left=left, color=colour, label=name)
         left = [start + length for start, length in zip(left, lengths, strict=True)]
     axes.set(title=chart.title, xlabel=chart.x_label)
-    axes.set_yticks(places, chart.bars)
+    axes.set_yticks(places, chart.bars, fontsize=7)
     axes.invert_yaxis()
     axes.legend(fontsize=7, frameon=False)

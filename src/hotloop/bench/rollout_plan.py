@@ -23,10 +23,14 @@ class Series(NamedTuple):
     with_hot_http: bool = False  # stateless HTTP to the server with its caches on, too
 
     @property
+    def pace(self) -> str:
+        """Of the engine."""
+        return f"{self.speed:,} tokens/s" if self.speed else "real"
+
+    @property
     def name(self) -> str:
         """Without the rounds."""
-        speed = f"{self.speed:,} tokens/s" if self.speed else "real"
-        return f"{speed}, {self.network}, {self.mix} {self.calls}, {self.tokenizer}"
+        return f"{self.pace}, {self.network}, {self.mix} {self.calls}, {self.tokenizer}"
 
     @property
     def is_claimed(self) -> bool:

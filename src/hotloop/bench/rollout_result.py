@@ -17,7 +17,7 @@ GOALS = (
     # What a stateless turn costs hangs on the vocabulary: a published one is for the full run.
     Goal("rollout_total_1000", 30, at_most=False, in_quick=False),
     Goal("rollout_total_4000", 40, at_most=False, in_quick=False),
-    Goal("rollout_floor", 1.05, in_quick=False),  # against modelled times, which a busy machine does not keep
+    Goal("rollout_floor", 1.05),
     Goal("rollout_never_slower", 1, at_most=False),
 )
 _JUDGED_SPEED = 4_000  # where the server's share of the time is largest
@@ -41,8 +41,8 @@ def findings_of(taken: Taken) -> Findings:
     all_series = list(dict.fromkeys(key.series for key in taken.splits))
     figures: dict[str, Figure] = {}
     for series in all_series:
-        if series.is_claimed and (series.network, series.tokenizer) == ("loopback", LIBRARY):
-            figures |= _figures(series, taken)
+        if series.is_claimed and series.network == "loopback":
+            figures |= _figures(series, taken) if series.tokenizer == LIBRARY else _own(series, taken)
     return Findings(
         table=Table("Seconds of a rollout, median of the rounds", _HEAD, _rows(taken)),
         more=[Table("WebSocket against stateless HTTP with caches off, per cent less", _GAINS_HEAD, _gains(taken))],
@@ -60,10 +60,17 @@ def _figures(series: Series, taken: Taken) -> dict[str, Figure]:
     if series.speed == _JUDGED_SPEED:
         figures |= {
             "rollout_api_time": _api_less(pairs, trip),
-            "rollout_floor": figure_of([hot.total_s / hot.floor_s(trip) for hot, _ in pairs]),
             "rollout_never_slower": figure_of([cold.total_s / hot.total_s for hot, cold in pairs]),
         }
     return figures
+
+
+def _own(series: Series, taken: Taken) -> dict[str, Figure]:
+    """What compares hotloop with nobody is told of its own encoder, with which it serves."""
+    if series.speed != _JUDGED_SPEED:
+        return {}
+    trip = taken.round_trips[series.network]
+    return {"rollout_floor": figure_of([hot.total_s / hot.floor_s(trip) for hot, _ in taken.pairs(series)])}
 
 
 def _less(pairs: Sequence[tuple[Split, Split]], part: str) -> Figure:
@@ -124,7 +131,7 @@ def _notes(taken: Taken) -> list[str]:
     return [
         "Engines with a speed are simulated: tokens decoded a second; prefilled behind the engine's prefix cache, which is on"
         f" in all arms: {prefill}. real: the demonstration model, user messages instead of tool calls, answers cut.",
-        f"Vocabularies, the same in all arms: {vocabularies}. Judged with the first.",
+        f"Vocabularies, the same in all arms: {vocabularies}. Gains are judged with the first, the floor with the second.",
         "A rollout has one turn more than calls; its first prompt has 10,000 tokens, its last 60,000.",
         "Tool times are accounted, not slept: they are the same in all arms, and a server gets no pause between turns.",
         f"Bare round trips, each after a pause as between turns: {trips}. WAN: {ROUND_TRIP_MS:g} ms, {UP_MBIT:g} Mbit/s up, no"
@@ -136,9 +143,9 @@ def _notes(taken: Taken) -> list[str]:
 
 def _charts(taken: Taken) -> list[Bars]:
     claimed = {key: ones for key, ones in taken.splits.items() if key.series.is_claimed}
-    bars = [f"{key.series.name}\n{key.arm}" for key in claimed]
+    bars = [f"{one.pace}, {one.network}, {one.tokenizer}\n{arm}" for one, arm in claimed]
     parts = {
         name: [median(getattr(one, f"{name}_s") for one in ones) / ones[0].turns * 1e3 for ones in claimed.values()]
         for name in ("client", "network", "server")
     }
-    return [Bars("Time of a turn outside engine and tools, interactive 50", "ms per turn", bars, parts)]
+    return [Bars("Outside engine and tools, interactive 50", "ms per turn", bars, parts)]
