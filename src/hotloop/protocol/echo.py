@@ -36,7 +36,8 @@ def request_echo(request: ResponseCreate, model: str, context: ContextEcho, defa
 
 def previous_echo(request: ResponseCreate) -> bytes:
     """The value of `previous_response_id`."""
-    return _text(request.previous_response_id)
+    previous = request.previous_response_id
+    return b"null" if previous is None else json_bytes(previous)
 
 
 def around_previous(

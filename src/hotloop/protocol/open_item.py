@@ -104,34 +104,23 @@ class OpenItem(msgspec.Struct):
     is_async: bool = False
     sealed: str | None = None
     texts: list[str] = []
-    _logprobs: list[dict[str, Any]] = []
+    logprobs: list[dict[str, Any]] = []  # of the text so far
 
     def add_logprobs(self, logprobs: Sequence[TextLogprob]) -> bytes:
         """Those of the next piece, as its delta shows them."""
         entries = [entry.as_dict() for entry in logprobs]
-        self._logprobs += entries
+        self.logprobs += entries
         return json_bytes(entries)
-
-    def logprobs(self) -> bytes:
-        """All of them so far."""
-        return json_bytes(self._logprobs) if self._logprobs else b"[]"
 
     def part(self, body: bytes) -> bytes:
         """The content part with its text, escaped, but not quoted. Only for shapes that have parts."""
         if self.kind == "reasoning":
             return b'%b"text":"%b"}' % (self.shape.part, body)
-        logprobs = self.logprobs() if self._logprobs else b"[]"
+        logprobs = json_bytes(self.logprobs) if self.logprobs else b"[]"
         return b'%b"text":"%b","logprobs":%b}' % (self.shape.part, body, logprobs)
 
-    def stub(self) -> bytes:
-        """The item as `output_item.added` shows it."""
-        return self._encoded(b"in_progress", b"", b"")
-
-    def final(self, body: bytes, part: bytes, complete: bool) -> bytes:
-        """The item as `output_item.done` and the final object show it; `part` is empty for shapes without."""
-        return self._encoded(b"completed" if complete else b"incomplete", body, part)
-
-    def _encoded(self, status: bytes, body: bytes, part: bytes) -> bytes:
+    def encoded(self, status: bytes, body: bytes = b"", part: bytes = b"") -> bytes:
+        """The item as its events and the final object show it, with its text escaped, or its part where it has one."""
         item_id = self.item_id.encode()
         if self.kind == "message":
             # docs/protocol.md §4.3: shown only where the model tells commentary from the final answer

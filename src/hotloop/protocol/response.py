@@ -172,7 +172,7 @@ class ResponseStream:
             number,
             lane,
             index,
-            item.stub(),
+            item.encoded(b"in_progress"),
         )
         if not shape.part:
             self._sequence = number + 1
@@ -221,6 +221,9 @@ class ResponseStream:
         text = "".join(item.texts)
         body = json_bytes(text)[1:-1]
         number = self._sequence
+        extra = b""
+        if kind == "message":
+            extra = b',"logprobs":%b' % json_bytes(item.logprobs) if item.logprobs else b',"logprobs":[]'
         events.append(
             b'{"type":"%b","sequence_number":%d%b%b,"%b":"%b"%b}'
             % (
@@ -230,7 +233,7 @@ class ResponseStream:
                 self._where,
                 shape.done_field,
                 body,
-                b',"logprobs":' + item.logprobs() if kind == "message" else b"",
+                extra,
             )
         )
         part = b""
@@ -246,7 +249,7 @@ class ResponseStream:
             return events + self._written_call(item, text, complete)
         if kind == "reasoning" and self._seal is not None:
             item.sealed = self._seal(text)
-        final = item.final(body, part, complete)
+        final = item.encoded(b"completed" if complete else b"incomplete", body, part)
         number += 1
         events.append(
             b'{"type":"response.output_item.done","sequence_number":%d%b,"output_index":%d,"item":%b}'

@@ -344,8 +344,8 @@ def frame_head(first: int, size: int) -> bytes:
     return struct.pack("!BBQ", first, 127, size)
 
 
-# Nearly every event is as short as these; a table costs a third of making the header.
-_HEADS: Final = tuple(frame_head(_FIN | TEXT, size) for size in range(1024))
+# Nearly every event is as short as these, one with a response object too; a table costs a third of making the header.
+_HEADS: Final = tuple(frame_head(_FIN | TEXT, size) for size in range(4096))
 
 
 def text_frames(events: Iterable[bytes]) -> bytes:

@@ -128,15 +128,11 @@ class RawWebSocket(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None  # next ping, pong deadline or end of the closing handshake
         self._listener: Listener | None = None
         self._is_held = False  # nothing is read of the peer at present
+        self.is_closed = True  # what is pushed goes nowhere: before the handshake, and from the closing one on
         self.is_paused = False
         self.close_code = NORMAL  # that was sent, or received where the peer closed first
 
     # --- for the listener: a ConnectionSink ---
-
-    @property
-    def is_closed(self) -> bool:
-        """What is pushed goes nowhere."""
-        return self._state is not _State.OPEN
 
     def push(self, events: Iterable[bytes]) -> None:
         """Each event as one text message, in this order; all of one loop tick in one write. Dropped once closing."""
@@ -149,7 +145,10 @@ class RawWebSocket(asyncio.Protocol):
         elif not self._is_flushing:
             # Not at once: uvloop makes a system call of every write, and more may come in this tick, of other lanes too.
             self._is_flushing = True
-            self._flush_later()
+            if self.max_delay_s:
+                self._loop.call_later(self.max_delay_s, self._flush)
+            else:
+                self._loop.call_soon(self._flush)
 
     def send_frame(self, frame: bytes) -> None:
         """One finished frame, behind what is pending."""
@@ -171,7 +170,7 @@ class RawWebSocket(asyncio.Protocol):
         if self._state is not _State.OPEN:
             return
         self._parts.append(close_frame(code))
-        self._state = _State.CLOSING
+        self._state, self.is_closed = _State.CLOSING, True
         self.close_code = code
         self._write()
         self._set_timer(CLOSE_TIMEOUT_S, self._transport.abort)
@@ -234,7 +233,7 @@ class RawWebSocket(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone."""
-        self._state = _State.LOST
+        self._state, self.is_closed = _State.LOST, True
         self._server.connections.discard(cast(Any, self))
         self._parts.clear()
         self._cancel_timer()
@@ -265,7 +264,7 @@ class RawWebSocket(asyncio.Protocol):
             self._refuse(error_response(ServerFault("Something went wrong on the server's side.")))
         else:
             self._transport.write(accept_response(request, self._default_headers(), deflate=bool(self._deflate_bits)))
-            self._state = _State.OPEN
+            self._state, self.is_closed = _State.OPEN, False
             task = self._loop.create_task(self._listener.serve())
             self._server.tasks.add(task)  # uvicorn waits for these when it stops
             task.add_done_callback(self._server.tasks.discard)
@@ -275,7 +274,7 @@ class RawWebSocket(asyncio.Protocol):
         return self._server.default_headers
 
     def _refuse(self, response: bytes) -> None:
-        self._state = _State.CLOSING
+        self._state, self.is_closed = _State.CLOSING, True
         self._transport.write(response)
         self._transport.close()
 
@@ -302,13 +301,13 @@ class RawWebSocket(asyncio.Protocol):
     def _answer_close(self, code: int) -> None:
         self.close_code = code
         self._parts.append(close_frame(code) if code != NO_STATUS else control_frame(CLOSE, b""))
-        self._state = _State.CLOSING
+        self._state, self.is_closed = _State.CLOSING, True
         self._write()
         self._transport.close()
 
     def _fail(self, breach: Breach) -> None:
         self._parts.append(close_frame(breach.code, breach.reason))
-        self._state = _State.CLOSING
+        self._state, self.is_closed = _State.CLOSING, True
         self.close_code = breach.code
         self._write()
         self._transport.close()
@@ -326,12 +325,6 @@ class RawWebSocket(asyncio.Protocol):
         if self._parts_bytes > self.max_pending_bytes:
             self._give_up()
 
-    def _flush_later(self) -> None:
-        if self.max_delay_s:
-            self._loop.call_later(self.max_delay_s, self._flush)
-        else:
-            self._loop.call_soon(self._flush)
-
     def _flush(self) -> None:
         self._is_flushing = False
         if self._parts and not self.is_paused:
@@ -347,7 +340,7 @@ class RawWebSocket(asyncio.Protocol):
     def _give_up(self) -> None:
         """The peer reads too slowly: over the byte cap, or nothing at all for too long."""
         logger.info("a WebSocket was closed: its client does not read")
-        self._state = _State.CLOSING
+        self._state, self.is_closed = _State.CLOSING, True
         self._transport.abort()
 
     # --- timers ---

@@ -149,15 +149,16 @@ class TurnEnding:
 
     def _last_events(self, end: ModelEnd) -> tuple[IncompleteReason | None, list[bytes], list[bytes]]:
         """Why the response is incomplete, what closes its open item, and its last events up to the terminal one."""
-        reason = self._cut_reason(end)
+        is_whole = end.reason is EndReason.STOP and self._output.stopped is None
+        reason = None if is_whole else self._cut_reason(end)
         closing = self._stream.close_open(complete=reason is None)
         self._record.committed = monotonic()
-        timing = self._timing()
+        last = self._timing() if self._turn.wants_timing else []
         if reason is None:
-            terminal = self._stream.completed(self._wire_usage(end), int(wall_clock()))
+            last.append(self._stream.completed(self._wire_usage(end), int(wall_clock())))
         else:
-            terminal = self._stream.incomplete(reason, self._wire_usage(end))
-        return reason, closing, [*timing, terminal]
+            last.append(self._stream.incomplete(reason, self._wire_usage(end)))
+        return reason, closing, last
 
     def _finish(
         self, end: ModelEnd, reason: IncompleteReason | None, closing: list[bytes], last: list[bytes]
@@ -172,8 +173,6 @@ class TurnEnding:
     def _cut_reason(self, end: ModelEnd) -> IncompleteReason | None:
         stopped = self._output.stopped
         assert stopped != "cancelled"
-        if stopped is None and end.reason is EndReason.STOP:
-            return None
         ran_out = end.reason is not EndReason.ABORTED and not self._output.has_ignored
         if stopped is not None and not (stopped == "steered" and ran_out):
             return stopped
@@ -186,7 +185,7 @@ class TurnEnding:
         assert self._plan is not None
         prepared = self._plan.prepared
         admitted, turn, services = self._admitted, self._turn, self._services
-        output = self._written()
+        output = self._written() if admitted.is_compacted else self._stream.output
         is_cut = reason in ("interrupted", "steered")
         # A blocked text is in the sampled ids: the next turn renders what was released, in full.
         is_kept = reason != "content_filter" and services.remembers

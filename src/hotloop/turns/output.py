@@ -52,6 +52,7 @@ class TurnOutput:
         model: Model,
         context: ModelContext,
     ) -> None:
+        self.response_id = stream.response_id
         self.stream = stream
         self.sink = sink
         self.gate = gate
@@ -65,11 +66,6 @@ class TurnOutput:
         self.context = context
         self._is_steered = False
         self._held: HeldCall | HeldApproval | None = None
-
-    @property
-    def response_id(self) -> str:
-        """See `RunningTurn`."""
-        return self.stream.response_id
 
     def speak(self) -> None:
         """The turn was silent for long: `response.in_progress` again. A client that is gone stops the engine."""

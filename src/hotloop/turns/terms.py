@@ -43,14 +43,10 @@ class Terms(msgspec.Struct, frozen=True):
     stores: bool
     conversation_id: str | None
     is_warm_up: bool
+    leaves_nothing: bool  # nothing goes to the store
     seals_reasoning: bool
     compact_threshold: int | None  # prompt tokens from which on the context is compacted first; None for never
     servers: tuple[ServerTool, ...] = ()  # whose tools may be called, with what they are shown to be let in
-
-    @property
-    def leaves_nothing(self) -> bool:
-        """Nothing goes to the store."""
-        return not self.stores and self.conversation_id is None
 
 
 def terms_of(
@@ -76,6 +72,7 @@ def terms_of(
         stores=request.stores,
         conversation_id=request.conversation_id,
         is_warm_up=request.is_warm_up,
+        leaves_nothing=not request.stores and request.conversation_id is None,
         seals_reasoning=request.seals_reasoning,
         compact_threshold=_compact_threshold(request, model),
         servers=servers,

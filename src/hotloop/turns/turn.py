@@ -204,7 +204,9 @@ class Turn:
         """Judge, prepare, submit."""
         admitted = self._admitted
         self._keep_alive.watch(self)
-        self._output.gate.check_input(admitted.history.new_items)
+        gate = self._output.gate
+        if not gate.is_open:
+            gate.check_input(admitted.history.new_items)
         if admitted.terms.servers:
             self._wait_for(self._ask_servers())
             return
