@@ -1,6 +1,8 @@
 """What README and docs name exists: files, links, `make` targets, commands and their options."""
 
+import io
 import re
+from contextlib import redirect_stderr, redirect_stdout
 from functools import cache
 from pathlib import Path
 
@@ -28,12 +30,10 @@ def code_in(page: Path) -> str:
 @cache
 def help_of(*words: str) -> str | None:
     """What `--help` says of a command; None if there is none of this name."""
-    said: list[str] = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("argparse.ArgumentParser._print_message", lambda _self, message, _file=None: said.append(message))
-        with pytest.raises(SystemExit) as ended:
-            main([*words, "--help"])
-    return "".join(said) if ended.value.code == 0 else None
+    said = io.StringIO()
+    with redirect_stdout(said), redirect_stderr(said), pytest.raises(SystemExit) as ended:
+        main([*words, "--help"])
+    return said.getvalue() if ended.value.code == 0 else None
 
 
 @PER_PAGE
