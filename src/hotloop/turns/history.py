@@ -154,10 +154,9 @@ async def read_input(
             if parent is None:
                 place = extend_place(place, digest)
                 given.places.append(place)
-    if surveyed is not None:
-        if surveyed.error is not None:
-            raise surveyed.error
-        await _parse_new(services, given, pace)
+    if surveyed is not None and surveyed.error is not None:
+        raise surveyed.error
+    await _parse_new(services, given, pace)
     return given
 
 

@@ -66,9 +66,11 @@ def common_prefix(left: bytes, right: bytes) -> int:
     """Tokens that two chains, given as bytes of their arrays, share from the start."""
     if right.startswith(left):
         return len(left) // _ITEM_BYTES
-    if left[:_LOOK_BYTES] != right[:_LOOK_BYTES]:  # other conversations cost nothing
-        left, right = left[:_LOOK_BYTES], right[:_LOOK_BYTES]
-    low, high = 0, min(len(left), len(right)) // _ITEM_BYTES
+    size = min(len(left), len(right))
+    low, stop = 0, _LOOK_BYTES
+    while stop < size and left[low:stop] == right[low:stop]:  # twice as far each time: it costs what is shared
+        low, stop = stop, 2 * stop
+    low, high = low // _ITEM_BYTES, min(stop, size) // _ITEM_BYTES
     while low < high:  # by halves: comparing bytes costs next to nothing
         middle = (low + high + 1) // 2
         start, stop = low * _ITEM_BYTES, middle * _ITEM_BYTES
