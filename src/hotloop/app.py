@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 GC_THRESHOLDS = (20_000, 20, 50)  # objects more than at the last look; looks at the young per look at the older
+SWITCH_INTERVAL_S = 0.001  # a thread that renders a long text lets the loop go on after so long, not after CPython's 5 ms
 SEAL_KEYS = "seal-keys"  # in the state folder
 SCRIPTED_CONTEXT_TOKENS = 2**21  # it is no model: its context is as long as a bench needs
 
@@ -298,6 +300,7 @@ async def run_server(settings: Settings, announce: Callable[[str, str], None]) -
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
         host = f"[{server_settings.host}]" if ":" in server_settings.host else server_settings.host
         announce(model.name, f"http://{host}:{port}/v1")
         await server.serve(sockets=[listener])
