@@ -54,7 +54,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 GC_THRESHOLDS = (20_000, 20, 50)  # objects more than at the last look; looks at the young per look at the older
-SWITCH_INTERVAL_S = 0.001  # a thread that renders a long text lets the loop go on after so long, not after CPython's 5 ms
+SWITCH_INTERVAL_S = (
+    0.001  # a thread that renders a long text lets the loop go on after so long, not after CPython's 5 ms
+)
 SEAL_KEYS = "seal-keys"  # in the state folder
 SCRIPTED_CONTEXT_TOKENS = 2**21  # it is no model: its context is as long as a bench needs
 

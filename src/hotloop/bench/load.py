@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -19,26 +20,33 @@ from typing import Any
 import uvloop
 
 from hotloop.bench.answers import Answer
-from hotloop.bench.arms import Conversation, measure_scale
 from hotloop.bench.chart import Bars
 from hotloop.bench.cpu import cpu_seconds, pinned, resident_bytes, split_cores
 from hotloop.bench.frames import masked_frame
 from hotloop.bench.goals import Goal
 from hotloop.bench.report import Findings, Table
-from hotloop.bench.rounds import Figure, figure_of
+from hotloop.bench.rounds import figure_of
 from hotloop.bench.servers import RunningServer, hotloop_server
+from hotloop.bench.stalls import (
+    CREATE,
+    SPEED,
+    WARM_UP_S,
+    Pair,
+    creates,
+    large_bodies,
+    measure_stalls,
+    stall,
+    stall_notes,
+)
 from hotloop.bench.streams import Heard, Stream, close_all, connect
-from hotloop.bench.workload import Json, create, encoded, history, question, user_message
+from hotloop.bench.workload import create, encoded, question
 
 TITLE = "hotloop bench load: many connections at once"
 GOALS = (Goal("idle_connection", 25), Goal("stall_64", 1.5))
 TTFT_LIMIT_S = 0.1  # a turn is good if its first delta came within this
 GAP_FACTOR = 1.5  # and its mean gap was at most so much of the engine's
-_STALL_STREAMS, _STALL_SPEED, _CREATE_TOKENS = 64, 65, 200_000
-_ALLOWANCE_S = 0.005  # of the goal stall_64: at most 1.5 times the idle gap, and this
 _WORDS = ("the", "value", "of", "a", "limit", "is", "not", "what", "we", "want", "here", "and", "so", "it")
 _TURN_WORDS, _ENDLESS_WORDS = 32, 20_000
-_WARM_UP_S = 1.0  # in which the streams begin one after the other
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +71,22 @@ class Plan:
     window_s: float
     rounds: int
     idle: int  # connections to a round
+    large_bodies: bool = False
 
 
-FULL = Plan((Arm(1, 65), Arm(64, 65), Arm(64, 65, 8), Arm(256, 65), Arm(64, 250)), window_s=3.0, rounds=3, idle=200)
+FULL = Plan(
+    (Arm(1, 65), Arm(64, 65), Arm(64, 65, 8), Arm(256, 65), Arm(64, 250)),
+    window_s=3.0,
+    rounds=3,
+    idle=200,
+    large_bodies=True,
+)
+    (Arm(1, 65), Arm(64, 65), Arm(64, 65, 8), Arm(256, 65), Arm(64, 250)),
+    window_s=3.0,
+    rounds=3,
+    idle=200,
+    large_bodies=True,
+)
 QUICK = Plan((Arm(64, 65),), window_s=2.0, rounds=5, idle=100)
 
 
@@ -84,10 +105,10 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Everything that was measured. `stalls`: longest gap of a window without a create and of one with it, by round."""
+    """Everything that was measured. `stalls`: longest gaps, by what arrived (`bench.stalls`)."""
 
     windows: Mapping[Arm, Sequence[Window]]
-    stalls: Sequence[tuple[float, float]]
+    stalls: Mapping[str, Sequence[Pair]]
     idle_bytes: Sequence[float]
 
 
@@ -97,17 +118,19 @@ def measure(plan: Plan) -> Findings:
     with ExitStack() as stack:
         server_core, client_core = split_cores()
         folder = Path(stack.enter_context(TemporaryDirectory()))
-        speeds = sorted({_STALL_SPEED, *(arm.speed for arm in plan.arms)})
+        speeds = sorted({SPEED, *(arm.speed for arm in plan.arms)})
         servers = {speed: stack.enter_context(hotloop_server(_script(folder, speed), server_core)) for speed in speeds}
         stack.enter_context(pinned(client_core))
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            idle = runner.run(_idle(servers[_STALL_SPEED], plan))
+            idle = runner.run(_idle(servers[SPEED], plan))
             windows: dict[Arm, list[Window]] = {arm: [] for arm in plan.arms}
             for _ in range(plan.rounds):
                 for arm in plan.arms:
                     windows[arm].append(runner.run(_window(servers[arm.speed], arm, plan.window_s)))
-            creates = _creates(servers[_STALL_SPEED], plan.rounds + 1)
-            stalls = runner.run(_stalls(servers[_STALL_SPEED], creates, plan.window_s / 2))
+            server = servers[SPEED]
+            messages = {**creates(server), **(large_bodies(server) if plan.large_bodies else {})}
+            endless = partial(_frame, server, "endless")
+            stalls = runner.run(measure_stalls(server, endless, messages, plan.rounds, plan.window_s / 2))
     return findings_of(Taken(windows, stalls, idle))
 
 
@@ -156,7 +179,7 @@ async def _window(server: RunningServer, arm: Arm, seconds: float) -> Window:
         for number, stream in enumerate(streams):
             stream.keep_on = _next_turn(server, number)
             stream.ask(_frame(server, "turn", number))
-            await asyncio.sleep(_WARM_UP_S / arm.streams)
+            await asyncio.sleep(WARM_UP_S / arm.streams)
         for stream in streams:
             stream.emptied()
         cpu, started = cpu_seconds(server.pid), time.perf_counter()
@@ -194,71 +217,28 @@ def is_good(answer: Answer, speed: float) -> bool:
     return answer.first_delta_s <= TTFT_LIMIT_S and mean_gap <= GAP_FACTOR / speed
 
 
-def _creates(server: RunningServer, count: int) -> list[bytes]:
-    """Creates of 200,000 tokens, no two of which begin alike."""
-    probe = Conversation(server, "short")
-    try:
-        chars = measure_scale(probe).chars(_CREATE_TOKENS)
-    finally:
-        probe.close()
-    body: Json = create(server.model, [user_message("conversation 00000000"), *history(chars), question("short", 1)])
-    text = encoded(body)
-    return [masked_frame(text.replace(b"00000000", b"%08d" % number, 1)) for number in range(1, count + 1)]
-
-
-async def _stalls(server: RunningServer, creates: Sequence[bytes], seconds: float) -> list[tuple[float, float]]:
-    streams = await connect(server, _STALL_STREAMS)
-    (sender,) = await connect(server, 1)
-    try:
-        for number, stream in enumerate(streams):
-            stream.ask(_frame(server, "endless", number))
-        await asyncio.sleep(_WARM_UP_S)
-        await sender.ask(creates[0])
-        found: list[tuple[float, float]] = []
-        for frame in creates[1:]:
-            _longest_gap(streams)
-            await asyncio.sleep(seconds)
-            idle = _longest_gap(streams)
-            await asyncio.gather(sender.ask(frame), asyncio.sleep(seconds))
-            found.append((idle, _longest_gap(streams)))
-        return found
-    finally:
-        close_all([*streams, sender])
-
-
-def _longest_gap(streams: Sequence[Stream]) -> float:
-    return max(max(stream.emptied().gaps, default=0.0) for stream in streams)
-
-
 def findings_of(taken: Taken) -> Findings:
     """Table, ratios and chart."""
-    idle, loaded = ([pair[number] for pair in taken.stalls] for number in (0, 1))
     connection = figure_of([size / 1000 for size in taken.idle_bytes])
     return Findings(
         table=Table("Medians of the rounds", _HEAD, [_row(arm, ones) for arm, ones in taken.windows.items()]),
-        figures={"idle_connection": connection, "stall_64": stall(taken.stalls)},
+        figures={"idle_connection": connection, "stall_64": stall(taken.stalls[CREATE])},
         notes=[
             f"Simulated engine. Answers of {_TURN_WORDS} words, turn after turn, each continuing the one before. TTFT: sent to"
             " first delta, at the client; gaps between consecutive deltas. RSS of the whole server, model files included.",
             f"Goodput: turns a second whose TTFT is at most {TTFT_LIMIT_S * 1e3:g} ms and whose mean gap at most "
             f"{GAP_FACTOR:g} times the engine's.",
             f"An idle connection: {connection.median:.1f} kB of resident memory, spread {connection.spread:.2g}.",
-            f"{_STALL_STREAMS} streams at {_STALL_SPEED} tokens/s: longest gap {1e3 * median(idle):.1f} ms, "
-            f"{1e3 * median(loaded):.1f} ms while a create of {_CREATE_TOKENS:,} tokens arrives. stall_64 is that, less 5 ms, "
-            "over the one without.",
+            *stall_notes(taken.stalls),
+            f"stall_64 is the gap while {CREATE} arrives, less 5 ms, over the one without.",
         ],
         samples={
             **{arm.name: [asdict(one) for one in ones] for arm, ones in taken.windows.items()},
-            "stall_64": list(taken.stalls),
+            "stall_64": {name: list(pairs) for name, pairs in taken.stalls.items()},
             "idle_connection": list(taken.idle_bytes),
         },
         charts=[_chart(taken.windows)],
     )
-
-
-def stall(pairs: Sequence[tuple[float, float]]) -> Figure:
-    """The longest gap with a create, less the allowance, over the one without."""
-    return figure_of([max(0.0, loaded - _ALLOWANCE_S) / idle for idle, loaded in pairs])
 
 
 _PERCENTILES = (0.50, 0.95, 0.99)
