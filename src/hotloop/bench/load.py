@@ -81,12 +81,6 @@ FULL = Plan(
     idle=200,
     large_bodies=True,
 )
-    (Arm(1, 65), Arm(64, 65), Arm(64, 65, 8), Arm(256, 65), Arm(64, 250)),
-    window_s=3.0,
-    rounds=3,
-    idle=200,
-    large_bodies=True,
-)
 QUICK = Plan((Arm(64, 65),), window_s=2.0, rounds=5, idle=100)
 
 
