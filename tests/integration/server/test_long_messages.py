@@ -56,7 +56,7 @@ async def test_what_follows_a_long_message_waits_for_it() -> None:
         await socket.send(input="hello", metadata={"n": "1"})
         await socket.connection.send(b"binary")
         await socket.send(input=[PADDED, user("hello")], metadata={"n": "2"})
-        await socket.send(input=[PADDED, {"role": "nobody"}], metadata={"n": "3"})
+        await socket.send(input=[PADDED, {"role": "nobody"}], stream_id="other")
         await socket.send(input="hello", metadata={"n": "4"})
         events: list[dict[str, Any]] = []
         while sum(event["type"] in TERMINAL for event in events) < 6:
