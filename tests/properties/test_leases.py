@@ -79,7 +79,7 @@ class Scene:
 
 def log_prompt(prepared: PreparedTokenTurn) -> list[int]:
     """What the token log says the prompt is."""
-    return list(prepared._rendered.view.tokens() + prepared._generation)
+    return list(prepared.rendered.view.tokens() + prepared.generation)
 
 
 def full_prompt(model: TokenModel, turn: Turn) -> list[int]:

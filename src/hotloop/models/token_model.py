@@ -24,7 +24,7 @@ from hotloop.seams.engine import Constraint, Engine, Sampling
 from hotloop.seams.format import Extension, Fallback, Format
 from hotloop.seams.grammar import GrammarValidator
 from hotloop.seams.model import ModelRequest
-from hotloop.seams.prompt import PromptContext
+from hotloop.seams.prompt import PromptContext, TurnView
 from hotloop.seams.tokenizer import Tokenizer
 from hotloop.session.token_log import BYTES_PER_TOKEN, LogMeter, TokenView
 
@@ -121,8 +121,19 @@ class TokenModel:
         room = context_tokens - prompt_tokens
         if room < (1 if request.generate else 0):
             raise ContextLengthExceeded(prompt_tokens, context_tokens)
-        sampling = self._sampling(request, room)
-        return PreparedTokenTurn(self, request, rendered, generation, sampling, constraint)
+        return PreparedTokenTurn(
+            prompt_tokens,
+            rendered.fallbacks,
+            self,
+            request,
+            rendered,
+            generation,
+            self._sampling(request, room),
+            constraint,
+            self.format.parser(request.context),
+            TurnView(request.history.extended(request.new_items), request.context, request.rules),
+            array("I"),
+        )
 
     async def close(self) -> None:
         """Free the engine and the validator."""

@@ -45,79 +45,76 @@ class Rendered(msgspec.Struct):
     fallbacks: list[str]
 
 
-class PreparedTokenTurn:
+def _nobody_listens(said: object) -> None:
+    """Before the start and after the end nothing is called back."""
+
+
+class PreparedTokenTurn(msgspec.Struct, eq=False):
     """One turn of a `TokenModel`. See `seams.model.PreparedTurn`."""
 
-    def __init__(
-        self,
-        model: "TokenModel",
-        request: ModelRequest,
-        rendered: Rendered,
-        generation: "array[int]",
-        sampling: Sampling,
-        constraint: Constraint | None,
-    ) -> None:
-        self.prompt_tokens = rendered.view.length + len(generation)
-        self.fallbacks: list[str] = rendered.fallbacks
-        self._model = model
-        self._request = request
-        self._rendered = rendered
-        self._generation = generation
-        self._sampling = sampling
-        self._constraint = constraint
-        self._parser: Parser = model.format.parser(request.context)
-        self._sampled = array("I")
-        self._turn = TurnView(request.history.extended(request.new_items), request.context, request.rules)
-        self._lease: KvLease | None = None
-        self._owns_lease = False  # the lease was opened for this turn, not taken over from the parent
-        self._run: Run | None = None
-        self._end: ModelEnd | None = None
-        self._is_settled = False
-        self._aborted = False
-        self._fault: ApiError | None = None  # ours, found while reading the output
+    prompt_tokens: int
+    fallbacks: list[str]
+    model: "TokenModel"
+    request: ModelRequest
+    rendered: Rendered
+    generation: "array[int]"
+    sampling: Sampling
+    constraint: Constraint | None
+    parser: Parser
+    turn: TurnView
+    sampled: "array[int]"
+    on_events: EventsCallback = _nobody_listens
+    on_end: ModelEndCallback = _nobody_listens
+    lease: KvLease | None = None
+    owns_lease: bool = False  # the lease was opened for this turn, not taken over from the parent
+    running: Run | None = None
+    outcome: ModelEnd | None = None
+    is_settled: bool = False
+    is_aborted: bool = False
+    fault: ApiError | None = None  # ours, found while reading the output
 
     def start(self, on_events: EventsCallback, on_end: ModelEndCallback) -> None:
         """Submit to the engine."""
-        assert self._lease is None, "started twice"
-        self._on_events = on_events
-        self._on_end = on_end
-        self._lease = lease = self._take_lease()
+        assert self.lease is None, "started twice"
+        self.on_events = on_events
+        self.on_end = on_end
+        self.lease = lease = self._take_lease()
         lease.is_busy = True
         try:
-            common = self._rendered.view.length if self._owns_lease else self._rendered.keep
+            common = self.rendered.view.length if self.owns_lease else self.rendered.keep
             self._submit(min(lease.held, common))
         except BaseException:  # nothing runs: no end will give the lease back
             lease.is_busy = False
-            if self._owns_lease:
+            if self.owns_lease:
                 lease.release()
-            self._lease = None
+            self.lease = None
             raise
 
     def abort(self) -> None:
         """Stop sampling; `on_end` still comes."""
-        self._aborted = True
-        if self._run is not None and self._end is None:
-            self._run.abort()
+        self.is_aborted = True
+        if self.running is not None and self.outcome is None:
+            self.running.abort()
 
     def commit(self, output: Sequence[Item], *, is_cut: bool = False, is_rewritten: bool = False) -> TokenState | None:
         """Keep the chain with the output behind it."""
-        assert self._end is not None and not self._is_settled and self._lease is not None
-        sampled = self._sampled
+        assert self.outcome is not None and not self.is_settled and self.lease is not None
+        sampled = self.sampled
         if is_cut and not is_rewritten:
-            length = length_of_items(lambda: self._model.format.parser(self._request.context), sampled, len(output))
+            length = length_of_items(lambda: self.model.format.parser(self.request.context), sampled, len(output))
             if length is None:
                 self.fallbacks.append("cut_not_found")
                 return None
             sampled = sampled[:length]
-        self._is_settled = True
-        rendered, lease = self._rendered, self._lease
+        self.is_settled = True
+        rendered, lease = self.rendered, self.lease
         view, state = rendered.view, rendered.state
         held_in_view = view.length
-        if self._request.generate and (output or not is_cut):
+        if self.request.generate and (output or not is_cut):
             seen = output if plain_chars(output) >= 0 else for_model(output)
             extension = self._behind_output(seen, None if is_rewritten else sampled)
             if isinstance(extension, Fallback):
-                self._is_settled = False
+                self.is_settled = False
                 self.fallbacks.append(extension.reason)
                 return None
             state = extension.state
@@ -125,13 +122,13 @@ class PreparedTokenTurn:
                 self.fallbacks.append(extension.reason)
             held_in_view = extension.keep
             if held_in_view == view.length:
-                held_in_view += _common_prefix(extension.tokens, self._generation + self._sampled)
+                held_in_view += _common_prefix(extension.tokens, self.generation + self.sampled)
             else:  # other tokens stand there in the KV
                 view = view.head(extension.keep)
             view = view.append(extension.tokens)
-        lease.held = min(self._end.usage.held_tokens, held_in_view)
+        lease.held = min(self.outcome.usage.held_tokens, held_in_view)
         lease.tip = view
-        if not self._owns_lease:
+        if not self.owns_lease:
             lease.retain()
         kept = self._state(view, state, lease)
         kept.size_bytes = max(view.length - rendered.keep, 0) * BYTES_PER_TOKEN
@@ -139,7 +136,7 @@ class PreparedTokenTurn:
 
     def _behind_output(self, output: Sequence[Item], sampled: Sequence[int] | None) -> Extension | Fallback:
         """What the log gets: the ids as they were sampled; None: what the items are written with, as if a client sent them."""
-        rendered, format_ = self._rendered, self._model.format
+        rendered, format_ = self.rendered, self.model.format
         if sampled is not None:
             return format_.commit(rendered.state, rendered.view.length, sampled, output)
         self.fallbacks.append("output_rewritten")
@@ -147,37 +144,37 @@ class PreparedTokenTurn:
 
     def input_state(self) -> TokenState:
         """The chain with the input behind it."""
-        return self._state(self._rendered.view, self._rendered.state, None)
+        return self._state(self.rendered.view, self.rendered.state, None)
 
     def _state(self, view: TokenView, state: RenderState, lease: KvLease | None) -> TokenState:
-        kin = self._lease.reference if self._lease is not None else None
-        request = self._request
-        return TokenState(self._model, request.context, request.rules, self._constraint, view, state, lease, kin)
+        kin = self.lease.reference if self.lease is not None else None
+        request = self.request
+        return TokenState(self.model, request.context, request.rules, self.constraint, view, state, lease, kin)
 
     def discard(self) -> None:
         """Keep nothing; the parent's lease goes back as far as it still holds the parent's tokens."""
-        if self._is_settled:
+        if self.is_settled:
             return
-        self._is_settled = True
-        if self._lease is not None and self._end is None:
+        self.is_settled = True
+        if self.lease is not None and self.outcome is None:
             self.abort()  # the lease goes back when the engine has stopped
         else:
             self._give_lease_back()
 
     def _give_lease_back(self) -> None:
-        lease, parent = self._lease, self._rendered.parent
+        lease, parent = self.lease, self.rendered.parent
         if lease is None:
             return
-        if self._owns_lease:
+        if self.owns_lease:
             lease.release()
             return
-        assert self._end is not None and parent is not None
-        lease.held = min(self._end.usage.held_tokens, self._rendered.keep)
+        assert self.outcome is not None and parent is not None
+        lease.held = min(self.outcome.usage.held_tokens, self.rendered.keep)
         lease.tip = parent.view
 
     def _take_lease(self) -> KvLease:
         """The parent's lease if it stands at the parent's tip and is free, else one of our own."""
-        rendered = self._rendered
+        rendered = self.rendered
         parent = rendered.parent
         continues = parent is not None and rendered.keep > 0
         if parent is not None and continues:
@@ -194,85 +191,81 @@ class PreparedTokenTurn:
         """A lease of our own, whose KV begins as that of `kin` does."""
         if reason is not None:
             self.fallbacks.append(reason)
-        self._owns_lease = True
-        view = self._rendered.view
+        self.owns_lease = True
+        view = self.rendered.view
         parent = kin.handle if kin is not None else None
-        return KvLease(self._model.engine.open(view, parent=parent, tenant=self._request.tenant), view)
+        return KvLease(self.model.engine.open(view, parent=parent, tenant=self.request.tenant), view)
 
     def _submit(self, keep: int) -> None:
-        assert self._lease is not None
+        assert self.lease is not None
         if not self.prompt_tokens:  # a warm-up of nothing asks nothing of an engine
             asyncio.get_running_loop().call_soon(self._ended, EndReason.LENGTH, Usage(), "")
             return
-        if self._request.generate and keep == self.prompt_tokens:
+        if self.request.generate and keep == self.prompt_tokens:
             keep -= 1  # nothing is new, and a model decodes behind a token that it reads now
-        new = self._rendered.view.tokens(keep) + self._generation
-        self._run = self._lease.handle.generate(
+        new = self.rendered.view.tokens(keep) + self.generation
+        self.running = self.lease.handle.generate(
             keep,
             new,
-            sampling=self._sampling,
-            constraint=self._constraint,
-            turn=self._turn,
+            sampling=self.sampling,
+            constraint=self.constraint,
+            turn=self.turn,
             on_step=self._step,
             on_end=self._ended,
         )
-        if self._aborted:
-            self._run.abort()
+        if self.is_aborted:
+            self.running.abort()
 
     def _step(self, ids: Sequence[int], logprobs: Sequence[TokenLogprob] | None) -> None:
-        if self._is_settled or self._fault is not None:
+        if self.is_settled or self.fault is not None:
             return
-        self._sampled.extend(ids)
+        self.sampled.extend(ids)
         try:
-            events = self._parser.feed(ids, logprobs)
+            events = self.parser.feed(ids, logprobs)
             if events:
-                self._on_events(events)
+                self.on_events(events)
         except Exception:
             self._note_fault()
 
     def _note_fault(self) -> None:
         """The output could not be read: that ends this turn; it must not reach the engine, which serves others."""
         logger.exception("the output could not be read")
-        self._fault = ServerFault("Something went wrong on the server's side.")
+        self.fault = ServerFault("Something went wrong on the server's side.")
         self.abort()
 
     def _ended(self, reason: EndReason, usage: Usage, detail: str) -> None:
-        assert self._lease is not None
-        if reason is EndReason.NEEDS_FULL_PROMPT and not self._sampled and not (self._aborted or self._is_settled):
+        assert self.lease is not None
+        if reason is EndReason.NEEDS_FULL_PROMPT and not self.sampled and not (self.is_aborted or self.is_settled):
             if "kv_lost" not in self.fallbacks:
                 self._resubmit()
                 return
             reason, detail = EndReason.UNAVAILABLE, "the engine lost the chain's KV twice"
-        self._lease.is_busy = False
-        if self._is_settled:  # discarded while it ran
-            self._end = ModelEnd(reason, usage)
+        self.lease.is_busy = False
+        if self.is_settled:  # discarded while it ran
+            self.outcome = ModelEnd(reason, usage)
             self._give_lease_back()
             return
-        if self._request.generate and self._fault is None:
+        if self.request.generate and self.fault is None:
             try:
-                events = self._parser.finish(complete=reason is EndReason.STOP)
+                events = self.parser.finish(complete=reason is EndReason.STOP)
                 if events:
-                    self._on_events(events)
+                    self.on_events(events)
             except Exception:
                 self._note_fault()
-        error = self._fault or (None if reason is EndReason.STOP else _failure(reason, detail))
-        self._end = ModelEnd(reason, usage, self._parser.reasoning_tokens, error)
-        on_end = self._on_end
-        self._run, self._on_events, self._on_end = None, _nobody_listens, _nobody_listens  # no cycle with the turn
-        on_end(self._end)
+        error = self.fault or (None if reason is EndReason.STOP else _failure(reason, detail))
+        self.outcome = ModelEnd(reason, usage, self.parser.reasoning_tokens, error)
+        on_end = self.on_end
+        self.running, self.on_events, self.on_end = None, _nobody_listens, _nobody_listens  # no cycle with the turn
+        on_end(self.outcome)
 
     def _resubmit(self) -> None:
         """The handle lost its KV: open one for the whole prompt and go on with that."""
-        assert self._lease is not None
+        assert self.lease is not None
         self.fallbacks.append("kv_lost")
-        view = self._rendered.view
-        handle = self._model.engine.open(view, parent=None, tenant=self._request.tenant)
-        self._lease.replace_handle(handle, view)
+        view = self.rendered.view
+        handle = self.model.engine.open(view, parent=None, tenant=self.request.tenant)
+        self.lease.replace_handle(handle, view)
         self._submit(view.length)
-
-
-def _nobody_listens(said: object) -> None:
-    """After the end nothing is called back."""
 
 
 def _failure(reason: EndReason, detail: str) -> ApiError | None:

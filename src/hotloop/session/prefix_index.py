@@ -186,11 +186,13 @@ class PrefixIndex:
         if tenant_bytes > self._limits.bytes_per_tenant or self.total_bytes > self._limits.bytes_total:
             self._enforce(node)
 
-    def cool(self, context: bytes, place: bytes) -> None:
-        """A turn went on from this point and took the KV along."""
+    def cool(self, context: bytes, place: bytes) -> bool:
+        """A turn went on from this point and took the KV along, if it had any: returns whether it had."""
         node = self._warm.pop((context, place), None)
-        if node is not None and node.point is not None:
-            node.point.model_state.release_kv()
+        if node is None or node.point is None:
+            return False
+        node.point.model_state.release_kv()
+        return True
 
     def forget(self, tenant: Tenant, response_id: str) -> None:
         """The response was deleted: forget the points that its turn made. Those behind them are others' own."""

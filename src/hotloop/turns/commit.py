@@ -11,6 +11,8 @@ from hotloop.session.prefix_index import HistoryPoint, PrefixIndex, extend_histo
 from hotloop.session.principal import Tenant
 from hotloop.turns.admission import AdmittedTurn
 
+LONG_INPUT_BYTES = 4096  # rendering as much again takes a millisecond; a point takes 2 KB and a tenth of a small turn
+
 
 def state_behind(
     admitted: AdmittedTurn,
@@ -48,16 +50,17 @@ def remember(
     prepared: PreparedTurn,
     state: TurnState,
 ) -> None:
-    """Enter the turn into the index: behind its input, for a client that asks again, and behind its output.
+    """Enter the turn into the index: behind its output, and behind its input, for a client that asks again.
 
-    The items in `given` have ids: a turn that recognises them shows them as its input.
+    A small input behind a point that is known is left out: asked again, it is rendered again. The items in `given` have
+    ids: a turn that recognises them shows them as its input.
     """
     if state.model_state is None:
         return
     history, context, response_id = admitted.history, state.context, state.response_id
-    index.cool(context, history.behind)  # the turn took the KV along
     behind = history.behind
-    if history.place not in (behind, state.history):
+    took_kv = index.cool(context, behind)
+    if (not took_kv or history.new_bytes >= LONG_INPUT_BYTES) and history.place not in (behind, state.history):
         input_state = prepared.input_state()
         if input_state is not None:
             chain_bytes = history.chain_bytes + history.new_bytes

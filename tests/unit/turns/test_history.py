@@ -13,7 +13,7 @@ from tests.support.turns import Pipeline, RecordingSink, body, written
 from hotloop.protocol.items import Item
 from hotloop.protocol.request import decode_item
 from hotloop.session.principal import Principal, Tenant
-from hotloop.turns import history
+from hotloop.turns import commit, history
 from hotloop.turns.record import TurnRecord
 
 Json = dict[str, Any]
@@ -105,6 +105,21 @@ async def test_the_same_question_again_continues_behind_the_input() -> None:
     assert pipeline.prompt == "<sys><end><user>hi<end><reply>"
     record = record_of(pipeline)
     assert (record.recognised_items, record.new_items, record.fallbacks) == (1, 0, ("kv_not_held",))
+
+
+@pytest.mark.parametrize(("text", "recognised"), [("more", 2), ("more" * 100, 3)])
+async def test_behind_a_known_history_only_a_long_question_is_known_when_it_comes_again(
+    monkeypatch: pytest.MonkeyPatch, text: str, recognised: int
+) -> None:
+    monkeypatch.setattr(commit, "LONG_INPUT_BYTES", 400)
+    pipeline = Pipeline()
+    known = await ask(pipeline, [USER])
+    asked = [*known, {**MORE, "content": text}]
+    await ask(pipeline, asked)
+    first = pipeline.prompt
+    await ask(pipeline, asked)
+    assert pipeline.prompt == first
+    assert (record_of(pipeline).recognised_items, record_of(pipeline).fallbacks) == (recognised, ("kv_not_held",))
 
 
 async def test_a_change_in_the_middle_leaves_the_beginning_known() -> None:

@@ -6,6 +6,7 @@ the first token, steps, limits, log-probabilities, failures. The grammar of a tu
 made up without one, follows the turn's rules by construction.
 """
 
+import asyncio
 import time
 from array import array
 from collections import OrderedDict
@@ -173,7 +174,9 @@ class ScriptedHandle:
         assert self.run is None, "one run at a time"
         assert not self.is_closed, "the handle is closed"
         engine = self._engine
-        self.run = run = ScriptedRun(engine, self, sampling, on_step, on_end)
+        loop = asyncio.get_running_loop()
+        self.run = run = ScriptedRun(engine, self, sampling, on_step, on_end, loop, loop.time())
+        engine.runs.add(run)
         if engine.is_closed:
             run.schedule_end(EndReason.UNAVAILABLE, "the scripted engine is closed")
             return run

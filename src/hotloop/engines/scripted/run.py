@@ -4,6 +4,8 @@ import asyncio
 from array import array
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from hotloop.engines.scripted.play import Performance
 from hotloop.engines.scripted.script import Speed
 from hotloop.seams.engine import EndCallback, EndReason, Sampling, StepCallback, TokenLogprob, Usage
@@ -44,71 +46,63 @@ class _Schedule:
         return self._first + (min(sent + step, last) - 1) / self._decode - now
 
 
-class ScriptedRun:
+class ScriptedRun(msgspec.Struct, eq=False):
     """Implements `seams.engine.Run`."""
 
-    def __init__(
-        self,
-        engine: "ScriptedEngine",
-        handle: "ScriptedHandle",
-        sampling: Sampling,
-        on_step: StepCallback,
-        on_end: EndCallback,
-    ) -> None:
-        self._engine = engine
-        self._handle = handle
-        self._sampling = sampling
-        self._on_step = on_step
-        self._on_end = on_end
-        self._loop = loop = asyncio.get_running_loop()
-        self._timer: asyncio.Handle | None = None
-        self._is_over = False
-        self._is_ending = False  # the end is scheduled: nothing else is
-        self._submitted = loop.time()
-        self._first_token = 0.0
-        self._performance = _NOTHING
-        self._new = self._output = _NO_TOKENS
-        self._last = EndReason.STOP  # how the output ends when all of it is out
-        self._stop = 0  # tokens of the output that come
-        self._fails = False  # behind them
-        self._sent = 0
-        self._schedule: _Schedule | None = None
-        self._prompt = 0
-        self._cached = 0
-        engine.runs.add(self)
+    engine: "ScriptedEngine"
+    handle: "ScriptedHandle"
+    sampling: Sampling
+    on_step: StepCallback
+    on_end: EndCallback
+    loop: asyncio.AbstractEventLoop
+    submitted: float  # on the loop's clock
+    first_token: float = 0.0
+    timer: asyncio.Handle | None = None
+    is_over: bool = False
+    is_ending: bool = False  # the end is scheduled: nothing else is
+    performance: Performance = _NOTHING
+    new: "array[int]" = _NO_TOKENS
+    output: "array[int]" = _NO_TOKENS
+    last: EndReason = EndReason.STOP  # how the output ends when all of it is out
+    stop: int = 0  # tokens of the output that come
+    fails: bool = False  # behind them
+    sent: int = 0
+    schedule: _Schedule | None = None
+    prompt: int = 0
+    cached: int = 0
 
     def start(self, keep: int, new: "array[int]", performance: Performance, output: "array[int]") -> None:
         """Rewind the handle to `keep`, then prefill `new` and play after the delay."""
-        handle, engine, most = self._handle, self._engine, self._sampling.max_tokens
+        handle, engine, most = self.handle, self.engine, self.sampling.max_tokens
         del handle.ids[keep:]
-        self._cached = handle.held = min(handle.held, keep)
-        self._prompt = prompt = keep + len(new)
+        self.cached = handle.held = min(handle.held, keep)
+        self.prompt = prompt = keep + len(new)
         room = engine.context_tokens - prompt
         if room < 0:
             self.schedule_end(EndReason.LENGTH, f"the prompt of {prompt} tokens does not fit the context")
             return
-        self._new = new[:]
-        self._performance = performance
-        stops = self._sampling.stop_tokens
+        self.new = new[:]
+        self.performance = performance
+        stops = self.sampling.stop_tokens
         if not stops.isdisjoint(output[:-1]):
             output = output[: next(index for index, token in enumerate(output) if token in stops) + 1]
         room = min(room, most)
         if len(output) > room:
-            output, self._last = output[:room], EndReason.LENGTH
-        self._output = output
-        self._stop = len(output)
+            output, self.last = output[:room], EndReason.LENGTH
+        self.output = output
+        self.stop = len(output)
         delay_s = 0.0
         if most:
             delay_s = performance.delay_s
             if performance.fail is not None and engine.fails_now(performance):
-                self._fails = True
-                self._stop = min(performance.fail.after_tokens, self._stop)
+                self.fails = True
+                self.stop = min(performance.fail.after_tokens, self.stop)
         speed = engine.script.speed
         if speed is not None:
-            self._schedule = _Schedule(speed, engine.clock(), prompt - self._cached, delay_s)
-            delay_s += self._schedule.prefill_s
-        loop = self._loop
-        self._timer = loop.call_later(delay_s, self._prefill) if delay_s > 0 else loop.call_soon(self._prefill)
+            self.schedule = _Schedule(speed, engine.clock(), prompt - self.cached, delay_s)
+            delay_s += self.schedule.prefill_s
+        loop = self.loop
+        self.timer = loop.call_later(delay_s, self._prefill) if delay_s > 0 else loop.call_soon(self._prefill)
 
     def abort(self) -> None:
         """See `Run.abort`."""
@@ -116,90 +110,90 @@ class ScriptedRun:
 
     def schedule_end(self, reason: EndReason, detail: str = "") -> None:
         """End in the next loop tick, whatever else was to come."""
-        if self._is_ending or self._is_over:
+        if self.is_ending or self.is_over:
             return
-        self._is_ending = True
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_soon(self.end, reason, detail)
+        self.is_ending = True
+        if self.timer is not None:
+            self.timer.cancel()
+        self.timer = self.loop.call_soon(self.end, reason, detail)
 
     def end(self, reason: EndReason, detail: str = "") -> None:
         """End now. Only the first end counts."""
-        if self._is_over:
+        if self.is_over:
             return
-        self._is_over = True
-        if self._timer is not None:
-            self._timer.cancel()
-        self._engine.runs.discard(self)
-        self._handle.run = None
-        self._on_end(reason, self._usage(), detail)
+        self.is_over = True
+        if self.timer is not None:
+            self.timer.cancel()
+        self.engine.runs.discard(self)
+        self.handle.run = None
+        self.on_end(reason, self._usage(), detail)
 
     def _prefill(self) -> None:
-        self._first_token = self._loop.time()
-        handle = self._handle
-        handle.ids.extend(self._new)
+        self.first_token = self.loop.time()
+        handle = self.handle
+        handle.ids.extend(self.new)
         handle.held = len(handle.ids)
-        if self._performance.problem and self._sampling.max_tokens:
-            self.end(EndReason.UNAVAILABLE, self._performance.problem)
-        elif self._stop:
+        if self.performance.problem and self.sampling.max_tokens:
+            self.end(EndReason.UNAVAILABLE, self.performance.problem)
+        elif self.stop:
             self._step()
-        elif self._fails:
+        elif self.fails:
             self._fail()
         else:
             self.end(EndReason.LENGTH)
 
     def _step(self) -> None:
-        schedule, pace, last = self._schedule, self._performance.pace, self._stop
-        stop = self._sent + (pace.tokens if schedule is None else self._due_tokens(schedule))
+        schedule, pace, last = self.schedule, self.performance.pace, self.stop
+        stop = self.sent + (pace.tokens if schedule is None else self._due_tokens(schedule))
         if stop > last:
             stop = last
-        ids = self._output[self._sent : stop]
-        self._sent = stop
+        ids = self.output[self.sent : stop]
+        self.sent = stop
         # Like a real engine: the KV of a sampled token is computed when the next one is decoded.
-        handle = self._handle
+        handle = self.handle
         handle.ids.extend(ids)
         handle.held = len(handle.ids) - 1
-        self._on_step(ids, None if self._sampling.top_logprobs is None else self._logprobs(ids))
-        if self._is_over or self._is_ending:
+        self.on_step(ids, None if self.sampling.top_logprobs is None else self._logprobs(ids))
+        if self.is_over or self.is_ending:
             return
         if stop < last:
             pause_s = pace.seconds if schedule is None else self._step_pause(schedule)
-            loop = self._loop
-            self._timer = loop.call_later(pause_s, self._step) if pause_s > 0 else loop.call_soon(self._step)
-        elif self._fails:
-            self._timer = self._loop.call_soon(self._fail)
+            loop = self.loop
+            self.timer = loop.call_later(pause_s, self._step) if pause_s > 0 else loop.call_soon(self._step)
+        elif self.fails:
+            self.timer = self.loop.call_soon(self._fail)
         else:
-            self.end(self._last)
+            self.end(self.last)
 
     def _due_tokens(self, schedule: _Schedule) -> int:
-        return max(1, schedule.due(self._engine.clock()) - self._sent)
+        return max(1, schedule.due(self.engine.clock()) - self.sent)
 
     def _step_pause(self, schedule: _Schedule) -> float:
-        return schedule.pause(self._sent, len(self._output), self._engine.clock())
+        return schedule.pause(self.sent, len(self.output), self.engine.clock())
 
     def _fail(self) -> None:
-        fail = self._performance.fail
+        fail = self.performance.fail
         assert fail is not None
         if fail.reason == "host_death":
-            self._engine.die()
+            self.engine.die()
         else:
             self.end(_FAILURES[fail.reason], f"the script says so: {fail.reason}")
 
     def _logprobs(self, ids: "array[int]") -> "list[TokenLogprob] | None":
-        count = self._sampling.top_logprobs
-        return None if count is None else [_logprob(token, count, self._engine.vocabulary_size) for token in ids]
+        count = self.sampling.top_logprobs
+        return None if count is None else [_logprob(token, count, self.engine.vocabulary_size) for token in ids]
 
     def _usage(self) -> Usage:
-        now = self._loop.time()
-        first = self._first_token or now
-        prefill_s, decode_s = first - self._submitted, now - first
-        if self._schedule is not None:  # the model's time, not what a busy loop made of it
-            prefill_s, decode_s = self._schedule.prefill_s, self._schedule.decode_s(self._sent)
+        now = self.loop.time()
+        first = self.first_token or now
+        prefill_s, decode_s = first - self.submitted, now - first
+        if self.schedule is not None:  # the model's time, not what a busy loop made of it
+            prefill_s, decode_s = self.schedule.prefill_s, self.schedule.decode_s(self.sent)
         return Usage(
-            prompt_tokens=self._prompt,
-            cached_tokens=self._cached,
-            output_tokens=self._sent,
-            held_tokens=self._handle.held,
+            prompt_tokens=self.prompt,
+            cached_tokens=self.cached,
+            output_tokens=self.sent,
+            held_tokens=self.handle.held,
             prefill_s=prefill_s,
             decode_s=decode_s,
         )

@@ -20,10 +20,11 @@ import msgspec
 from hotloop.formats.bases.answer import PHASES, THINK, THINK_END, Phase, joins
 from hotloop.formats.bases.chat.dialect import Dialect, answer_text, is_rendered, reasoning_text
 from hotloop.formats.bases.chat.frame import Frame, frame_of
-from hotloop.formats.bases.chat.parser import Begin, ChatMLParser, Reading
+from hotloop.formats.bases.chat.parser import FIRST_MODES, Begin, ChatMLParser, Reading
 from hotloop.formats.bases.chat.writer import MessageWriter
 from hotloop.formats.parsing.call_syntax import CALL, CALL_END
-from hotloop.formats.parsing.text_decoder import PieceTable
+from hotloop.formats.parsing.item_stream import ItemStream
+from hotloop.formats.parsing.text_decoder import PieceTable, TextDecoder
 from hotloop.formats.writing.item_text import call_arguments, not_sampled
 from hotloop.formats.writing.text_only import refuse_unsupported
 from hotloop.formats.writing.token_writer import TokenWriter, known_tokens, required_token, written
@@ -80,6 +81,8 @@ class ChatFormat:
         self._end = written(tokenizer, dialect.write_end)
         self._prompts = {off: written(tokenizer, partial(dialect.write_prompt, off=off)) for off in (False, True)}
         self._thinks = dialect.thinks
+        begin: Begin = "text" if not dialect.thinks else "thought" if dialect.opens_think else "block"
+        self._first_modes = {False: FIRST_MODES[begin], True: FIRST_MODES["text"]}  # by whether thinking is off
         self._frames = {off: self._framed(off=off) if dialect.is_verbatim(off=off) else {} for off in (False, True)}
 
     @property
@@ -226,10 +229,9 @@ class ChatFormat:
 
     def parser(self, context: PromptContext) -> ChatMLParser:
         """A parser for one response. Calls of tools that were not offered come back as function calls."""
-        begin: Begin = "text"
-        if self._thinks and context.reasoning_effort != "none":
-            begin = "thought" if self._dialect.opens_think else "block"
-        return ChatMLParser(self._reading, context.tools, begin=begin)
+        first = self._first_modes[self._thinks and context.reasoning_effort == "none"]
+        reading = self._reading
+        return ChatMLParser(reading, context.tools, first, TextDecoder(reading.table), ItemStream(context.tools))
 
     def constraint(self, context: PromptContext, rules: CallRules) -> Constraint | None:
         """See the dialect's grammar."""

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Literal
 
+import msgspec
+
 from hotloop.formats.bases.answer import THINK, THINK_END
 from hotloop.formats.parsing.argument_types import ArgumentTypes
 from hotloop.formats.parsing.call_syntax import CALL, CALL_END, CallSyntax
@@ -80,38 +82,31 @@ class Reading:
         self.on_mark = _mark_actions(marks, calls, thinks=thinks)  # what each marker's id does
 
 
-class ChatMLParser:
+class ChatMLParser(msgspec.Struct, eq=False):
     """Implements `seams.format.Parser` for one response.
 
-    Args:
-        reading: how the family is read.
-        tools: the tools offered.
-        begin: where the generation prompt has left off: in front of a think block, inside of it, or behind it.
+    `read` is where the generation prompt has left off: one of `FIRST_MODES`.
     """
 
-    def __init__(self, reading: Reading, tools: Sequence[Tool], *, begin: Begin) -> None:
-        self._reading = reading
-        self._tools = tools
-        self._decoder = TextDecoder(reading.table)
-        self._stops = reading.stops
-        self._strips = reading.strips
-        self._blank = reading.blank
-        self._stream = ItemStream(tools)
-        self._plain = reading.plain
-        self._read: _Mode = _FIRST_MODES[begin]
-        self._may_think = True  # a think block may still begin
-        self._held = ""  # read, but perhaps part of a marker or of the white space around one
-        self._tail = ""  # white space behind the last visible character, where it is stripped
-        self._call: PendingCall | None = None
-        self.reasoning_tokens = 0  # ids from `<think>`, if the model writes it, to `</think>`, both included
+    reading: Reading
+    tools: Sequence[Tool]  # that were offered
+    read: "_Mode"
+    decoder: TextDecoder
+    stream: ItemStream
+    may_think: bool = True  # a think block may still begin
+    held: str = ""  # read, but perhaps part of a marker or of the white space around one
+    tail: str = ""  # white space behind the last visible character, where it is stripped
+    call: PendingCall | None = None
+    reasoning_tokens: int = 0  # ids from `<think>`, if the model writes it, to `</think>`, both included
 
     def feed(self, ids: Sequence[int], logprobs: Sequence[TokenLogprob] | None) -> list[ParsedEvent]:
         """See `Parser.feed`."""
         if logprobs is None:
-            if len(ids) == 1 and ids[0] in self._stops:
+            reading = self.reading
+            if len(ids) == 1 and ids[0] in reading.stops:
                 return []
-            if not self._held and not self._tail and not self._decoder.is_split:
-                texts = [*map(self._plain.__getitem__, ids)]
+            if not (self.held or self.tail or self.decoder.is_split):
+                texts = [*map(reading.plain.__getitem__, ids)]
                 if texts and all(texts):
                     events = self._pass_on("".join(texts), len(ids))
                     if events is not None:
@@ -120,44 +115,44 @@ class ChatMLParser:
 
     def _pass_on(self, text: str, count: int) -> list[ParsedEvent] | None:
         """The events of `count` plain tokens, where an item is being written or a message begins and nothing is held."""
-        kind = self._stream.kind
-        if self._read is _READ_TEXT:
+        kind = self.stream.kind
+        if self.read is _READ_TEXT:
             if kind == "message":
                 return [ItemDelta(text)]
-            if kind is None and not self._stream.lead and not self._strips and text.strip():
-                self._stream.kind = "message"
+            if kind is None and not self.stream.lead and not self.reading.strips and text.strip():
+                self.stream.kind = "message"
                 return [_MESSAGE, ItemDelta(text)]
-        elif self._read is _READ_THINK and kind == "reasoning":
+        elif self.read is _READ_THINK and kind == "reasoning":
             self.reasoning_tokens += count
             return [ItemDelta(text)]
         return None
 
     def _feed_each(self, ids: Sequence[int], logprobs: Sequence[TokenLogprob] | None) -> list[ParsedEvent]:
         for index, token in enumerate(ids):
-            if token in self._stops:
+            if token in self.reading.stops:
                 continue
-            was_thinking = self._read is _READ_THINK
+            was_thinking = self.read is _READ_THINK
             if logprobs is not None:
-                self._stream.logprobs.append(logprobs[index])
-            mark = self._reading.on_mark.get(token)
+                self.stream.logprobs.append(logprobs[index])
+            mark = self.reading.on_mark.get(token)
             if mark is None:
-                text = self._decoder.feed(token)
+                text = self.decoder.feed(token)
                 if text:
-                    self._read(self, text)
+                    self.read(self, text)
             else:
                 self._end_character()
                 mark(self)
-            is_thinking = self._read is _READ_THINK
+            is_thinking = self.read is _READ_THINK
             if was_thinking or is_thinking:
                 self.reasoning_tokens += 1
-            if is_thinking or self._call is not None:
-                self._stream.logprobs.clear()
-        return self._stream.take()
+            if is_thinking or self.call is not None:
+                self.stream.logprobs.clear()
+        return self.stream.take()
 
     def finish(self, *, complete: bool) -> list[ParsedEvent]:
         """See `Parser.finish`."""
-        stream = self._stream
-        if self._read is _READ_TEXT and not self._held and not self._decoder.is_split:
+        stream = self.stream
+        if self.read is _READ_TEXT and not self.held and not self.decoder.is_split:
             is_open = stream.kind is not None
             stream.kind = None
             return [ItemClosed(complete)] if is_open else []
@@ -165,53 +160,53 @@ class ChatMLParser:
 
     def _finish_held(self, *, complete: bool) -> list[ParsedEvent]:
         self._end_character()
-        if self._call is not None:
+        if self.call is not None:
             self._end_call(self._take_held(), ended=complete)
-        elif self._read is _READ_THINK:
-            self._say_thought(self._take_held().rstrip(self._blank))
+        elif self.read is _READ_THINK:
+            self._say_thought(self._take_held().rstrip(self.reading.blank))
         self._say(self._take_held())
-        self._stream.close(complete=complete)
-        return self._stream.take()
+        self.stream.close(complete=complete)
+        return self.stream.take()
 
     # --- marks that are control tokens ---
 
     def _mark_think(self) -> None:
         if (
-            self._may_think
-            and self._stream.kind is None
-            and self._call is None
-            and not (self._stream.lead + self._held).strip()
+            self.may_think
+            and self.stream.kind is None
+            and self.call is None
+            and not (self.stream.lead + self.held).strip()
         ):
-            self._held = self._stream.lead = ""
-            self._may_think = False
-            self._read = _READ_THINK
+            self.held = self.stream.lead = ""
+            self.may_think = False
+            self.read = _READ_THINK
         else:
-            self._read(self, THINK)
+            self.read(self, THINK)
 
     def _mark_think_end(self) -> None:
-        if self._read is _READ_THINK:
+        if self.read is _READ_THINK:
             self._end_thought(self._take_held())
         else:
-            self._read(self, THINK_END)
+            self.read(self, THINK_END)
 
     def _mark_call(self) -> None:
-        if self._call is not None:
+        if self.call is not None:
             self._end_call(self._take_held(), ended=True)
-        elif self._read is _READ_THINK:
+        elif self.read is _READ_THINK:
             self._end_thought(self._take_held())  # some models forget to end the block
         self._begin_call(self._take_held())
 
     def _mark_call_end(self) -> None:
-        if self._call is None:
-            self._read(self, CALL_END)
+        if self.call is None:
+            self.read(self, CALL_END)
         else:
             held = self._take_held()
             self._end_call(held, ended=True, mark=CALL_END)
 
     def _mark_in_call(self, mark: str) -> None:
-        call = self._call
+        call = self.call
         if call is None:
-            self._read(self, mark)
+            self.read(self, mark)
             return
         rest = call.read_mark(self._take_held(), mark)
         self._report(call)
@@ -223,12 +218,12 @@ class ChatMLParser:
         text = self._take_held() + text
         visible = text.lstrip()
         if visible.startswith(THINK):
-            self._read = _READ_THINK
+            self.read = _READ_THINK
             self._read_on(visible[len(THINK) :])
         elif THINK.startswith(visible):
-            self._held = text
+            self.held = text
         else:
-            self._read = _READ_TEXT
+            self.read = _READ_TEXT
             self._read_text(text)
 
     def _read_think(self, text: str) -> None:
@@ -239,44 +234,44 @@ class ChatMLParser:
             self._read_on(text[end + len(THINK_END) :])
             return
         sure = len(text) - partial_end(text, THINK_END)
-        sure = len(text[:sure].rstrip(self._blank))
-        self._held = text[sure:]
+        sure = len(text[:sure].rstrip(self.reading.blank))
+        self.held = text[sure:]
         self._say_thought(text[:sure])
 
     def _read_after_think(self, text: str) -> None:
-        text = text.lstrip(self._blank)
+        text = text.lstrip(self.reading.blank)
         if text:
-            self._read = _READ_TEXT
+            self.read = _READ_TEXT
             self._read_text(text)
         else:
-            self._stream.logprobs.clear()
+            self.stream.logprobs.clear()
 
     def _read_after_call(self, text: str) -> None:
         text = text.lstrip()
         if text:
-            self._read = _READ_TEXT
+            self.read = _READ_TEXT
             self._read_text(text)
         else:
-            self._stream.logprobs.clear()
+            self.stream.logprobs.clear()
 
     def _read_text(self, text: str) -> None:
-        if not self._held and "<" not in text and text[-1] != "\n":
+        if not self.held and "<" not in text and text[-1] != "\n":
             self._say(text)
             return
         text = self._take_held() + text
-        begin = text.find(self._reading.opening) if self._reading.opening else -1
+        begin = text.find(self.reading.opening) if self.reading.opening else -1
         if begin >= 0:
             self._begin_call(text[:begin])
             self._read_on(text[begin + len(CALL) :])
             return
-        sure = len(text) - partial_end(text, self._reading.opening)
+        sure = len(text) - partial_end(text, self.reading.opening)
         if text.endswith("\n", 0, sure):
             sure -= 1
-        self._held = text[sure:]
+        self.held = text[sure:]
         self._say(text[:sure])
 
     def _read_call(self, text: str) -> None:
-        call = self._call
+        call = self.call
         assert call is not None
         text = self._take_held() + text
         rest = call.read(text)
@@ -288,12 +283,12 @@ class ChatMLParser:
         if not rest:
             return
         if call.reader.awaits(rest):
-            self._held = rest
+            self.held = rest
         elif rest.startswith(CALL_END):
             self._end_call("", ended=True, mark=CALL_END)
             self._read_on(rest[len(CALL_END) :])
         elif CALL_END.startswith(rest):
-            self._held = rest
+            self.held = rest
         elif call.is_open:
             self._report_junk(call, rest)
         else:
@@ -308,84 +303,84 @@ class ChatMLParser:
             self._end_call("", ended=True, mark=CALL_END)
             self._read_on(rest[end + len(CALL_END) :])
         else:
-            self._held = rest[sure:]
+            self.held = rest[sure:]
 
     # --- what the modes share ---
 
     def _read_on(self, rest: str) -> None:
         if rest:
-            self._read(self, rest)
+            self.read(self, rest)
 
     def _take_held(self) -> str:
-        held = self._held
-        self._held = ""
+        held = self.held
+        self.held = ""
         return held
 
     def _end_character(self) -> None:
-        text = self._decoder.flush()
+        text = self.decoder.flush()
         if text:
-            self._read(self, text)
+            self.read(self, text)
 
     def _say(self, text: str) -> None:
-        if self._strips and (visible := text.rstrip()):
+        if self.reading.strips and (visible := text.rstrip()):
             behind = text[len(visible) :]
-            if self._stream.kind is None:
-                self._stream.lead = self._tail = ""
+            if self.stream.kind is None:
+                self.stream.lead = self.tail = ""
                 visible = visible.lstrip()
-            text, self._tail = self._tail + visible, behind
-        elif self._strips and self._stream.kind is not None:
-            text, self._tail = "", self._tail + text
-        self._stream.say(text)
+            text, self.tail = self.tail + visible, behind
+        elif self.reading.strips and self.stream.kind is not None:
+            text, self.tail = "", self.tail + text
+        self.stream.say(text)
 
     def _say_thought(self, text: str) -> None:
-        if self._stream.kind is None:
-            text = text.lstrip(self._blank)
+        if self.stream.kind is None:
+            text = text.lstrip(self.reading.blank)
             if not text:
                 return
-            self._stream.open("reasoning")
-        self._stream.add(text)
+            self.stream.open("reasoning")
+        self.stream.add(text)
 
     def _end_thought(self, text: str) -> None:
-        self._may_think = False
-        self._say_thought(text.rstrip(self._blank))
-        self._stream.close()
-        self._stream.logprobs.clear()
-        self._read = ChatMLParser._read_after_think
+        self.may_think = False
+        self._say_thought(text.rstrip(self.reading.blank))
+        self.stream.close()
+        self.stream.logprobs.clear()
+        self.read = ChatMLParser._read_after_think
 
     def _begin_call(self, before: str) -> None:
         # The template puts one line end between text and call.
         self._say(before.removesuffix("\n"))
-        separator = self._stream.take_lead() + ("\n" if before.endswith("\n") else "")
-        reading = self._reading
-        self._call = PendingCall(separator + CALL, reading.calls.reader(ArgumentTypes(self._tools), reading.call_marks))
-        self._read = ChatMLParser._read_call
+        separator = self.stream.take_lead() + ("\n" if before.endswith("\n") else "")
+        reading = self.reading
+        self.call = PendingCall(separator + CALL, reading.calls.reader(ArgumentTypes(self.tools), reading.call_marks))
+        self.read = ChatMLParser._read_call
 
     def _report(self, call: PendingCall) -> None:
-        self._may_think = False
-        call.report(self._stream)
+        self.may_think = False
+        call.report(self.stream)
 
     def _give_up_call(self, call: PendingCall, rest: str) -> None:
-        self._call = None
-        self._read = _READ_TEXT
+        self.call = None
+        self.read = _READ_TEXT
         self._say(call.opening)
         self._read_on(call.raw() + rest)  # another call may have begun inside what looked like a string
 
     def _end_call(self, held: str, *, ended: bool, mark: str = "") -> None:
         """The call is over: by `mark`, by the next call, or by the end of the output (`ended` False: cut off)."""
-        call = self._call
+        call = self.call
         assert call is not None
         junk = call.reader.end(held, ended=ended)
         self._report(call)
         if not call.is_open:
             self._give_up_call(call, held + mark)
             return
-        self._call = None
-        self._read = ChatMLParser._read_after_call
+        self.call = None
+        self.read = ChatMLParser._read_after_call
         if junk:
             call.junk(junk)
-        if not call.finish(self._stream, ended=ended):
+        if not call.finish(self.stream, ended=ended):
             return  # `finish` closes the item as incomplete
-        self._stream.close()
+        self.stream.close()
         if call.leftover.strip():
             self._read_on(call.leftover)
 
@@ -393,7 +388,7 @@ class ChatMLParser:
 _Mode = Callable[[ChatMLParser, str], None]
 _READ_TEXT: _Mode = ChatMLParser._read_text
 _READ_THINK: _Mode = ChatMLParser._read_think
-_FIRST_MODES: dict[Begin, _Mode] = {"block": ChatMLParser._read_start, "thought": _READ_THINK, "text": _READ_TEXT}
+FIRST_MODES: dict[Begin, _Mode] = {"block": ChatMLParser._read_start, "thought": _READ_THINK, "text": _READ_TEXT}
 _MESSAGE = ItemOpened("message")
 
 
