@@ -27,7 +27,7 @@ class Played:
 
 
 def view(items: Sequence[Item], context: PromptContext | None = None, rules: CallRules | None = None) -> TurnView:
-    return TurnView(ItemLog(items), context or PromptContext(), rules or CallRules())
+    return TurnView(ItemLog(items), (), context or PromptContext(), rules or CallRules())
 
 
 class Playing:

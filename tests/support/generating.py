@@ -9,7 +9,7 @@ from hotloop.seams.engine import Constraint, EndReason, KvHandle, Run, Sampling,
 from hotloop.seams.prompt import CallRules, PromptContext, TurnView
 from hotloop.session.item_log import ItemLog
 
-NO_TURN = TurnView(ItemLog(), PromptContext(), CallRules())
+NO_TURN = TurnView(ItemLog(), (), PromptContext(), CallRules())
 TIE = 0.01  # of log-probability
 TIMEOUT_S = 30.0  # far over anything expected, so that a lost callback fails instead of hanging
 

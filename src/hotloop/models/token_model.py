@@ -88,7 +88,9 @@ class TokenModel:
 
     async def prepare(self, request: ModelRequest) -> PreparedTokenTurn:
         """Render and tokenize what is new, or everything where a fallback says so."""
-        parent = request.parent if isinstance(request.parent, TokenState) and request.parent.model is self else None
+        parent = request.parent
+        if not isinstance(parent, TokenState) or parent.model is not self:
+            parent = None
         if parent is not None and parent.context is request.context and parent.rules == request.rules:
             constraint = parent.constraint
         else:
@@ -131,7 +133,7 @@ class TokenModel:
             self._sampling(request, room),
             constraint,
             self.format.parser(request.context),
-            TurnView(request.history.extended(request.new_items), request.context, request.rules),
+            TurnView(request.history, request.new_items, request.context, request.rules),
             array("I"),
         )
 
@@ -151,10 +153,11 @@ class TokenModel:
                 chars = plain_chars(items)
                 if chars < 0:
                     items, chars = seen_and_chars(items)
-                where = parent.render_state, parent.view.length
-                is_short = chars <= OFF_LOOP_CHARS
-                extend = self.format.extend
-                extension = extend(*where, items) if is_short else await asyncio.to_thread(extend, *where, items)
+                view, state = parent.view, parent.render_state
+                if chars <= OFF_LOOP_CHARS:
+                    extension = self.format.extend(state, view.length, items)
+                else:
+                    extension = await asyncio.to_thread(self.format.extend, state, view.length, items)
                 if isinstance(extension, Extension):
                     rendered = _extended(parent, extension)
                     if items is not request.new_items:  # else all of them are plain text
@@ -169,10 +172,10 @@ class TokenModel:
         given = tuple(request.history.extended(request.new_items))
         items, chars = seen_and_chars(given)
         start = self._start(request.context)
-        where = start.state, len(start.tokens)
-        extend = self.format.extend
-        is_short = chars <= OFF_LOOP_CHARS
-        extension = extend(*where, items) if is_short else await asyncio.to_thread(extend, *where, items)
+        if chars <= OFF_LOOP_CHARS:
+            extension = self.format.extend(start.state, len(start.tokens), items)
+        else:
+            extension = await asyncio.to_thread(self.format.extend, start.state, len(start.tokens), items)
         if isinstance(extension, Fallback):
             raise ServerFault(f"The {self.format.name} format cannot render this conversation ({extension.reason}).")
         view = TokenView.of(start.tokens, self.log).head(extension.keep).append(extension.tokens)

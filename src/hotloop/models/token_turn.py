@@ -20,9 +20,9 @@ import msgspec
 from hotloop.errors import ApiError, EngineTimeout, EngineUnavailable, SchemaTooComplex, ServerFault
 from hotloop.models.cut import length_of_items
 from hotloop.models.kv_lease import KvLease
-from hotloop.models.model_items import for_model, plain_chars
+from hotloop.models.model_items import for_model
 from hotloop.models.token_state import TokenState
-from hotloop.protocol.items import Item
+from hotloop.protocol.items import Item, Message
 from hotloop.seams.engine import Constraint, EndReason, Run, Sampling, TokenLogprob, Usage
 from hotloop.seams.format import Extension, Fallback, Parser, RenderState
 from hotloop.seams.model import EventsCallback, ModelEnd, ModelEndCallback, ModelRequest
@@ -111,7 +111,8 @@ class PreparedTokenTurn(msgspec.Struct, eq=False):
         view, state = rendered.view, rendered.state
         held_in_view = view.length
         if self.request.generate and (output or not is_cut):
-            seen = output if plain_chars(output) >= 0 else for_model(output)
+            is_text = len(output) == 1 and type(output[0]) is Message  # written here: seen as it is
+            seen = output if is_text else for_model(output)
             extension = self._behind_output(seen, None if is_rewritten else sampled)
             if isinstance(extension, Fallback):
                 self.is_settled = False
@@ -122,7 +123,9 @@ class PreparedTokenTurn(msgspec.Struct, eq=False):
                 self.fallbacks.append(extension.reason)
             held_in_view = extension.keep
             if held_in_view == view.length:
-                held_in_view += _common_prefix(extension.tokens, self.generation + self.sampled)
+                decoded = self.generation + self.sampled
+                is_as_decoded = extension.tokens[: len(decoded)] == decoded
+                held_in_view += len(decoded) if is_as_decoded else _common_prefix(extension.tokens, decoded)
             else:  # other tokens stand there in the KV
                 view = view.head(extension.keep)
             view = view.append(extension.tokens)
@@ -282,6 +285,4 @@ def _failure(reason: EndReason, detail: str) -> ApiError | None:
 
 
 def _common_prefix(a: "array[int]", b: "array[int]") -> int:
-    if a[: len(b)] == b:
-        return len(b)
     return next((index for index, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

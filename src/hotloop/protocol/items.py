@@ -250,6 +250,10 @@ def text_of(content: "str | list[ContentPart] | list[ResultPart] | list[Reasonin
     """The text of a content field; parts without text count as nothing."""
     if isinstance(content, str):
         return content
+    if len(content) == 1:
+        only = content[0]
+        if type(only) is InputText or type(only) is OutputText:
+            return only.text
     pieces: list[str] = []
     for part in content:
         match part:

@@ -1,9 +1,11 @@
 """What a turn asks of a model, apart from its items: the part that formats, engines and models all read."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
+from hotloop.protocol.items import Item
 from hotloop.protocol.tools import Tool
 from hotloop.session.item_log import ItemLog
 from hotloop.session.model_context import ContextShelf
@@ -49,6 +51,7 @@ class CallRules(msgspec.Struct, frozen=True):
 class TurnView(msgspec.Struct, frozen=True):
     """The turn as items, beside its tokens. Only engines that are no models read it (the scripted one)."""
 
-    items: ItemLog
+    history: ItemLog
+    new_items: Sequence[Item]
     context: PromptContext
     rules: CallRules

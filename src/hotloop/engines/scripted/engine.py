@@ -96,7 +96,7 @@ class ScriptedEngine:
     def perform(self, place: Place, turn: TurnView) -> "tuple[Performance, array[int]]":
         """What a turn plays, and its tokens."""
         scene = self._director.find(place)
-        if not turn.context.digest or (scene is not None and self._director.looks_back(scene)):
+        if not turn.context.digest or (scene is not None and scene.looks_back):
             return self._prepare(scene, turn)
         key = (scene, turn.context.digest, turn.rules)
         prepared = self._prepared.get(key)
@@ -145,19 +145,21 @@ class ScriptedHandle:
         self.held = held  # tokens from the start with KV
         self._engine = engine
         self.run: ScriptedRun | None = None  # the one under way
-        self._is_lost = False
+        self.is_lost = False
         self._has_run = False
         self._place: Place | None = None  # how far the items had come,
         self._place_tokens = 0  # and the prompt that said so
 
     def held_ids(self) -> "array[int]":
         """The tokens that have KV."""
+        if self.run is not None:
+            self.run.book()
         return self.ids[: self.held]
 
     def lose(self) -> None:
         """The KV is gone: the next run needs the full prompt."""
         self.held = 0
-        self._is_lost = True
+        self.is_lost = True
 
     def generate(
         self,
@@ -180,13 +182,13 @@ class ScriptedHandle:
         if engine.is_closed:
             run.schedule_end(EndReason.UNAVAILABLE, "the scripted engine is closed")
             return run
-        if self._is_lost or keep > len(self.ids):
+        if self.is_lost or keep > len(self.ids):
             run.schedule_end(EndReason.NEEDS_FULL_PROMPT)
             return run
         known = self._place
-        if known is not None and (keep < self._place_tokens or known.length > len(turn.items)):
+        if known is not None and (keep < self._place_tokens or known.length > len(turn.history) + len(turn.new_items)):
             known = None  # tokens kept up to the last prompt mean that its items are still there, at the same place
-        place = place_of(turn.items, known)
+        place = place_of(turn, known)
         performance, output = engine.perform(place, turn)
         if performance.lose_kv and self._has_run and sampling.max_tokens:
             self.lose()

@@ -31,7 +31,6 @@ from hotloop.protocol.items import (
 )
 from hotloop.protocol.tools import CustomTool, FunctionTool, HostedTool
 from hotloop.seams.prompt import CallRules, PromptContext, TurnView
-from hotloop.session.item_log import ItemLog
 
 CallableTool = FunctionTool | CustomTool
 _SILENT = Turn()
@@ -52,6 +51,7 @@ class Scene(msgspec.Struct, frozen=True):
     conversation: int
     turn: int
     answered: int
+    looks_back: bool  # it depends on the history too, not on its place, the tools and the rules alone
 
 
 class Performance(msgspec.Struct, frozen=True):
@@ -66,22 +66,24 @@ class Performance(msgspec.Struct, frozen=True):
     scene: Scene | None = None
 
 
-def place_of(items: ItemLog, known: Place | None = None) -> Place:
-    """Read the newest items, back to the newest user message, or to `known`, which must be a prefix of `items`."""
+def place_of(turn: TurnView, known: Place | None = None) -> Place:
+    """Read the newest items, back to the newest user message, or to `known`, which must be a prefix of the turn's items."""
     outputs = 0
-    length = len(items)
-    unread = length - known.length if known is not None else length
-    for item in items.newest_first():
-        if known is not None and unread == 0:
-            return Place(length, known.question, known.outputs + outputs)
-        unread -= 1
-        if isinstance(item, Message):
-            if item.role == "user":
-                return Place(length, text_of(item.content), outputs)
-        elif isinstance(item, FunctionCallOutput | CustomToolCallOutput):
-            outputs += 1
-        elif isinstance(item, HostedItem):
-            outputs += as_answered(item) is not None
+    unread = length = len(turn.history) + len(turn.new_items)
+    if known is not None:
+        unread -= known.length
+    for items in (reversed(turn.new_items), turn.history.newest_first()):
+        for item in items:
+            if unread == 0 and known is not None:
+                return Place(length, known.question, known.outputs + outputs)
+            unread -= 1
+            if isinstance(item, Message):
+                if item.role == "user":
+                    return Place(length, text_of(item.content), outputs)
+            elif isinstance(item, FunctionCallOutput | CustomToolCallOutput):
+                outputs += 1
+            elif isinstance(item, HostedItem):
+                outputs += as_answered(item) is not None
     return Place(length, "", outputs)
 
 
@@ -90,21 +92,14 @@ class Director:
 
     def __init__(self, script: Script) -> None:
         self._script = script
-        self._entries = [(re.compile(one.match), [len(turn.all_calls) for turn in one.turns]) for one in script.scripts]
-        self._looks_back = [
-            [bool(one.requires_history or turn.requires_history) for turn in one.turns] for one in script.scripts
-        ]
+        self._entries = [(re.compile(one.match), _scenes(number, one)) for number, one in enumerate(script.scripts)]
 
     def find(self, place: Place) -> Scene | None:
         """What is due at this place; None if no script matches or its turns are used up."""
-        for number, (pattern, calls) in enumerate(self._entries):
+        for pattern, scenes in self._entries:
             if pattern.search(place.question):
-                return _scene_after(number, calls, place.outputs)
+                return scenes[place.outputs] if place.outputs < len(scenes) else None
         return None
-
-    def looks_back(self, scene: Scene) -> bool:
-        """The scene depends on the history too, not on its place, the tools and the rules alone."""
-        return self._looks_back[scene.conversation][scene.turn]
 
     def perform(self, scene: Scene | None, turn: TurnView) -> Performance:
         """The performance of a scene, as the request's tools and rules allow it."""
@@ -129,15 +124,15 @@ class Director:
         )
 
 
-def _scene_after(number: int, calls: Sequence[int], outputs: int) -> Scene | None:
-    """The turn that comes behind so many outputs; `calls` is how many each turn makes."""
-    last = len(calls) - 1
-    for index, count in enumerate(calls):
+def _scenes(number: int, conversation: Conversation) -> list[Scene]:
+    """The scene behind no output, behind one, and so on; behind more than those there is none."""
+    scenes: list[Scene] = []
+    for index, turn in enumerate(conversation.turns):
+        looks_back = bool(conversation.requires_history or turn.requires_history)
         # A turn with several calls is behind us only when all of them are answered.
-        if outputs < count or (outputs == 0 and index == last):
-            return Scene(number, index, outputs)
-        outputs -= count
-    return None
+        calls = len(turn.all_calls) or (1 if turn is conversation.turns[-1] else 0)
+        scenes += [Scene(number, index, answered, looks_back) for answered in range(calls)]
+    return scenes
 
 
 def _unmet(conversation: Conversation, played: Turn, turn: TurnView) -> str:
@@ -147,7 +142,7 @@ def _unmet(conversation: Conversation, played: Turn, turn: TurnView) -> str:
             return f"the tool '{name}' is required, and the request does not offer it"
     texts = [*_listed(conversation.requires_history), *_listed(played.requires_history)]
     if texts:
-        history = _texts_besides_question(turn.items)
+        history = _texts_besides_question(turn)
         history.append(turn.context.instructions or "")
         for text in texts:
             if not any(text in part for part in history):
@@ -159,11 +154,11 @@ def _listed(texts: Texts) -> list[str]:
     return [texts] if isinstance(texts, str) else texts
 
 
-def _texts_besides_question(items: ItemLog) -> list[str]:
+def _texts_besides_question(turn: TurnView) -> list[str]:
     """Texts of all items but the newest user message."""
     texts: list[str] = []
     is_newest = True
-    for item in items.newest_first():
+    for item in turn.history.extended(turn.new_items).newest_first():
         match item:
             case Message():
                 text = text_with_files(item.content)

@@ -67,6 +67,7 @@ class ScriptedRun(msgspec.Struct, eq=False):
     stop: int = 0  # tokens of the output that come
     fails: bool = False  # behind them
     sent: int = 0
+    booked: int = 0  # of these, in the handle
     schedule: _Schedule | None = None
     prompt: int = 0
     cached: int = 0
@@ -125,8 +126,18 @@ class ScriptedRun(msgspec.Struct, eq=False):
         if self.timer is not None:
             self.timer.cancel()
         self.engine.runs.discard(self)
+        self.book()
         self.handle.run = None
         self.on_end(reason, self._usage(), detail)
+
+    def book(self) -> None:
+        """Let the handle hold what was decoded. Like a real engine: a token's KV is computed when the next is decoded."""
+        if self.booked < self.sent:
+            handle = self.handle
+            handle.ids.extend(self.output[self.booked : self.sent])
+            self.booked = self.sent
+            if not handle.is_lost:
+                handle.held = len(handle.ids) - 1
 
     def _prefill(self) -> None:
         self.first_token = self.loop.time()
@@ -149,10 +160,6 @@ class ScriptedRun(msgspec.Struct, eq=False):
             stop = last
         ids = self.output[self.sent : stop]
         self.sent = stop
-        # Like a real engine: the KV of a sampled token is computed when the next one is decoded.
-        handle = self.handle
-        handle.ids.extend(ids)
-        handle.held = len(handle.ids) - 1
         self.on_step(ids, None if self.sampling.top_logprobs is None else self._logprobs(ids))
         if self.is_over or self.is_ending:
             return

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -35,10 +36,13 @@ def ask(text: str) -> Message:
 def perform(
     script: dict[str, Any], items: list[Item], *, tools: bool = True, rules: CallRules | None = None
 ) -> Performance:
-    log = ItemLog(items)
-    turn = TurnView(log, PromptContext("Be kind.", TOOLS if tools else ()), rules or CallRules())
+    turn = TurnView(ItemLog(items), (), PromptContext("Be kind.", TOOLS if tools else ()), rules or CallRules())
     director = Director(script_of(script))
-    return director.perform(director.find(place_of(log)), turn)
+    return director.perform(director.find(place_of(turn)), turn)
+
+
+def view(old: list[Item], new: Sequence[Item] = ()) -> TurnView:
+    return TurnView(ItemLog(old), new, PromptContext(), CallRules())
 
 
 def said(performance: Performance) -> list[str]:
@@ -211,15 +215,31 @@ def test_reasoning_alone_is_a_turn() -> None:
 
 def test_a_known_place_saves_reading_back() -> None:
     old: list[Item] = [ask("go"), OUTPUT]
-    log = ItemLog(old)
-    known = place_of(log)
-    assert known == Place(2, "go", 1)
-    assert place_of(log, known) == known
-    grown = log.extended([OUTPUT, Message(role="developer", content="x")])
-    assert place_of(grown, known) == place_of(grown) == Place(4, "go", 2)
-    asked = grown.extended([ask("new"), OUTPUT])
-    assert place_of(asked, known) == place_of(asked) == Place(6, "new", 1)
-    assert place_of(ItemLog([OUTPUT]), Place(0, "", 0)) == Place(1, "", 1)
+    known = place_of(view(old))
+    assert known == Place(2, "go", 1) == place_of(view([], old)) == place_of(view(old[:1], old[1:]))
+    assert place_of(view(old), known) == known
+    more: list[Item] = [OUTPUT, Message(role="developer", content="x")]
+    assert place_of(view(old, more), known) == place_of(view(old, more)) == Place(4, "go", 2)
+    asked: list[Item] = [ask("new"), OUTPUT]
+    assert place_of(view([*old, *more], asked), known) == place_of(view([*old, *more, *asked])) == Place(6, "new", 1)
+    assert place_of(view([OUTPUT]), Place(0, "", 0)) == Place(1, "", 1)
+
+
+@pytest.mark.parametrize(
+    ("turns", "scenes"),
+    [
+        ([{"text": "t"}], [(0, 0)]),
+        ([{"call": {"name": "a"}}, {"text": "t"}], [(0, 0), (1, 0)]),
+        ([{"calls": [{"name": "a"}, {"name": "b"}]}, {"call": {"name": "c"}}], [(0, 0), (0, 1), (1, 0)]),
+    ],
+)
+def test_what_is_due_follows_from_how_many_calls_are_answered(
+    turns: list[dict[str, Any]], scenes: list[tuple[int, int]]
+) -> None:
+    director = Director(script_of({"scripts": [{"match": "go", "turns": turns}]}))
+    found = [director.find(Place(1, "go", outputs)) for outputs in range(len(scenes) + 1)]
+    assert [(scene.turn, scene.answered) for scene in found if scene is not None] == scenes
+    assert found[-1] is None
 
 
 def test_arguments_are_json_as_json_dumps_writes_it() -> None:
