@@ -5,6 +5,7 @@ Over the toy engine, which checks its own side of the contract: one run per hand
 
 import asyncio
 from array import array
+from itertools import product
 from typing import Any
 
 import pytest
@@ -179,6 +180,26 @@ async def test_what_may_be_sampled_is_bounded_by_the_request_and_by_the_context(
         turn = await run(model, START, user("hi"), wishes=SamplingWishes(max_output_tokens=asked))
         assert toy(model).runs[-1].sampling.max_tokens == allowed
         turn.prepared.discard()
+
+
+async def test_a_turn_gets_what_it_asks_for_whatever_the_turn_before_asked() -> None:
+    model, chain, context = make(), START, PromptContext(instructions="Be brief.")
+    asked = product(
+        [CallRules(), CallRules("required")],
+        [SamplingWishes(), SamplingWishes(temperature=0.5, seed=3), SamplingWishes(max_output_tokens=2)],
+    )
+    for rules, wishes in [*asked, (CallRules("required"), SamplingWishes()), (CallRules(), SamplingWishes())]:
+        turn = await run(model, chain, user("hi"), context=context, rules=rules, wishes=wishes)
+        engine_run = toy(model).runs[-1]
+        assert (engine_run.constraint is not None) == (rules.choice == "required")
+        assert engine_run.sampling.temperature == (wishes.temperature or model.default_temperature)
+        assert (engine_run.sampling.seed, engine_run.sampling.max_tokens > 2) == (
+            wishes.seed,
+            not wishes.max_output_tokens,
+        )
+        before, chain = chain, commit(turn)
+        release(before)
+    release(chain)
 
 
 async def test_a_constraint_goes_to_the_engine_and_is_made_once_per_context_and_rules() -> None:

@@ -19,11 +19,12 @@ from hotloop.bench.workload import Json, encoded, history, post
 from hotloop.engines.scripted import ScriptedEngine, script_of
 from hotloop.ledger.memory import MemoryLedger
 from hotloop.models.token_model import TokenModel
-from hotloop.models.token_state import TokenState
+from hotloop.models.token_state import TokenState, TurnSetup
 from hotloop.protocol.items import Item
 from hotloop.protocol.request import decode_create, decode_input
 from hotloop.safety.patterns import PatternPolicy
 from hotloop.safety.sealing import KeyRing, new_key
+from hotloop.seams.engine import Sampling
 from hotloop.seams.format import Extension, Fallback, Format, RenderState
 from hotloop.seams.model import ModelRequest, PreparedTurn, SamplingWishes
 from hotloop.seams.prompt import CallRules, PromptContext
@@ -160,7 +161,8 @@ class Chain:
         start = format_.begin(self._context)
         base = _extension(format_.extend(start.state, len(start.tokens), self._base))
         view = TokenView.of(start.tokens, self._model.log).head(base.keep).append(base.tokens)
-        return TokenState(self._model, self._context, CallRules(), None, view, base.state, None, None)
+        setup = TurnSetup(self._context, CallRules(), SamplingWishes(), None, Sampling(max_tokens=0))
+        return TokenState(self._model, setup, view, base.state, None, None)
 
     def _enter(self) -> None:
         given = _at_once(read_input(self._services, Principal(), self._request.input))

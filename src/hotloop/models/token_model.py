@@ -13,14 +13,16 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from hotloop.errors import ContextLengthExceeded, InvalidRequest, ServerFault
 from hotloop.models.constraint_book import ConstraintBook
 from hotloop.models.model_items import plain_chars, seen_and_chars
-from hotloop.models.token_state import TokenState
+from hotloop.models.token_state import TokenState, TurnSetup
 from hotloop.models.token_turn import PreparedTokenTurn, Rendered
 from hotloop.protocol.items import Item
 from hotloop.protocol.unknown_parts import is_shown_as_json
-from hotloop.seams.engine import Constraint, Engine, Sampling
+from hotloop.seams.engine import Engine, Sampling
 from hotloop.seams.format import Extension, Fallback, Format
 from hotloop.seams.grammar import GrammarValidator
 from hotloop.seams.model import ModelRequest
@@ -56,7 +58,6 @@ class TokenModel:
         self.format = format
         self.tokenizer = tokenizer
         self.engine = engine
-        self._stop_tokens = format.stop_tokens
         self._defaults = defaults or ModelDefaults()
         self.log = LogMeter()  # of the token logs of all chains
         self._validator = validator
@@ -91,30 +92,24 @@ class TokenModel:
         parent = request.parent
         if not isinstance(parent, TokenState) or parent.model is not self:
             parent = None
-        if parent is not None and parent.context is request.context and parent.rules == request.rules:
-            constraint = parent.constraint
-        else:
-            constraint = await self._constraints.get(request.context, request.rules)
-        return self._prepared(request, await self._render(request, parent), constraint)
+        setup = parent.setup if parent is not None else None
+        if setup is None or not _is_set_up_for(request, setup):
+            setup = await self._set_up(request)
+        return self._prepared(request, setup, await self._render(request, setup, parent))
 
     def prepare_now(self, request: ModelRequest) -> PreparedTokenTurn | None:
         """What most turns are: a little plain text behind a parent of the same context."""
         parent = request.parent
-        if (
-            not isinstance(parent, TokenState)
-            or parent.model is not self
-            or parent.context is not request.context
-            or not (parent.rules is request.rules or parent.rules == request.rules)
-        ):
+        if not isinstance(parent, TokenState) or parent.model is not self or not _is_set_up_for(request, parent.setup):
             return None
         if not 0 <= plain_chars(request.new_items) <= OFF_LOOP_CHARS:
             return None
         extension = self.format.extend(parent.render_state, parent.view.length, request.new_items)
         if not isinstance(extension, Extension):
             return None
-        return self._prepared(request, _extended(parent, extension), parent.constraint)
+        return self._prepared(request, parent.setup, _extended(parent, extension))
 
-    def _prepared(self, request: ModelRequest, rendered: Rendered, constraint: Constraint | None) -> PreparedTokenTurn:
+    def _prepared(self, request: ModelRequest, setup: TurnSetup, rendered: Rendered) -> PreparedTokenTurn:
         generation = self.format.generation_prompt(rendered.state) if request.generate else array("I")
         prompt_tokens = rendered.view.length + len(generation)
         if not prompt_tokens and request.generate:
@@ -123,15 +118,18 @@ class TokenModel:
         room = context_tokens - prompt_tokens
         if room < (1 if request.generate else 0):
             raise ContextLengthExceeded(prompt_tokens, context_tokens)
+        sampling, most = setup.sampling, request.wishes.max_output_tokens
+        if request.generate:
+            sampling = msgspec.structs.replace(sampling, max_tokens=room if most is None or most > room else most)
         return PreparedTokenTurn(
             prompt_tokens,
             rendered.fallbacks,
             self,
             request,
+            setup,
             rendered,
             generation,
-            self._sampling(request, room),
-            constraint,
+            sampling,
             self.format.parser(request.context),
             TurnView(request.history, request.new_items, request.context, request.rules),
             array("I"),
@@ -143,10 +141,10 @@ class TokenModel:
         if self._validator is not None:
             await self._validator.close()
 
-    async def _render(self, request: ModelRequest, parent: TokenState | None) -> Rendered:
+    async def _render(self, request: ModelRequest, setup: TurnSetup, parent: TokenState | None) -> Rendered:
         reason: str | None = None
         if parent is not None:
-            if not (parent.context is request.context or parent.context.same_as(request.context)):
+            if not (setup.context is parent.setup.context or setup.context.same_as(parent.setup.context)):
                 reason = "context_changed"
             else:
                 items: Sequence[Item] = request.unseen or request.new_items
@@ -184,25 +182,35 @@ class TokenModel:
             fallbacks += _shown_as_json(request.new_items)
         return Rendered(view, extension.state, parent, 0, fallbacks)
 
-    def _sampling(self, request: ModelRequest, room: int) -> Sampling:
+    async def _set_up(self, request: ModelRequest) -> TurnSetup:
         wishes = request.wishes
-        wanted = room if wishes.max_output_tokens is None else min(wishes.max_output_tokens, room)
-        return Sampling(
-            max_tokens=wanted if request.generate else 0,
+        sampling = Sampling(
+            max_tokens=0,
             temperature=self._defaults.temperature if wishes.temperature is None else wishes.temperature,
             top_p=self._defaults.top_p if wishes.top_p is None else wishes.top_p,
             presence_penalty=wishes.presence_penalty,
             frequency_penalty=wishes.frequency_penalty,
             seed=wishes.seed,
-            stop_tokens=self._stop_tokens,
+            stop_tokens=self.format.stop_tokens,
             top_logprobs=wishes.top_logprobs,
         )
+        constraint = await self._constraints.get(request.context, request.rules)
+        return TurnSetup(request.context, request.rules, wishes, constraint, sampling)
 
     def _start(self, context: PromptContext) -> Extension:
         """The start of a chain; the tokens of one that was seen before are not made again."""
         if context.shelf is None:
             return self.format.begin(context)
         return context.shelf.get("start", lambda: self.format.begin(context), _start_bytes)
+
+
+def _is_set_up_for(request: ModelRequest, setup: TurnSetup) -> bool:
+    """The request asks for the same as the turn that was set up so."""
+    return (
+        setup.context is request.context
+        and (setup.rules is request.rules or setup.rules == request.rules)
+        and (setup.wishes is request.wishes or setup.wishes == request.wishes)
+    )
 
 
 def _extended(parent: TokenState, extension: Extension) -> Rendered:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from hotloop.models.kv_lease import KvLease
-from hotloop.seams.engine import Constraint
+from hotloop.seams.engine import Constraint, Sampling
 from hotloop.seams.format import RenderState
+from hotloop.seams.model import SamplingWishes
 from hotloop.seams.prompt import CallRules, PromptContext
 from hotloop.session.token_log import TokenView
 
@@ -15,17 +16,24 @@ if TYPE_CHECKING:
     from hotloop.models.token_model import TokenModel
 
 
+class TurnSetup(msgspec.Struct, frozen=True, eq=False):
+    """What follows from a request beside its items: turns of a chain share it as long as they ask for the same."""
+
+    context: PromptContext
+    rules: CallRules
+    wishes: SamplingWishes
+    constraint: Constraint | None  # built of these, and judged
+    sampling: Sampling  # all but `max_tokens`, which is 0
+
+
 class TokenState(msgspec.Struct, eq=False):
     """What a turn keeps of its chain: the token log's view, the format's state, a share of the KV lease (or None).
 
     Without a share it remembers who has the KV of its chain, its `kin`: a fork of that lease shares the chain's beginning.
-    The rules of the turn and the constraint made of them go along: the next turn mostly asks for the same.
     """
 
     model: "TokenModel"
-    context: PromptContext
-    rules: CallRules
-    constraint: Constraint | None
+    setup: TurnSetup
     view: TokenView
     render_state: RenderState
     lease: KvLease | None
@@ -48,16 +56,7 @@ class TokenState(msgspec.Struct, eq=False):
         lease = self.lease
         if lease is not None:
             lease.retain()
-        return TokenState(
-            self.model,
-            self.context,
-            self.rules,
-            self.constraint,
-            self.view,
-            self.render_state,
-            lease,
-            self.kin_reference,
-        )
+        return TokenState(self.model, self.setup, self.view, self.render_state, lease, self.kin_reference)
 
     def release_kv(self) -> None:
         """Keep the tokens only. Idempotent."""

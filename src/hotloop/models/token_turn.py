@@ -21,9 +21,9 @@ from hotloop.errors import ApiError, EngineTimeout, EngineUnavailable, SchemaToo
 from hotloop.models.cut import length_of_items
 from hotloop.models.kv_lease import KvLease
 from hotloop.models.model_items import for_model
-from hotloop.models.token_state import TokenState
+from hotloop.models.token_state import TokenState, TurnSetup
 from hotloop.protocol.items import Item, Message
-from hotloop.seams.engine import Constraint, EndReason, Run, Sampling, TokenLogprob, Usage
+from hotloop.seams.engine import EndReason, Run, Sampling, TokenLogprob, Usage
 from hotloop.seams.format import Extension, Fallback, Parser, RenderState
 from hotloop.seams.model import EventsCallback, ModelEnd, ModelEndCallback, ModelRequest
 from hotloop.seams.prompt import TurnView
@@ -56,10 +56,10 @@ class PreparedTokenTurn(msgspec.Struct, eq=False):
     fallbacks: list[str]
     model: "TokenModel"
     request: ModelRequest
+    setup: TurnSetup
     rendered: Rendered
     generation: "array[int]"
     sampling: Sampling
-    constraint: Constraint | None
     parser: Parser
     turn: TurnView
     sampled: "array[int]"
@@ -151,8 +151,7 @@ class PreparedTokenTurn(msgspec.Struct, eq=False):
 
     def _state(self, view: TokenView, state: RenderState, lease: KvLease | None) -> TokenState:
         kin = self.lease.reference if self.lease is not None else None
-        request = self.request
-        return TokenState(self.model, request.context, request.rules, self.constraint, view, state, lease, kin)
+        return TokenState(self.model, self.setup, view, state, lease, kin)
 
     def discard(self) -> None:
         """Keep nothing; the parent's lease goes back as far as it still holds the parent's tokens."""
@@ -211,7 +210,7 @@ class PreparedTokenTurn(msgspec.Struct, eq=False):
             keep,
             new,
             sampling=self.sampling,
-            constraint=self.constraint,
+            constraint=self.setup.constraint,
             turn=self.turn,
             on_step=self._step,
             on_end=self._ended,

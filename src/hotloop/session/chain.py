@@ -16,6 +16,7 @@ from hotloop.protocol.items import (
     FunctionCallOutput,
     HostedItem,
     Item,
+    Message,
     UnpairedOutput,
 )
 from hotloop.protocol.request import decode_item
@@ -75,6 +76,8 @@ def pair_calls(open_calls: OpenCalls, new_items: Sequence[Item]) -> OpenCalls:
     """
     waiting = dict(open_calls)
     for item in new_items:
+        if type(item) is Message:
+            continue
         match item:
             case FunctionCall() | CustomToolCall():
                 if item.call_id in waiting:

@@ -59,7 +59,8 @@ class ScriptedRun(msgspec.Struct, eq=False):
     first_token: float = 0.0
     timer: asyncio.Handle | None = None
     is_over: bool = False
-    is_ending: bool = False  # the end is scheduled: nothing else is
+    is_ending: bool = False  # the end is there or scheduled: nothing else is
+    measures: bool = False  # log-probabilities are asked for
     performance: Performance = _NOTHING
     new: "array[int]" = _NO_TOKENS
     output: "array[int]" = _NO_TOKENS
@@ -82,8 +83,9 @@ class ScriptedRun(msgspec.Struct, eq=False):
         if room < 0:
             self.schedule_end(EndReason.LENGTH, f"the prompt of {prompt} tokens does not fit the context")
             return
-        self.new = new[:]
+        self.new = new
         self.performance = performance
+        self.measures = self.sampling.top_logprobs is not None
         stops = self.sampling.stop_tokens
         if not stops.isdisjoint(output[:-1]):
             output = output[: next(index for index, token in enumerate(output) if token in stops) + 1]
@@ -111,7 +113,7 @@ class ScriptedRun(msgspec.Struct, eq=False):
 
     def schedule_end(self, reason: EndReason, detail: str = "") -> None:
         """End in the next loop tick, whatever else was to come."""
-        if self.is_ending or self.is_over:
+        if self.is_ending:
             return
         self.is_ending = True
         if self.timer is not None:
@@ -122,7 +124,7 @@ class ScriptedRun(msgspec.Struct, eq=False):
         """End now. Only the first end counts."""
         if self.is_over:
             return
-        self.is_over = True
+        self.is_over = self.is_ending = True
         if self.timer is not None:
             self.timer.cancel()
         self.engine.runs.discard(self)
@@ -154,19 +156,21 @@ class ScriptedRun(msgspec.Struct, eq=False):
             self.end(EndReason.LENGTH)
 
     def _step(self) -> None:
-        schedule, pace, last = self.schedule, self.performance.pace, self.stop
-        stop = self.sent + (pace.tokens if schedule is None else self._due_tokens(schedule))
+        schedule, last = self.schedule, self.stop
+        stop = self.sent + (self.performance.pace.tokens if schedule is None else self._due_tokens(schedule))
         if stop > last:
             stop = last
         ids = self.output[self.sent : stop]
         self.sent = stop
-        self.on_step(ids, None if self.sampling.top_logprobs is None else self._logprobs(ids))
-        if self.is_over or self.is_ending:
+        self.on_step(ids, self._logprobs(ids) if self.measures else None)
+        if self.is_ending:
             return
         if stop < last:
-            pause_s = pace.seconds if schedule is None else self._step_pause(schedule)
-            loop = self.loop
-            self.timer = loop.call_later(pause_s, self._step) if pause_s > 0 else loop.call_soon(self._step)
+            pause_s = self.performance.pace.seconds if schedule is None else self._step_pause(schedule)
+            if pause_s > 0:
+                self.timer = self.loop.call_later(pause_s, self._step)
+            else:
+                self.timer = self.loop.call_soon(self._step)
         elif self.fails:
             self.timer = self.loop.call_soon(self._fail)
         else:

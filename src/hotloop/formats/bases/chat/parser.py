@@ -23,7 +23,7 @@ from hotloop.formats.parsing.pending_call import PendingCall
 from hotloop.formats.parsing.text_decoder import PieceTable, TextDecoder
 from hotloop.protocol.tools import Tool
 from hotloop.seams.engine import TokenLogprob
-from hotloop.seams.format import ItemClosed, ItemDelta, ItemOpened, ParsedEvent
+from hotloop.seams.format import ItemClosed, ItemDelta, ItemKind, ItemOpened, ParsedEvent
 
 Begin = Literal["block", "thought", "text"]
 
@@ -98,31 +98,46 @@ class ChatMLParser(msgspec.Struct, eq=False):
     tail: str = ""  # white space behind the last visible character, where it is stripped
     call: PendingCall | None = None
     reasoning_tokens: int = 0  # ids from `<think>`, if the model writes it, to `</think>`, both included
+    passing: ItemKind | None = None  # of the open item, where plain tokens are its text and nothing is held
 
     def feed(self, ids: Sequence[int], logprobs: Sequence[TokenLogprob] | None) -> list[ParsedEvent]:
         """See `Parser.feed`."""
         if logprobs is None:
-            reading = self.reading
-            if len(ids) == 1 and ids[0] in reading.stops:
-                return []
-            if not (self.held or self.tail or self.decoder.is_split):
-                texts = [*map(reading.plain.__getitem__, ids)]
-                if texts and all(texts):
-                    events = self._pass_on("".join(texts), len(ids))
+            passing = self.passing
+            if len(ids) == 1:
+                token = ids[0]
+                text = self.reading.plain[token]
+                if not text and token in self.reading.stops:
+                    return []
+            else:
+                texts = [*map(self.reading.plain.__getitem__, ids)]
+                text = "".join(texts) if all(texts) else ""
+            if text:
+                if passing == "message":
+                    return [ItemDelta(text)]
+                if passing is not None:
+                    self.reasoning_tokens += len(ids)
+                    return [ItemDelta(text)]
+                if not (self.held or self.tail or self.decoder.is_split):
+                    events = self._pass_on(text, len(ids))
                     if events is not None:
                         return events
+        self.passing = None
         return self._feed_each(ids, logprobs)
 
     def _pass_on(self, text: str, count: int) -> list[ParsedEvent] | None:
         """The events of `count` plain tokens, where an item is being written or a message begins and nothing is held."""
-        kind = self.stream.kind
+        stream = self.stream
+        kind = stream.kind
         if self.read is _READ_TEXT:
             if kind == "message":
+                self.passing = kind
                 return [ItemDelta(text)]
-            if kind is None and not self.stream.lead and not self.reading.strips and text.strip():
-                self.stream.kind = "message"
+            if kind is None and not stream.lead and not self.reading.strips and text.strip():
+                stream.kind = self.passing = "message"
                 return [_MESSAGE, ItemDelta(text)]
         elif self.read is _READ_THINK and kind == "reasoning":
+            self.passing = kind
             self.reasoning_tokens += count
             return [ItemDelta(text)]
         return None
