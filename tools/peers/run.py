@@ -68,7 +68,10 @@ PEERS = (
     Peer(
         "LiteLLM",
         "litellm[proxy]==1.108.7",
-        ("{bin}/litellm", "--config", "{folder}/litellm.yaml", "--host", "127.0.0.1", "--port", "{port}"),
+        (
+            "{bin}/litellm", "--config", "{folder}/litellm.yaml", "--host", "127.0.0.1", "--port", "{port}",
+            "--keepalive_timeout", "600",
+        ),
         (("http", "full"),),
         environment={"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_MASTER_KEY": KEY},
         files={"litellm.yaml": LITELLM_CONFIG},
