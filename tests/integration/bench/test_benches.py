@@ -60,8 +60,8 @@ def test_long_answers_too_are_measured_at_the_lengths_asked_for() -> None:
 
 def test_rollouts_are_played_on_both_networks_and_on_the_real_model() -> None:
     near = Series(4_000, "loopback", "interactive", 3, 2, with_hot_http=True)
-    far = Series(4_000, "WAN", "interactive", 2, tokenizer=FAST)
-    crowd = (Series(1_000, "loopback", "interactive", 1), Series(1_000, "loopback", "heavy", 1))
+    far = Series(4_000, "WAN", "interactive", 2)
+    crowd = tuple(Series(1_000, "loopback", mix, 1, tokenizer=FAST) for mix in ("interactive", "heavy"))
     real = Series(0, "loopback", "chat", 12, tokenizer=FAST)
     findings = rollout.measure(Plan((near, far, *crowd, real), crowd_speed=1_000))
     assert [row[:2] for row in findings.table.rows] == [
