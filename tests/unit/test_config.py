@@ -72,6 +72,13 @@ def test_every_address_may_be_served_with_a_key() -> None:
     assert load(HOTLOOP_HOST="0.0.0.0", HOTLOOP_API_KEY="k").server.host == "0.0.0.0"
 
 
+def test_tool_servers_need_the_mcp_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings({"HOTLOOP_TOOL_SERVERS": "tools.yaml"}, {}).server.tool_servers == Path("tools.yaml")
+    monkeypatch.setattr("hotloop.config.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"hotloop\[mcp\]"):
+        load_settings({"HOTLOOP_TOOL_SERVERS": "tools.yaml"}, {})
+
+
 def test_traces_need_opentelemetry(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_settings({"HOTLOOP_TRACES": "on"}, {}).server.traces == "on"
     with pytest.raises(ConfigError, match="known are on, off"):

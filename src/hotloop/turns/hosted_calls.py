@@ -237,15 +237,12 @@ def _shown(tools: Sequence[OfferedTool]) -> list[dict[str, Any]]:
         if not tool.name or len(tool.name) > 256 or tool.name in names:
             raise ToolServerError("it has two tools of one name, or one without a usable name")
         names.add(tool.name)
-    shown: list[dict[str, Any]] = [
-        {
-            "name": tool.name,
-            "description": tool.description,
-            "input_schema": tool.input_schema,
-            "annotations": tool.annotations,
-        }
-        for tool in tools
-    ]
+    shown: list[dict[str, Any]] = []
+    for tool in tools:
+        fields = {"name": tool.name, "description": tool.description, "input_schema": tool.input_schema}
+        # What a server does not say is left out: not every client takes a null for it.
+        known = {**fields, "annotations": tool.annotations}
+        shown.append({key: value for key, value in known.items() if value is not None})
     with contextlib.suppress(UnicodeEncodeError, RecursionError):
         tools_listed(json_bytes(shown))
         return shown

@@ -137,19 +137,18 @@ def _context_of(
 ) -> tuple[ModelContext, tuple[ServerTool, ...]]:
     """The context, and the servers that the request names."""
     key = _context_key(request, model, settings)
+    contexts = services.contexts
     try:
-        return _kept_context(services, key), ()
+        return contexts.get(
+            key, lambda: _make_context(key, contexts), lambda made: _CONTEXT_COPIES * key.size_bytes
+        ), ()
     except _NamesServers as named:
         servers = _admitted_servers(services, named.tools)
         labels = {server.label for server in servers}
         listed = tuple(entry for entry in settings.listed if entry[0] in labels)
-        key = msgspec.structs.replace(key, tools=without_secrets(key.tools, named.tools), listed=listed)
-        return _kept_context(services, key), servers
-
-
-def _kept_context(services: TurnServices, key: ContextKey) -> ModelContext:
-    contexts = services.contexts
-    return contexts.get(key, lambda: _make_context(key, contexts), lambda made: _CONTEXT_COPIES * key.size_bytes)
+        shown = msgspec.structs.replace(key, tools=without_secrets(key.tools, named.tools), listed=listed)
+        size = _CONTEXT_COPIES * shown.size_bytes
+        return contexts.get(shown, lambda: _make_context(shown, contexts), lambda made: size), servers
 
 
 def _admitted_servers(services: TurnServices, tools: Sequence[Tool]) -> tuple[ServerTool, ...]:

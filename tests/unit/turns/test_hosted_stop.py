@@ -18,6 +18,7 @@ from tests.support.hosted import (
 )
 from tests.support.toy_format import say
 from tests.support.turns import RecordingSink, body
+from tests.support.virtual_time import run_virtual
 
 from hotloop.turns.turn_request import RunningTurn, TurnOutcome
 
@@ -139,3 +140,23 @@ async def test_nothing_is_held_when_all_is_over() -> None:
     pipeline.chains.drop_connection(1)
     pipeline.services.prefixes.clear()
     assert pipeline.engine.open_handles == 0 and servers.visits == 0
+
+
+def test_a_client_hears_that_a_long_call_still_runs() -> None:
+    async def slow(arguments: object) -> str:
+        await asyncio.sleep(100)
+        return "late"
+
+    async def main() -> None:
+        pipeline, _ = hosted_pipeline(
+            by_results(LOOK_A, say("done")), {"files": [offered("look", slow)]}, turn_timeout_s=3600.0
+        )
+        sink = RecordingSink()
+        await pipeline.run(sink, input="hi", tools=[server()])
+        response = check_response_events(sink.events)
+        assert response["output"][1]["output"] == "late"
+        assert sink.types.count("in_progress") > 100 // pipeline.services.silence_s
+        record = pipeline.records.latest()[-1]
+        assert record.hosted_s >= record.hosted_before_s
+
+    run_virtual(main())
