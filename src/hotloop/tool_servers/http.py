@@ -24,7 +24,8 @@ async def http_streams(
     """The streams a session takes. Nothing is connected before the first message."""
     # Reading has no timeout of its own: whoever waits for an answer has one.
     timeout = httpx2.Timeout(connect_timeout_s, read=None)
-    transport = _Guarded(httpx2.AsyncHTTPTransport(trust_env=False), max_message_bytes)
+    # Certificates are those of the environment, proxies are not (`trust_env` of the client).
+    transport = _Guarded(httpx2.AsyncHTTPTransport(), max_message_bytes)
     client = httpx2.AsyncClient(
         transport=transport,
         headers={"Accept-Encoding": "identity", **headers},

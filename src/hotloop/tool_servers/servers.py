@@ -168,6 +168,7 @@ class _SharedSession:
         self._timeout_s = timeout_s
         self._clock = clock
         self._session: Session | None = None
+        self._opening: Session | None = None
         self._lock = asyncio.Lock()
         self._timeouts = 0  # in a row
         self._pause_s = 0.0
@@ -187,12 +188,14 @@ class _SharedSession:
                 self._back_off()  # a server that dies at once is not started in a loop
             if self._clock() < self._not_before:
                 raise ToolServerError("the server is down; it is tried again soon")
-            session = Session(self._make_streams)
+            self._opening = session = Session(self._make_streams)
             try:
                 await session.open(self._timeout_s)
             except ToolServerError:
                 self._back_off()
                 raise
+            finally:
+                self._opening = None
             self._session = session
             return session
 
@@ -217,6 +220,8 @@ class _SharedSession:
     async def close(self) -> None:
         """End it and open no other."""
         self._is_closed = True
+        if self._opening is not None:
+            await self._opening.close()
         async with self._lock:
             if self._session is not None:
                 await self._session.close()

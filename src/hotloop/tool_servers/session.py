@@ -84,10 +84,10 @@ class Session:
         return asking.result()
 
     async def close(self) -> None:
-        """End it. Idempotent."""
+        """End it, also while it is being opened. Idempotent."""
         self._closing.set()
         task = self._task
-        if task is not None and not task.done():
+        if task is not None and not task.done() and self._client is not None:
             await asyncio.wait((task,), timeout=CLOSE_TIMEOUT_S)
         await self._cancel()
 

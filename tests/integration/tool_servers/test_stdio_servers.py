@@ -118,6 +118,18 @@ async def test_a_server_that_is_hung_gets_a_new_session() -> None:
         assert len(sessions - {None}) == 2
 
 
+async def test_shutting_down_waits_for_no_server_that_does_not_start() -> None:
+    made = McpServers(tool_servers_of({"servers": {"rogue": stdio("rogue", "silent")}}, {}))
+    opening = asyncio.create_task(made.visit().list_tools(ROGUE))
+    for _ in range(3):  # steps up to where it waits
+        await asyncio.sleep(0)
+    assert made._shared["rogue"]._opening is not None
+    async with asyncio.timeout(15):  # of 20 that it has to start
+        await made.close()
+    with pytest.raises(ToolServerError):
+        await opening
+
+
 async def test_a_server_that_ignores_its_end_is_killed() -> None:
     async with servers({"rogue": stdio("rogue", "stubborn")}) as made:
         assert len(await made.visit().list_tools(ROGUE)) == 1
