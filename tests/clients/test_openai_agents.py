@@ -1,5 +1,6 @@
 """openai-agents for Python, unmodified, over WebSocket."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,8 @@ from typing import Any
 
 import pytest
 from tests.clients.weather import ABOUT, RAIN, SUN
-from tests.support.real_clients import CLIENTS, Turns, counted, run_client, run_python
+from tests.support.mcp_servers import stdio
+from tests.support.real_clients import CLIENTS, Turns, counted, run_client, run_python, scripted
 from tests.support.served_command import Served
 
 pytestmark = pytest.mark.long
@@ -59,3 +61,22 @@ def test_the_program_that_connect_prints_runs_as_it_stands(server: Served, tmp_p
         ended = run_client([CLIENTS / "python" / "bin" / "python", program], home=tmp_path, cwd=tmp_path)
     assert ended.out.strip() == ABOUT, ended.err
     assert turns.completed == {"websocket": 1}
+
+
+def test_a_tool_that_the_server_runs_is_allowed_by_the_client(tmp_path: Path) -> None:
+    file = tmp_path / "tools.json"
+    file.write_text(json.dumps({"servers": {"honest": stdio()}}))
+    call = {"name": "honest__add", "arguments": {"a": 1, "b": 2}}
+    script = {
+        "scripts": [
+            {"match": "^Add up", "turns": [{"call": call}, {"text": "It is 3."}]},
+            {"match": "^Thanks", "turns": [{"text": "Gladly."}]},
+        ]
+    }
+    with scripted(tmp_path, script, options=("--tool-servers", str(file))) as server:
+        result, turns = run(server, tmp_path, "hosted")
+    assert result["answers"] == ["It is 3.", "Gladly."]
+    assert result["asked"] == ["honest add"]
+    assert result["again"] == ["MessageOutputItem"]
+    assert turns.completed == {"websocket": 3}
+    assert not turns.others

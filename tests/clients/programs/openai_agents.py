@@ -5,7 +5,14 @@ import json
 import sys
 from typing import Any
 
-from agents import Agent, SQLiteSession, function_tool, responses_websocket_session, set_tracing_disabled
+from agents import (
+    Agent,
+    HostedMCPTool,
+    SQLiteSession,
+    function_tool,
+    responses_websocket_session,
+    set_tracing_disabled,
+)
 
 URL, MODEL, SCENARIO = sys.argv[1:]
 ASKED: list[str] = []
@@ -55,6 +62,27 @@ async def history(session: Any) -> Any:
     await session.run(WEATHER, "My name is Ada.", session=memory)
     run = await session.run(WEATHER, "What is my name?", session=memory)
     return {"answer": run.final_output}
+
+
+async def hosted(session: Any) -> Any:
+    """A tool that the server runs, allowed by the client; then the client's history, sent whole."""
+
+    def allow(request: Any) -> Any:
+        ASKED.append(f"{request.data.server_label} {request.data.name}")
+        return {"approve": True}
+
+    config: Any = {"type": "mcp", "server_label": "honest", "require_approval": "always"}
+    tool = HostedMCPTool(tool_config=config, on_approval_request=allow)
+    agent = Agent(name="Adder", instructions="Add.", tools=[tool], model=MODEL)
+    first = await session.run(agent, "Add up.")
+    history: Any = [*first.to_input_list(), {"role": "user", "content": "Thanks."}]
+    second = await session.run(agent, history)
+    return {
+        "answers": [first.final_output, second.final_output],
+        "asked": ASKED,
+        "items": [type(item).__name__ for item in first.new_items],
+        "again": [type(item).__name__ for item in second.new_items],
+    }
 
 
 async def main() -> None:

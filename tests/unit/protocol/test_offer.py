@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from hotloop.errors import ApiError, InvalidRequest, SchemaTooComplex
+from hotloop.protocol.hosted_items import ListedTool
 from hotloop.protocol.offer import CallTarget, ToolChoice, flat_name, offer_of, resolve_tool_choice
 from hotloop.protocol.tools import MAX_TOOLS, FunctionTool, Tool, decode_tools, echo_tools
 
@@ -127,3 +128,20 @@ def test_a_choice_of_what_is_not_offered_is_refused(choice: dict[str, Any]) -> N
     with pytest.raises(ApiError) as refused:
         resolve_tool_choice(choice, offer_of(tools(TEAM, *twins)))
     assert refused.value.param == "tool_choice"
+
+
+def test_the_tools_of_a_server_are_offered_once_they_are_known() -> None:
+    given = tools(
+        {"type": "mcp", "server_label": "files", "server_description": "Of the team.", "require_approval": "never"},
+        {"type": "mcp", "server_label": "wiki"},
+    )
+    schema = {"type": "object", "properties": {"b": {}, "a": {}}}
+    offer = offer_of(given, [], {"files": [ListedTool(name="read", description="Reads.", input_schema=schema)]})
+    assert offer.servers == {"files", "wiki"}
+    (tool,) = offer.tools
+    assert isinstance(tool, FunctionTool) and not tool.strict
+    assert (tool.name, tool.description) == ("files__read", "Reads.\n\nOf the team.")
+    assert bytes(tool.parameters or b"") == b'{"type":"object","properties":{"b":{},"a":{}}}'
+    assert (offer.targets["files__read"].server, offer.targets["files__read"].needs_approval) == ("files", False)
+    assert offer.places == ("tools[0]",)
+    assert offer.server_tools == {"files__read"}
