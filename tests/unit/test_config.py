@@ -74,7 +74,7 @@ def test_every_address_may_be_served_with_a_key() -> None:
 
 def test_tool_servers_need_the_mcp_package(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_settings({"HOTLOOP_TOOL_SERVERS": "tools.yaml"}, {}).server.tool_servers == Path("tools.yaml")
-    monkeypatch.setattr("hotloop.config.find_spec", lambda name: None)
+    monkeypatch.setattr("hotloop.config.find_spec", dict[str, None]().get)
     with pytest.raises(ConfigError, match=r"hotloop\[mcp\]"):
         load_settings({"HOTLOOP_TOOL_SERVERS": "tools.yaml"}, {})
 

@@ -135,7 +135,7 @@ def test_the_tools_of_a_server_are_offered_once_they_are_known() -> None:
         {"type": "mcp", "server_label": "files", "server_description": "Of the team.", "require_approval": "never"},
         {"type": "mcp", "server_label": "wiki"},
     )
-    schema = {"type": "object", "properties": {"b": {}, "a": {}}}
+    schema: dict[str, Any] = {"type": "object", "properties": {"b": {}, "a": {}}}
     offer = offer_of(given, [], {"files": [ListedTool(name="read", description="Reads.", input_schema=schema)]})
     assert offer.servers == {"files", "wiki"}
     (tool,) = offer.tools

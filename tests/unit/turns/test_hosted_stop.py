@@ -20,6 +20,8 @@ from tests.support.toy_format import say
 from tests.support.turns import RecordingSink, body
 from tests.support.virtual_time import run_virtual
 
+from hotloop.seams.hosted_tools import OfferedTool
+from hotloop.tool_servers.local import LocalVisit
 from hotloop.turns.turn_request import RunningTurn, TurnOutcome
 
 
@@ -140,6 +142,47 @@ async def test_nothing_is_held_when_all_is_over() -> None:
     pipeline.chains.drop_connection(1)
     pipeline.services.prefixes.clear()
     assert pipeline.engine.open_handles == 0 and servers.visits == 0
+
+
+@pytest.mark.parametrize("how", ["interrupt", "steer", "cancel", "leave", "time out"])
+async def test_a_list_that_is_being_fetched_is_stopped(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    is_asked, stopped = asyncio.Event(), list[object]()
+
+    async def hang(visit: LocalVisit, asked: object) -> list[OfferedTool]:
+        is_asked.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            stopped.append(asked)
+            raise
+        raise AssertionError
+
+    monkeypatch.setattr(LocalVisit, "list_tools", hang)
+    pipeline, servers = hosted_pipeline(by_results(say("done")), turn_timeout_s=0.05 if how == "time out" else 60.0)
+    turn, sink, running = pipeline.turn(input="hi", tools=[server()]), RecordingSink(), list[RunningTurn]()
+    turn.on_created = running.append
+    task = asyncio.create_task(pipeline.runner.run(turn, sink))
+    await asyncio.wait_for(is_asked.wait(), 5)
+    match how:
+        case "interrupt":
+            running[0].interrupt()
+        case "steer":
+            running[0].steer()
+        case "cancel":
+            running[0].cancel()
+        case "leave":
+            task.cancel()
+        case _:
+            pass
+    (outcome,) = await asyncio.wait_for(asyncio.gather(task, return_exceptions=True), 5)
+    assert len(stopped) == 1 and servers.visits == 0 and pipeline.engine.open_handles <= 1
+    if how == "leave":
+        assert isinstance(outcome, asyncio.CancelledError)
+    else:
+        assert isinstance(outcome, TurnOutcome)
+        statuses = {"cancel": "cancelled", "time out": "failed"}
+        assert body(outcome)["status"] == statuses.get(how, "incomplete")
+        assert "error" in body(outcome)["output"][0]
 
 
 def test_a_client_hears_that_a_long_call_still_runs() -> None:
