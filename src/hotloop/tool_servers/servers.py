@@ -25,14 +25,15 @@ from hotloop.tool_servers.configuration import HttpServer, StdioServer, ToolServ
 from hotloop.tool_servers.http import http_streams
 from hotloop.tool_servers.results import REQUEST_TIMEOUT, failure, failure_of, offered_tool, outcome_of
 from hotloop.tool_servers.session import MakeStreams, Session
+from hotloop.tool_servers.shared_session import SharedSession
 from hotloop.tool_servers.stdio import stdio_streams
 from hotloop.tool_servers.urls import UrlProblem
 
 logger = logging.getLogger(__name__)
 
-MAX_TIMEOUTS = 3  # in a row: then a server counts as hung, and gets a new session
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0  # before a server that could not be reached is tried again
 _MAX_PAGES = 64  # of one listing
+# What reading an answer raises: of the library, of its models, of values that JSON cannot have.
+_NOT_MCP = (ValidationError, RuntimeError, ValueError, OverflowError, TypeError)
 _Close = Callable[[], Coroutine[Any, Any, None]]
 _T = TypeVar("_T")
 # The library and what it is built on write messages' contents and URLs into their logs.
@@ -51,7 +52,7 @@ class McpServers:
         self.limits = settings.limits
         self._settings = settings
         self._shared = {
-            label: _SharedSession(_streams_of(server, settings.limits), settings.limits.connect_timeout_s, clock)
+            label: SharedSession(_streams_of(server, settings.limits), settings.limits.connect_timeout_s, clock)
             for label, server in settings.servers.items()
         }
         self._closing: set[asyncio.Task[None]] = set()
@@ -102,7 +103,7 @@ class McpServers:
             logger.warning("the MCP server %s does not answer; it gets a new session", server.label)
             self.close_behind(hung.close)
 
-    def _shared_with(self, server: ServerTool) -> "_SharedSession | None":
+    def _shared_with(self, server: ServerTool) -> SharedSession | None:
         return self._shared[server.label] if server.url is None and not server.headers else None
 
     def close_behind(self, close: _Close) -> None:
@@ -160,73 +161,6 @@ def _streams_of(server: StdioServer | HttpServer, limits: ToolLimits) -> MakeStr
     return make
 
 
-class _SharedSession:
-    """The session of a configured server."""
-
-    def __init__(self, make_streams: MakeStreams, timeout_s: float, clock: Callable[[], float]) -> None:
-        self._make_streams = make_streams
-        self._timeout_s = timeout_s
-        self._clock = clock
-        self._session: Session | None = None
-        self._opening: Session | None = None
-        self._lock = asyncio.Lock()
-        self._timeouts = 0  # in a row
-        self._pause_s = 0.0
-        self._not_before = 0.0
-        self._is_closed = False
-
-    async def session(self) -> Session:
-        """The session, opened if there is none. Raises ToolServerError, at once while it is not to be tried again yet."""
-        async with self._lock:  # the others wait for the one that opens it
-            if self._session is not None and self._session.is_open:
-                return self._session
-            if self._is_closed:
-                raise ToolServerError("this server is shutting down")
-            lost, self._session = self._session, None
-            if lost is not None:
-                await lost.close()
-                self._back_off()  # a server that dies at once is not started in a loop
-            if self._clock() < self._not_before:
-                raise ToolServerError("the server is down; it is tried again soon")
-            self._opening = session = Session(self._make_streams)
-            try:
-                await session.open(self._timeout_s)
-            except ToolServerError:
-                self._back_off()
-                raise
-            finally:
-                self._opening = None
-            self._session = session
-            return session
-
-    def _back_off(self) -> None:
-        self._not_before = self._clock() + self._pause_s
-        self._pause_s = min(max(2 * self._pause_s, FIRST_PAUSE_S), LONGEST_PAUSE_S)
-
-    def worked(self) -> None:
-        """It has answered."""
-        self._pause_s = 0.0
-        self._timeouts = 0
-
-    def timed_out(self) -> Session | None:
-        """It has not; the session to be closed, if it was so too often."""
-        self._timeouts += 1
-        if self._timeouts < MAX_TIMEOUTS:
-            return None
-        hung, self._session, self._timeouts = self._session, None, 0
-        self._back_off()
-        return hung
-
-    async def close(self) -> None:
-        """End it and open no other."""
-        self._is_closed = True
-        if self._opening is not None:
-            await self._opening.close()
-        async with self._lock:
-            if self._session is not None:
-                await self._session.close()
-
-
 class McpVisit:
     """Implements `seams.hosted_tools.ToolVisit`."""
 
@@ -247,7 +181,7 @@ class McpVisit:
             ) from None
         except MCPError as error:
             raise ToolServerError(f"the server refused to list its tools: {error.message[:200]}") from None
-        except (ValidationError, RuntimeError, ValueError):
+        except _NOT_MCP:
             raise ToolServerError("the server's list of tools is not MCP") from None
         return [offered_tool(tool) for tool in tools]
 
@@ -259,15 +193,15 @@ class McpVisit:
 
         try:
             result = await self._asked_twice(server, called, self._limits.call_timeout_s)
+            return outcome_of(result, self._limits.max_output_bytes)
         except TimeoutError:
             return failure(f"the server did not answer within {self._limits.call_timeout_s:g} s", REQUEST_TIMEOUT)
         except ToolServerError as error:
             return failure(str(error))
         except MCPError as error:
             return failure_of(error)
-        except (ValidationError, RuntimeError, ValueError):
+        except _NOT_MCP:
             return failure("the server's answer is not a result of a tool")
-        return outcome_of(result, self._limits.max_output_bytes)
 
     def leave(self) -> None:
         """See `ToolVisit.leave`."""

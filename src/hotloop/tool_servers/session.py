@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 
+import anyio
 from mcp.client._transport import TransportStreams
 from mcp.client.client import Client
 from mcp.shared.exceptions import MCPError
@@ -81,7 +82,10 @@ class Session:
                 await asyncio.gather(asking, return_exceptions=True)
         if asking.cancelled():
             raise SessionLost(self._problem)
-        return asking.result()
+        try:
+            return asking.result()
+        except (anyio.ClosedResourceError, anyio.BrokenResourceError):
+            raise SessionLost("the connection closed") from None
 
     async def close(self) -> None:
         """End it, also while it is being opened. Idempotent."""

@@ -124,8 +124,11 @@ class HostedCalls:
         tools: list[dict[str, Any]] = []
         try:
             tools = _shown(await self._visit.list_tools(server))
+            self._judge(_told_by(tools))
         except ToolServerError as error:
             problem = str(error)
+        except ContentBlocked:
+            tools, problem = [], "what it says of them is not allowed by this server's policy"
         except asyncio.CancelledError:
             if self._output.stopped is None:
                 raise
@@ -138,6 +141,8 @@ class HostedCalls:
     def _listed(
         self, pending: Pending, server: ServerTool, tools: Sequence[Mapping[str, Any]], problem: str | None
     ) -> None:
+        if pending.index not in self._output.stream.pending:
+            return  # the response ended before
         kind = b"response.mcp_list_tools.completed" if problem is None else b"response.mcp_list_tools.failed"
         if problem is not None:
             problem = f"The tools of '{server.label}' could not be listed: {problem}."
@@ -164,6 +169,8 @@ class HostedCalls:
 
     def _called(self, pending: Pending, outcome: CallOutcome) -> None:
         """The call is done. Raises ContentBlocked where its output must not be used."""
+        if pending.index not in self._output.stream.pending:
+            return  # the response ended before
         has_failed = outcome.error is not None
         item = pending.call("failed" if has_failed else "completed", outcome.output, outcome.error)
         answer = as_answered(item)
@@ -189,7 +196,7 @@ class HostedCalls:
             return _failed("Something went wrong on this side.")
 
     def _judge(self, answer: FunctionCallOutput) -> None:
-        """A tool's output is new input like any other."""
+        """What a server says is new input like any other. Raises ContentBlocked."""
         try:
             self._output.gate.check_input([answer])
         except ContentBlocked:
@@ -227,6 +234,11 @@ def _first(errors: "BaseExceptionGroup[ApiError]") -> ApiError:
     return _first(error) if isinstance(error, BaseExceptionGroup) else error
 
 
+def _told_by(tools: Sequence[Mapping[str, Any]]) -> FunctionCallOutput:
+    """What a model is told of the tools, as one text."""
+    return FunctionCallOutput(call_id="", output=json_bytes(tools).decode())
+
+
 def _shown(tools: Sequence[OfferedTool]) -> list[dict[str, Any]]:
     """The tools as the item shows them. Raises ToolServerError for one that cannot be offered."""
     names: set[str] = set()
@@ -243,7 +255,7 @@ def _shown(tools: Sequence[OfferedTool]) -> list[dict[str, Any]]:
         # What a server does not say is left out: not every client takes a null for it.
         known = {**fields, "annotations": tool.annotations}
         shown.append({key: value for key, value in known.items() if value is not None})
-    with contextlib.suppress(UnicodeEncodeError, RecursionError):
+    with contextlib.suppress(ValueError, RecursionError, OverflowError):
         tools_listed(json_bytes(shown))
         return shown
     raise ToolServerError("its list of tools is no text that can be sent on")

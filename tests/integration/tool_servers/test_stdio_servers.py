@@ -13,7 +13,8 @@ from tests.support.mcp_servers import asked, stdio
 from hotloop.errors import ApiError
 from hotloop.seams.hosted_tools import ToolServerError, ToolVisit
 from hotloop.tool_servers.configuration import tool_servers_of
-from hotloop.tool_servers.servers import FIRST_PAUSE_S, MAX_TIMEOUTS, McpServers
+from hotloop.tool_servers.servers import McpServers
+from hotloop.tool_servers.shared_session import FIRST_PAUSE_S, MAX_TIMEOUTS
 
 HONEST = asked("honest")
 ROGUE = asked("rogue")

@@ -251,6 +251,15 @@ async def test_a_server_that_an_item_brings_is_not_used_and_its_secrets_are_not_
     assert "s3cret" not in repr(pipeline.services.contexts._values)
 
 
+async def test_a_list_that_the_policy_blocks_is_a_failed_one() -> None:
+    tools = [offered("forbidden", look)]
+    pipeline, _ = hosted_pipeline(by_results(say("done")), {"files": tools}, block={"rule": "forbidden"})
+    response = await ask(pipeline, input="hi")
+    assert "policy" in response["output"][0]["error"] and response["output"][0]["tools"] == []
+    assert response["status"] == "completed"
+    assert pipeline.records.latest()[-1].findings == ["rule"]
+
+
 async def test_an_output_that_the_policy_blocks_fails_the_response_and_leaves_nowhere() -> None:
     async def leak(arguments: object) -> str:
         return "the forbidden word"
