@@ -13,7 +13,6 @@ from tests.support.live_server import LiveServer, live_server, open_socket
 from tests.support.mcp_servers import http_server, stdio
 from tests.support.scripted_model import scripted_model
 
-from hotloop.app import StartError, build_app
 from hotloop.config import ServerSettings
 
 
@@ -240,10 +239,3 @@ async def test_what_may_not_be_connected_to_is_refused_by_field(transport: str, 
             refused = await ask(input=[user("hello")], tools=[{**NEVER, **fields}])
             assert refused["error"]["param"] == param, refused
         assert (await ask(input=[user("hello")], tools=[NEVER]))["status"] == "completed"
-
-
-def test_a_file_that_cannot_be_used_keeps_the_server_from_starting(tmp_path: Path) -> None:
-    path = tmp_path / "tools.yaml"
-    path.write_text("servers: {files: {comand: x}}")
-    with pytest.raises(StartError, match=r"tools\.yaml: \$\.servers\.files"):
-        build_app(scripted_model(), ServerSettings(port=0, tool_servers=path))

@@ -82,7 +82,7 @@ async def test_a_shared_session_outlives_the_server_it_was_opened_with() -> None
 
 
 async def test_sessions_of_single_responses_are_bounded_and_given_back() -> None:
-    limits = {"max_sessions": 1, "connect_timeout_s": 0.5}
+    limits = {"max_sessions": 1, "connect_timeout_s": 3}
     async with http_server() as url, mcp_servers({"allow_urls": [url], "limits": limits}) as made:
         server = asked("mine", server_url=url)
         first, second = made.visit(), made.visit()

@@ -4,7 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.scripted_model import scripted_model
 
+from hotloop.app import StartError, build_app
+from hotloop.config import ServerSettings
 from hotloop.tool_servers.configuration import (
     HttpServer,
     StdioServer,
@@ -68,3 +71,10 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes) -> 
         load_tool_servers(file, {})
     with pytest.raises(ToolSettingsError, match=r"none\.yaml"):
         load_tool_servers(tmp_path / "none.yaml", {})
+
+
+def test_a_file_that_cannot_be_used_keeps_the_server_from_starting(tmp_path: Path) -> None:
+    path = tmp_path / "tools.yaml"
+    path.write_text("servers: {files: {comand: x}}")
+    with pytest.raises(StartError, match=r"tools\.yaml: \$\.servers\.files"):
+        build_app(scripted_model(), ServerSettings(port=0, tool_servers=path))
