@@ -72,6 +72,14 @@ async def test_a_call_that_may_still_be_answered_stays() -> None:
     assert again.error is not None  # that one is summed up
 
 
+async def test_the_newest_user_message_stays_however_long_it_is() -> None:
+    pipeline = Pipeline(engine())
+    first = body(await pipeline.run(input=[user("before"), user("long " * 30_000), TRIGGER]))
+    await pipeline.run(input=[user("go on")], previous_response_id=first["id"])
+    assert pipeline.prompt.count("long ") == 30_000
+    assert "before" not in pipeline.prompt
+
+
 async def test_user_messages_and_settings_stay_and_nothing_leaks() -> None:
     pipeline = Pipeline(engine())
     tools: dict[str, Any] = {
