@@ -74,6 +74,18 @@ async def test_past_its_threshold_a_context_is_compacted_in_the_same_response(tr
         assert server.app.services.records.latest()[-1].fallbacks == ()
 
 
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_conversation_keeps_all_its_items_whatever_the_threshold(transport: str) -> None:
+    async with door(transport, scripted_model(SCRIPT)) as (server, ask):
+        async with httpx.AsyncClient(base_url=server.url, timeout=30) as client:
+            made = (await client.post("/conversations", json={})).json()
+            for _ in range(2):
+                response = await ask(input=[user("tell me")], conversation=made["id"], **threshold(100))
+                assert [item["type"] for item in response["output"]] == ["message"]
+            items = (await client.get(f"/conversations/{made['id']}/items")).json()["data"]
+        assert [item["type"] for item in items] == ["message"] * 4
+
+
 async def chain_of(ask: Ask, turns: int, limit: int) -> list[Json]:
     fields = threshold(limit)
     responses = [await ask(input=[user("tell 0")], **fields)]
