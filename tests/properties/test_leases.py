@@ -58,7 +58,8 @@ class Scene:
                 turn.prepared.discard()
 
     async def begin(self, chain: Chain, context: PromptContext, ending: str) -> tuple[Turn, ToyRun]:
-        turn = await prepare(self.model, chain, user("q"), context=context)
+        question = f"q{len(self.engine.runs)}"  # no two chains say the same: KV of another one would be seen
+        turn = await prepare(self.model, chain, user(question), context=context)
         turn.start()
         run = self.engine.runs[-1]
         assert isinstance(turn.prepared, PreparedTokenTurn)
@@ -103,7 +104,10 @@ def test_every_prompt_is_right_and_every_handle_is_closed_once(
 ) -> None:
     async def scenario() -> None:
         engine = ToyEngine(
-            lambda prompt: think("h", say("ok")), can_rewind=can_rewind, survives_abort=survives_abort, step=step
+            lambda prompt: think("h", say(f"ok {sum(prompt) % 97}")),
+            can_rewind=can_rewind,
+            survives_abort=survives_abort,
+            step=step,
         )
         scene = Scene(engine, rewrites)
         for kind, choice, endings, context in steps:

@@ -13,7 +13,7 @@ import pytest
 import uvicorn
 from tests.integration.server.test_websocket import connected
 from tests.support.live_server import LiveServer, live_server, open_socket
-from tests.support.raw_echo import EchoDoor
+from tests.support.raw_echo import Echo, EchoDoor
 from tests.support.scripted_model import LOOK_UP, scripted_model
 from tests.unit.server.test_frames import client_frame
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -188,6 +188,23 @@ async def test_a_breach_is_answered_with_its_close_code() -> None:
         opcode, payload = await wire.frame()
         assert (opcode, int.from_bytes(payload[:2], "big")) == (CLOSE, 1002)
         assert await asyncio.wait_for(wire.reader.read(), 30) == b""
+
+
+@pytest.mark.parametrize("behind", [b"", client_frame(TEXT, b"behind"), client_frame(0x9, b"there?")])
+async def test_nothing_counts_behind_a_close(behind: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[bytes] = []
+
+    def on_message(self: Echo, data: bytes, *, is_text: bool) -> None:
+        heard.append(data)
+        self._wire.finish(1001)
+
+    monkeypatch.setattr(Echo, "on_message", on_message)
+    async with echo() as port, wire_to(port) as wire:
+        wire.writer.write(client_frame(TEXT, b"close"))
+        assert await wire.frame() == (CLOSE, (1001).to_bytes(2, "big"))
+        wire.writer.write(behind + client_frame(CLOSE, (1001).to_bytes(2, "big")))
+        assert await asyncio.wait_for(wire.reader.read(), 30) == b""
+    assert heard == [b"close"]
 
 
 async def test_a_size_over_the_limit_closes_with_1009_before_it_is_sent() -> None:
