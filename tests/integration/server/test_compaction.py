@@ -75,6 +75,15 @@ async def test_past_its_threshold_a_context_is_compacted_in_the_same_response(tr
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_warm_up_is_never_compacted(transport: str) -> None:
+    async with door(transport, scripted_model(SCRIPT)) as (_, ask):
+        warm = await ask(input=[user("tell me " * 300)], generate=False, **threshold(100))
+        assert (warm["status"], warm["output"]) == ("completed", [])
+        assert warm["usage"]["input_tokens"] > 100
+        assert warm["usage"]["output_tokens"] == 0
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_conversation_keeps_all_its_items_whatever_the_threshold(transport: str) -> None:
     async with door(transport, scripted_model(SCRIPT)) as (server, ask):
         async with httpx.AsyncClient(base_url=server.url, timeout=30) as client:

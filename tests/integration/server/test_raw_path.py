@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import re
 import socket
 from collections.abc import AsyncGenerator
@@ -191,7 +192,9 @@ async def test_a_breach_is_answered_with_its_close_code() -> None:
 
 
 @pytest.mark.parametrize("behind", [b"", client_frame(TEXT, b"behind"), client_frame(0x9, b"there?")])
-async def test_nothing_counts_behind_a_close(behind: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nothing_counts_behind_a_close(
+    behind: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     heard: list[bytes] = []
 
     def on_message(self: Echo, data: bytes, *, is_text: bool) -> None:
@@ -205,6 +208,7 @@ async def test_nothing_counts_behind_a_close(behind: bytes, monkeypatch: pytest.
         wire.writer.write(behind + client_frame(CLOSE, (1001).to_bytes(2, "big")))
         assert await asyncio.wait_for(wire.reader.read(), 30) == b""
     assert heard == [b"close"]
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 async def test_a_size_over_the_limit_closes_with_1009_before_it_is_sent() -> None:

@@ -25,6 +25,16 @@ def test_different_contexts_have_different_digests(other: ContextKey) -> None:
     assert replace(KEY).digest() == KEY.digest()
 
 
+def test_tools_of_one_origin_are_not_taken_for_those_of_another() -> None:
+    keys = [
+        replace(KEY, tools=b"[1][2]"),
+        replace(KEY, tools=b"[1]", added_tools=(b"[2]",)),
+        replace(KEY, tools=b"", added_tools=(b"[1]", b"[2]")),
+        replace(KEY, tools=b"", added_tools=(b"[1][2]",)),
+    ]
+    assert len({key.digest() for key in keys}) == len(keys)
+
+
 def test_a_value_is_made_once_per_key() -> None:
     cache = ContextCache()
     made: list[str] = []
