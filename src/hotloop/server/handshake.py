@@ -42,6 +42,7 @@ class UpgradeRequest:
     headers: Sequence[Header]
     key: bytes
     deflate_bits: int  # the largest window of ours that an offer of permessage-deflate allows; 0: none was made
+    names_bits: bool = False  # the offer asks for it, so that the answer has to say it (RFC 7692 §7.1.2.1)
 
 
 def parse_upgrade(head: bytes) -> UpgradeRequest:
@@ -60,7 +61,7 @@ def parse_upgrade(head: bytes) -> UpgradeRequest:
     if not _is_key(key):
         raise HandshakeError(400, "Sec-WebSocket-Key is missing or wrong.")
     path = unquote(target.partition(b"?")[0].decode("latin-1"))
-    return UpgradeRequest(path, headers, key, _deflate_bits(found.get(b"sec-websocket-extensions", b"")))
+    return UpgradeRequest(path, headers, key, *_deflate_bits(found.get(b"sec-websocket-extensions", b"")))
 
 
 def accept_response(request: UpgradeRequest, headers: Sequence[Header], *, deflate: bool) -> bytes:
@@ -73,8 +74,8 @@ def accept_response(request: UpgradeRequest, headers: Sequence[Header], *, defla
         b"Sec-WebSocket-Accept: " + digest,
     ]
     if deflate:
-        smaller = b"" if request.deflate_bits == _MAX_BITS else b"; server_max_window_bits=%d" % request.deflate_bits
-        lines.append(b"Sec-WebSocket-Extensions: " + _DEFLATE_ANSWER + smaller)
+        window = b"; server_max_window_bits=%d" % request.deflate_bits if request.names_bits else b""
+        lines.append(b"Sec-WebSocket-Extensions: " + _DEFLATE_ANSWER + window)
     lines += [name + b": " + value for name, value in headers]
     return b"\r\n".join(lines) + b"\r\n\r\n"
 
@@ -112,13 +113,16 @@ def _is_key(key: bytes) -> bool:
         return False
 
 
-def _deflate_bits(offers: bytes) -> int:
-    """The window that the first offer of permessage-deflate asks for whose parameters our answer satisfies; 0: none."""
+def _deflate_bits(offers: bytes) -> tuple[int, bool]:
+    """The window of the first offer of permessage-deflate whose parameters our answer satisfies, and whether it asks for it.
+
+    0: there is none.
+    """
     for offer in offers.split(b","):
         name, *parameters = (part.strip() for part in offer.split(b";"))
         if name == _DEFLATE and (bits := _bits_of(parameters)):
-            return bits
-    return 0
+            return bits, any(parameter.startswith(b"server_max_window_bits") for parameter in parameters)
+    return 0, False
 
 
 def _bits_of(parameters: Sequence[bytes]) -> int:
