@@ -131,7 +131,7 @@ PRIMARY = frozenset(
         "qwen3-coder-spelled", "qwen3.5", "glm-4.6", "glm-4.7", "llama3.1",
     ]
 )  # fmt: skip
-SECONDARY_EXAMPLES = 30
+SECONDARY_EXAMPLES = 20
 
 
 def examples_of(case: FormatCase, *, quick: int, long: int | None) -> int:

@@ -18,6 +18,7 @@ SCRIPT: list[Json] = [
     {"match": "^use a tool", "turns": [{"call": {"name": "look_up", "arguments": {"key": "a"}}}, {"text": "used"}]},
     {"match": "^hello", "turns": [{"text": "hello"}]},
 ]
+SHORT: list[Json] = [{"match": "^tell", "turns": [{"text": "word " * 80}]}, *SCRIPT]
 FAILING: list[Json] = [
     {"match": "^Summarize", "turns": [{"text": "half", "fail": {"reason": "unavailable", "after_tokens": 1}}]},
     *SCRIPT[2:],
@@ -106,8 +107,8 @@ async def chain_of(ask: Ask, turns: int, limit: int) -> list[Json]:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_chain_stays_below_its_threshold_for_fifty_turns(transport: str) -> None:
-    async with door(transport, scripted_model(SCRIPT)) as (_, ask):
-        limit = 12_000
+    async with door(transport, scripted_model(SHORT)) as (_, ask):
+        limit = 2_400
         responses = await chain_of(ask, 50, limit)
         assert all(response["status"] == "completed" for response in responses)
         assert all(response["usage"]["input_tokens"] < limit for response in responses)

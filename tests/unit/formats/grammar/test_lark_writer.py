@@ -5,7 +5,7 @@ from tests.support.grammars import Grammars
 from tests.support.toy_tokenizer import ToyTokenizer
 
 from hotloop.formats.grammar.lark_common import COMMON_TERMINALS
-from hotloop.formats.grammar.lark_reader import MAX_DEPTH, MAX_GRAMMAR_CHARS, LarkError, parse_lark
+from hotloop.formats.grammar.lark_reader import MAX_DEPTH, MAX_GRAMMAR_CHARS, LarkError, Text, parse_lark
 from hotloop.formats.grammar.lark_writer import write_lark
 from hotloop.formats.grammar.regex_text import PatternError, Writing
 from hotloop.seams.engine import Constraint
@@ -73,7 +73,9 @@ def test_names_cannot_reach_outside() -> None:
 
 @pytest.mark.parametrize("name", COMMON_TERMINALS)
 def test_every_common_terminal_is_a_regular_expression(name: str) -> None:
-    parse_lark(f"start: {name}\n%import common.{name}")
+    terminal = parse_lark(f"start: {name}\n%import common.{name}").definitions[name]
+    assert isinstance(terminal, Text)
+    assert terminal.literal is None
 
 
 @pytest.mark.parametrize(
