@@ -64,7 +64,6 @@ def build_asgi(
         max_pending_bytes=socket_settings.max_pending_bytes,
         max_delay_s=socket_settings.max_delay_s,
     )
-    responses = ResponseRoutes(runner.services, door, background)
     models = ModelRoutes(runner.services, door, started_at=started_at, version=version)
     routes = [
         Route("/healthz", models.health, methods=["GET"]),
@@ -72,11 +71,7 @@ def build_asgi(
         WebSocketRoute("/v1/responses", ResponsesSocket(runner, policy, socket_settings, open_connections, reader)),
         Route("/v1/responses", CreateResponse(turns, door, background)),
         Route("/v1/responses/compact", CompactResponse(turns, door, runner.services)),
-        Route("/v1/responses/input_tokens", responses.input_tokens, methods=["POST"]),
-        Route("/v1/responses/{response_id}", responses.get, methods=["GET"]),
-        Route("/v1/responses/{response_id}", responses.delete, methods=["DELETE"]),
-        Route("/v1/responses/{response_id}/cancel", responses.cancel, methods=["POST"]),
-        Route("/v1/responses/{response_id}/input_items", responses.input_items, methods=["GET"]),
+        *_response_routes(ResponseRoutes(runner.services, door, background)),
         Route("/v1/chat/completions", ChatCompletions(turns, door)),
         *_conversation_routes(ConversationRoutes(runner.services, door)),
         Route("/v1/models", models.list, methods=["GET"]),
@@ -93,6 +88,17 @@ def build_asgi(
             Exception: on_server_fault,
         },
     )
+
+
+def _response_routes(responses: ResponseRoutes) -> list[Route]:
+    one = "/v1/responses/{response_id}"
+    return [
+        Route("/v1/responses/input_tokens", responses.input_tokens, methods=["POST"]),
+        Route(one, responses.get, methods=["GET"]),
+        Route(one, responses.delete, methods=["DELETE"]),
+        Route(f"{one}/cancel", responses.cancel, methods=["POST"]),
+        Route(f"{one}/input_items", responses.input_items, methods=["GET"]),
+    ]
 
 
 def _conversation_routes(conversations: ConversationRoutes) -> list[Route]:
