@@ -17,7 +17,7 @@ from mcp.shared.exceptions import MCPError
 from mcp.types import INVALID_REQUEST, CallToolResult, Tool
 from pydantic import ValidationError
 
-from hotloop.errors import InvalidRequest, UnsupportedParameter, UnsupportedValue
+from hotloop.errors import InvalidRequest, SchemaTooComplex, UnsupportedParameter, UnsupportedValue
 from hotloop.protocol.hosted_tool import ServerTool
 from hotloop.protocol.wire import json_bytes
 from hotloop.seams.hosted_tools import CallOutcome, OfferedTool, ToolLimits, ToolServerError
@@ -32,6 +32,7 @@ from hotloop.tool_servers.urls import UrlProblem
 logger = logging.getLogger(__name__)
 
 _MAX_PAGES = 64  # of one listing
+_TOO_COMPLEX = SchemaTooComplex.code  # what a client that sends as much is told
 # What reading an answer raises: of the library, of its models, of values that JSON cannot have.
 _NOT_MCP = (ValidationError, RuntimeError, ValueError, OverflowError, TypeError)
 _Close = Callable[[], Coroutine[Any, Any, None]]
@@ -217,15 +218,17 @@ class McpVisit:
             page = await client.list_tools(cursor=cursor)
             tools += page.tools
             if len(tools) > self._limits.max_tools:
-                raise ToolServerError(f"the server offers more than {self._limits.max_tools} tools")
+                raise ToolServerError(f"{_TOO_COMPLEX}: it offers more than {self._limits.max_tools} tools")
             cursor = page.next_cursor
             if cursor is None:
                 break
         else:
-            raise ToolServerError(f"the server's list of tools has more than {_MAX_PAGES} pages")
+            raise ToolServerError(f"{_TOO_COMPLEX}: its list has more than {_MAX_PAGES} pages")
         size = sum(len(json_bytes(tool.input_schema)) + len(tool.description or "") for tool in tools)
         if size > self._limits.max_list_bytes:
-            raise ToolServerError(f"the server's tools take {size} bytes; {self._limits.max_list_bytes} are allowed")
+            raise ToolServerError(
+                f"{_TOO_COMPLEX}: its tools take {size} bytes; {self._limits.max_list_bytes} are allowed"
+            )
         return tools
 
     async def _asked_twice(
