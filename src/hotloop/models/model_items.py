@@ -17,6 +17,7 @@ from hotloop.protocol.items import (
     InputText,
     Item,
     Message,
+    OpaqueItem,
     OutputText,
     PlainText,
     Reasoning,
@@ -36,13 +37,10 @@ def for_model(items: Sequence[Item]) -> Sequence[Item]:
     return items if plain_chars(items) >= 0 else _allas_seen(items)
 
 
-def seen_and_chars(items: Sequence[Item]) -> tuple[Sequence[Item], int]:
-    """`for_model`, and about how many characters it has to render."""
+def chars_in(items: Sequence[Item]) -> int:
+    """About how many characters there are to render, files as they came. Nothing is made for it."""
     chars = plain_chars(items)
-    if chars >= 0:
-        return items, chars
-    seen = _allas_seen(items)
-    return seen, sum(map(text_chars, seen))
+    return chars if chars >= 0 else sum(map(text_chars, items))
 
 
 def plain_chars(items: Sequence[Item]) -> int:
@@ -105,14 +103,22 @@ def text_chars(item: Item) -> int:
     """About how many characters it is rendered from."""
     match item:
         case Message():
-            return len(text_of(item.content))
+            return len(text_of(item.content)) + _file_chars(item.content)
         case FunctionCallOutput() | CustomToolCallOutput():
-            return len(text_of(item.output))
+            return len(text_of(item.output)) + _file_chars(item.output)
         case FunctionCall():
             return len(item.arguments)
         case CustomToolCall():
             return len(item.input)
         case Reasoning():
             return len(text_of(item.content or item.summary))
+        case OpaqueItem():
+            return len(item.raw)
         case _:
             return 64
+
+
+def _file_chars(content: "str | list[ContentPart] | list[ResultPart]") -> int:
+    if isinstance(content, str):
+        return 0
+    return sum(len(part.file_data or "") for part in content if isinstance(part, InputFile))

@@ -17,13 +17,13 @@ import msgspec
 
 from hotloop.errors import ContextLengthExceeded, InvalidRequest, ServerFault
 from hotloop.models.constraint_book import ConstraintBook
-from hotloop.models.model_items import plain_chars, seen_and_chars
+from hotloop.models.model_items import chars_in, for_model, plain_chars
 from hotloop.models.token_state import TokenState, TurnSetup
 from hotloop.models.token_turn import PreparedTokenTurn, Rendered
 from hotloop.protocol.items import Item
 from hotloop.protocol.unknown_parts import is_shown_as_json
 from hotloop.seams.engine import Engine, Sampling
-from hotloop.seams.format import Extension, Fallback, Format
+from hotloop.seams.format import Extension, Fallback, Format, RenderState
 from hotloop.seams.grammar import GrammarValidator
 from hotloop.seams.model import ModelRequest
 from hotloop.seams.prompt import PromptContext, TurnView
@@ -147,19 +147,11 @@ class TokenModel:
             if not (setup.context is parent.setup.context or setup.context.same_as(parent.setup.context)):
                 reason = "context_changed"
             else:
-                items: Sequence[Item] = request.unseen or request.new_items
-                chars = plain_chars(items)
-                if chars < 0:
-                    items, chars = seen_and_chars(items)
-                view, state = parent.view, parent.render_state
-                if chars <= OFF_LOOP_CHARS:
-                    extension = self.format.extend(state, view.length, items)
-                else:
-                    extension = await asyncio.to_thread(self.format.extend, state, view.length, items)
+                items = request.unseen or request.new_items
+                extension = await self._extend(parent.render_state, parent.view.length, items)
                 if isinstance(extension, Extension):
                     rendered = _extended(parent, extension)
-                    if items is not request.new_items:  # else all of them are plain text
-                        rendered.fallbacks += _shown_as_json(request.new_items)
+                    rendered.fallbacks += _shown_as_json(request.new_items)
                     return rendered
                 reason = extension.reason
         elif len(request.history):
@@ -167,20 +159,19 @@ class TokenModel:
         return await self._render_in_full(request, parent, reason)
 
     async def _render_in_full(self, request: ModelRequest, parent: TokenState | None, reason: str | None) -> Rendered:
-        given = tuple(request.history.extended(request.new_items))
-        items, chars = seen_and_chars(given)
         start = self._start(request.context)
-        if chars <= OFF_LOOP_CHARS:
-            extension = self.format.extend(start.state, len(start.tokens), items)
-        else:
-            extension = await asyncio.to_thread(self.format.extend, start.state, len(start.tokens), items)
+        items = tuple(request.history.extended(request.new_items))
+        extension = await self._extend(start.state, len(start.tokens), items)
         if isinstance(extension, Fallback):
             raise ServerFault(f"The {self.format.name} format cannot render this conversation ({extension.reason}).")
         view = TokenView.of(start.tokens, self.log).head(extension.keep).append(extension.tokens)
-        fallbacks = [reason] if reason else []
-        if items is not given:
-            fallbacks += _shown_as_json(request.new_items)
+        fallbacks = [*([reason] if reason else []), *_shown_as_json(request.new_items)]
         return Rendered(view, extension.state, parent, 0, fallbacks)
+
+    async def _extend(self, state: RenderState, length: int, items: Sequence[Item]) -> Extension | Fallback:
+        if chars_in(items) <= OFF_LOOP_CHARS:
+            return self.format.extend(state, length, for_model(items))
+        return await asyncio.to_thread(lambda: self.format.extend(state, length, for_model(items)))
 
     async def _set_up(self, request: ModelRequest) -> TurnSetup:
         wishes = request.wishes
@@ -226,4 +217,6 @@ def _start_bytes(start: Extension) -> int:
 
 
 def _shown_as_json(items: Sequence[Item]) -> list[str]:
+    if plain_chars(items) >= 0:
+        return []
     return ["shown_as_json"] if any(map(is_shown_as_json, items)) else []

@@ -33,6 +33,7 @@ from hotloop.seams.remote import RemoteContent
 from hotloop.turns.admission import AdmittedTurn
 
 MAX_FETCHES = 16  # of one request
+OFF_LOOP_CHARS = 65_536  # a longer file is read in a thread
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/webp", "image/gif")
 _ATTACHMENTS = (InputFile, InputImage, InputAudio, InputVideo)
 _TEXT_ONLY = "This model takes text only."
@@ -63,7 +64,11 @@ async def attached(remote: RemoteContent | None, admitted: AdmittedTurn) -> Admi
     for index, item in enumerate(history.new_items, history.recognised):
         field = "content" if isinstance(item, Message) else "output"
         for number, part in enumerate(_parts(item)):
-            reader.look_at(part, f"input[{index}].{field}[{number}]")
+            place = f"input[{index}].{field}[{number}]"
+            if isinstance(part, InputFile) and len(part.file_data or "") > OFF_LOOP_CHARS:
+                await asyncio.to_thread(text_part, part, place)
+            else:
+                reader.look_at(part, place)
     fetched = await reader.fetch()
     if not fetched:
         return admitted
@@ -152,7 +157,7 @@ class _Reader:
         found = await self._remote.fetch(url, is_text_type, param=param)
         name = part.filename or url.partition("?")[0].partition("#")[0].rstrip("/").rpartition("/")[2]
         filled = msgspec.structs.replace(part, file_data=data_url(found.media_type, found.data), filename=name[:255])
-        text_part(filled, param.removesuffix(".file_url"))
+        await asyncio.to_thread(text_part, filled, param.removesuffix(".file_url"))
         return filled
 
 

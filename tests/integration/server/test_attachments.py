@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import threading
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -17,6 +18,7 @@ from tests.support.scripted_model import scripted_model
 from hotloop import app
 from hotloop.config import ServerSettings
 from hotloop.models.token_model import TokenModel
+from hotloop.protocol import file_parts
 from hotloop.remote import HttpContent, Source
 
 SCRIPT: list[Json] = [
@@ -61,6 +63,24 @@ async def test_a_text_file_is_read_wherever_it_stands(transport: str) -> None:
             for given in ([message(file_data=text)], output(file_data=text)):
                 response = await ask(input=[*given, READ])
                 assert response["output"][0]["content"][0]["text"] == "read", text
+
+
+async def test_a_long_file_is_read_in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop_thread, readers = threading.get_ident(), set[int]()
+    read = file_parts._content
+
+    def noticed(file_data: str, param: str) -> tuple[str, bytes]:
+        readers.add(threading.get_ident())
+        return read(file_data, param)
+
+    model = scripted_model(SCRIPT, context_tokens=10_000_000)
+    async with door("http", model, checks_requests=False) as (_, ask):
+        monkeypatch.setattr(file_parts, "_content", noticed)
+        response = await ask(input=[message(file_data=data("text/plain", b"plum " * 100_000)), HELLO])
+        assert response["status"] == "completed"
+        refused = await ask(input=[message(file_data=data("text/plain", b"\xff" * 500_000)), HELLO])
+        assert refused["error"]["param"] == "input[0].content[0].file_data"
+    assert readers and loop_thread not in readers
 
 
 UNREADABLE: list[tuple[Json, str, str]] = [

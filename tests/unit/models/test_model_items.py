@@ -3,7 +3,7 @@ import base64
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hotloop.models.model_items import as_seen, for_model, plain_chars, seen_and_chars, text_chars
+from hotloop.models.model_items import as_seen, chars_in, for_model, plain_chars, text_chars
 from hotloop.protocol.items import (
     Compaction,
     CustomToolCall,
@@ -86,5 +86,13 @@ def test_items_that_are_taken_as_they_are_would_be_seen_as_they_are(items: list[
     if chars >= 0:
         assert seen == items
         assert chars == sum(map(text_chars, items))
-    assert seen_and_chars(items) == (for_model(items), sum(map(text_chars, seen)))
+    assert chars_in(items) == sum(map(text_chars, items))
+    contents = [item.content for item in seen if isinstance(item, Message)]
+    assert chars_in(items) >= sum(len(text) for text in contents if isinstance(text, str))
     assert list(map(type, for_model(items))) == list(map(type, seen))
+
+
+def test_a_long_file_counts_as_long_before_it_is_read() -> None:
+    part = InputFile(file_data=data_url("text/plain", b"x" * 300_000))
+    assert chars_in([Message(role="user", content=[part])]) >= 300_000
+    assert chars_in([FunctionCallOutput(call_id="c", output=[part])]) >= 300_000
