@@ -25,23 +25,39 @@ VALUE: st.SearchStrategy[Any] = st.recursive(
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
     max_leaves=4,
 )
+PARTS: st.SearchStrategy[Any] = st.lists(
+    st.sampled_from(
+        [
+            {"type": "input_text", "text": "t"},
+            {"type": "of_tomorrow", "text": "t", "encrypted_content": "x"},
+            {"type": "hotloop:unknown", "json": "{"},
+            {"type": "input_file", "file_data": "data:text/plain,t"},
+            {"type": "input_file", "file_data": "data:application/pdf;base64,JVBERi0="},
+            {"type": "input_file", "file_url": "https://a.example/t"},
+            {"type": "input_image", "image_url": "data:image/png;base64,AA=="},
+            {"type": "summary_text", "text": "t"},
+        ]
+    ),
+    max_size=2,
+)
 KNOWN: dict[str, st.SearchStrategy[Any]] = {
     "id": st.sampled_from(["a", "b"]),
-    "call_id": st.sampled_from(["a", "b"]),
+    "call_id": st.sampled_from(["a", "b", None]),
     "name": st.sampled_from(["run", "shell"]),
     "namespace": st.sampled_from(["functions", "other"]),
     "arguments": st.just("{}") | st.builds(dict[str, Any]),
     "input": st.text(max_size=5),
     "role": st.sampled_from(["user", "assistant", "developer", "system"]),
-    "content": st.text(max_size=5) | st.just([{"type": "input_text", "text": "t"}]),
-    "output": st.text(max_size=5) | st.just([{"stdout": "o", "stderr": ""}]),
+    "content": st.text(max_size=5) | PARTS,
+    "output": st.text(max_size=5) | st.just([{"stdout": "o", "stderr": ""}]) | PARTS,
+    "async": st.booleans(),
     "summary": st.just([]),
     "status": st.sampled_from(["completed", "incomplete", "failed"]),
     "action": st.just({"commands": ["ls"]}),
     "operation": st.just({"type": "delete_file", "path": "p"}),
     "tools": st.just([{"type": "function", "name": "run"}]) | st.just([{"type": "shell"}]),
     "encrypted_content": st.just("x"),
-    "execution": st.just("client"),
+    "execution": st.sampled_from(["client", "server"]),
 }
 FIELDS = st.fixed_dictionaries({}, optional={name: known | VALUE for name, known in KNOWN.items()})
 LIKELY = st.fixed_dictionaries({}, optional=KNOWN)
