@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import httpcore
@@ -82,17 +82,25 @@ class RemoteHost(httpcore.AsyncNetworkBackend):
         return stream
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        watching: asyncio.Task[None] | None = None
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             self.requests.append(head)
-            watching = asyncio.ensure_future(reader.read())  # until the client closes
-            watching.add_done_callback(lambda _: self.left.set())
+            watching = asyncio.ensure_future(self._watch(reader))
             await self.behaviours[head.split(" ")[1].partition("?")[0]](writer)
             await writer.drain()
         except (OSError, asyncio.IncompleteReadError):
             pass
         finally:
             writer.close()
+            if watching is not None:
+                await watching  # ends with the connection
+
+    async def _watch(self, reader: asyncio.StreamReader) -> None:
+        """Until the client closes."""
+        with suppress(OSError):
+            await reader.read()
+        self.left.set()
 
 
 @asynccontextmanager
