@@ -7,6 +7,24 @@ from tests.support.toy_tokenizer import ToyTokenizer
 
 from hotloop.seams.engine import Constraint
 
+# Tools that grammars are made for.
+SCHEMA: dict[str, object] = {
+    "type": "object",
+    "properties": {"path": {"type": "string"}, "line": {"type": "integer"}},
+    "required": ["path", "line"],
+    "additionalProperties": False,
+}
+EDIT: dict[str, object] = {"type": "function", "name": "edit", "strict": True, "parameters": SCHEMA}
+LOOSE: dict[str, object] = {"type": "function", "name": "loose", "parameters": SCHEMA}
+PYTHON: dict[str, object] = {"type": "custom", "name": "python"}
+DIGITS: dict[str, object] = {
+    "type": "custom",
+    "name": "digits",
+    "format": {"type": "grammar", "syntax": "regex", "definition": "[0-9]+"},
+}
+HOSTED: dict[str, object] = {"type": "web_search"}
+ANSWER = b'{"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]}'
+
 
 class _Vocabulary:
     """What `llguidance.TokenizerWrapper` asks of a tokenizer."""

@@ -2,7 +2,7 @@ import json
 
 import pytest
 from tests.contracts.deepseek_cases import DEEPSEEK_SPECIALS
-from tests.support.grammars import Grammars
+from tests.support.grammars import ANSWER, DIGITS, EDIT, PYTHON, Grammars
 from tests.support.toy_tokenizer import ToyTokenizer
 
 from hotloop.errors import InvalidRequest
@@ -17,30 +17,12 @@ GRAMMARS = Grammars(TOKENIZER, EOS)
 SPELLED = ToyTokenizer([mark for mark in DEEPSEEK_SPECIALS if mark != "｜DSML｜"])
 VERSIONS = ("r1", "v3.1", "v3.2", "v4")
 
-EDIT: dict[str, object] = {
-    "type": "function",
-    "name": "edit",
-    "strict": True,
-    "parameters": {
-        "type": "object",
-        "properties": {"path": {"type": "string"}, "line": {"type": "integer"}},
-        "required": ["path", "line"],
-        "additionalProperties": False,
-    },
-}
 LOOSE: dict[str, object] = {"type": "function", "name": "loose"}
-PYTHON: dict[str, object] = {"type": "custom", "name": "python"}
-DIGITS: dict[str, object] = {
-    "type": "custom",
-    "name": "digits",
-    "format": {"type": "grammar", "syntax": "regex", "definition": "[0-9]+"},
-}
 LARK: dict[str, object] = {
     "type": "custom",
     "name": "lark",
     "format": {"type": "grammar", "syntax": "lark", "definition": 'start: "x" | "y"'},
 }
-ANSWER = json.dumps({"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]}).encode()
 
 
 def tools(*entries: dict[str, object]) -> tuple[Tool, ...]:

@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from tests.support.grammars import Grammars
+from tests.support.grammars import ANSWER, DIGITS, EDIT, HOSTED, LOOSE, PYTHON, Grammars
 from tests.support.toy_tokenizer import ToyTokenizer
 from tests.support.vocabularies import HARMONY_IDS
 
@@ -13,27 +13,11 @@ from hotloop.seams.prompt import CallRules, PromptContext
 
 TOKENIZER = ToyTokenizer(tuple(HARMONY_IDS))
 GRAMMARS = Grammars(TOKENIZER, "<|return|>")
-SCHEMA: dict[str, object] = {
-    "type": "object",
-    "properties": {"path": {"type": "string"}, "line": {"type": "integer"}},
-    "required": ["path", "line"],
-    "additionalProperties": False,
-}
-EDIT: dict[str, object] = {"type": "function", "name": "edit", "strict": True, "parameters": SCHEMA}
-LOOSE: dict[str, object] = {"type": "function", "name": "loose", "parameters": SCHEMA}
-PYTHON: dict[str, object] = {"type": "custom", "name": "python"}
-DIGITS: dict[str, object] = {
-    "type": "custom",
-    "name": "digits",
-    "format": {"type": "grammar", "syntax": "regex", "definition": "[0-9]+"},
-}
 LARK: dict[str, object] = {
     "type": "custom",
     "name": "lark",
     "format": {"type": "grammar", "syntax": "lark", "definition": 'start: "a\\n" | "b"'},
 }
-HOSTED: dict[str, object] = {"type": "web_search"}
-ANSWER = json.dumps({"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]}).encode()
 THINK = "<|channel|>analysis<|message|>hm {}<|end|><|start|>assistant"
 PREAMBLE = "<|channel|>commentary<|message|>I look.<|end|><|start|>assistant"
 FINAL = "<|channel|>final<|message|>"

@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from tests.support.grammars import Grammars
+from tests.support.grammars import ANSWER, DIGITS, EDIT, HOSTED, LOOSE, Grammars
 from tests.support.toy_tokenizer import ToyTokenizer
 from tests.support.vocabularies import MISTRAL_MARKS
 
@@ -14,26 +14,11 @@ from hotloop.seams.prompt import CallRules, PromptContext
 
 TOKENIZER = ToyTokenizer(MISTRAL_MARKS)
 GRAMMARS = Grammars(TOKENIZER, "</s>")
-SCHEMA: dict[str, object] = {
-    "type": "object",
-    "properties": {"path": {"type": "string"}, "line": {"type": "integer"}},
-    "required": ["path", "line"],
-    "additionalProperties": False,
-}
-EDIT: dict[str, object] = {"type": "function", "name": "edit", "strict": True, "parameters": SCHEMA}
-LOOSE: dict[str, object] = {"type": "function", "name": "loose", "parameters": SCHEMA}
-DIGITS: dict[str, object] = {
-    "type": "custom",
-    "name": "digits",
-    "format": {"type": "grammar", "syntax": "regex", "definition": "[0-9]+"},
-}
 LARK: dict[str, object] = {
     "type": "custom",
     "name": "lark",
     "format": {"type": "grammar", "syntax": "lark", "definition": 'start: "a" | "b"'},
 }
-HOSTED: dict[str, object] = {"type": "web_search"}
-ANSWER = json.dumps({"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]}).encode()
 GOOD = '{"path": "ä", "line": 3}'
 every_version = pytest.mark.parametrize("version", [V3, V11, V13, V13_THINKING], ids=lambda version: version.name)
 
