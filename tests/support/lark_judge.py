@@ -35,6 +35,7 @@ class LarkJudge:
         self._ends = lru_cache(maxsize=None)(self._find_ends)
         self._gaps = lru_cache(maxsize=None)(self._find_gaps)
         columns: list[dict[_State, None]] = [{} for _ in range(len(text) + 1)]
+        self._waiting: list[dict[str, list[_State]]] = [defaultdict(list) for _ in columns]
         for rule in self._by_name["start"]:
             columns[0][rule, 0, 0] = None
         for at in range(len(columns)):
@@ -48,7 +49,7 @@ class LarkJudge:
 
     def _fill(self, columns: list[dict[_State, None]], at: int) -> None:
         """Everything that can stand at `at`; a rule that is empty there moves on whoever asks for it, also later."""
-        waiting: dict[str, list[_State]] = defaultdict(list)
+        waiting = self._waiting[at]  # who asks for a rule here
         empty: set[str] = set()
         todo = list(columns[at])
 
@@ -63,8 +64,7 @@ class LarkJudge:
             if seen == len(symbols):
                 if began == at:
                     empty.add(name)
-                parents = waiting[name] if began == at else self._asking(columns[began], name)
-                for parent, before, start in list(parents):
+                for parent, before, start in list(self._waiting[began].get(name, ())):
                     add((parent, before + 1, start))
             elif isinstance(symbols[seen], NonTerminal):
                 wanted = symbols[seen].name
@@ -77,15 +77,6 @@ class LarkJudge:
                 for gap in self._gaps(at):
                     for end in self._ends(symbols[seen].name, gap):
                         columns[end][rule, seen + 1, began] = None
-
-    def _asking(self, column: dict[_State, None], name: str) -> list[_State]:
-        found: list[_State] = []
-        for state in column:
-            rule, seen, _ = state
-            symbols = self._rules[rule][1]
-            if seen < len(symbols) and isinstance(symbols[seen], NonTerminal) and symbols[seen].name == name:
-                found.append(state)
-        return found
 
     def _find_ends(self, terminal: str, at: int) -> list[int]:
         pattern = self._terminals[terminal]

@@ -36,7 +36,7 @@ Json = dict[str, Any]
 
 AT_ONCE = 4  # turns, decoded in one batch; the cost of a step grows with the square of it
 SCHEMA_TOKENS, GRAMMAR_TOKENS = 400, 150  # most of one text; grammars may call themselves, and then often never end
-SPARE = 3  # rules drawn for each that is to be held, at most
+SPARE = 2  # rules drawn for each that is to be held, at most
 COUNTS = [
     pytest.param(10, id="some"),
     pytest.param(1000, id="thousand", marks=[pytest.mark.long, pytest.mark.timeout(3600)]),
@@ -228,6 +228,22 @@ def readable_lark(choose: random.Random) -> str:
     while not is_readable(source := random_lark(choose)):
         pass
     return source
+
+
+@pytest.mark.parametrize(
+    ("source", "good", "bad"),
+    [
+        ('start: "a" start "b" | ', ["", "ab", "aabb"], ["aab", "ba"]),
+        ('start: r r\nr: | "x"', ["", "x", "xx"], ["xxx"]),
+        ('start: a "c"\na: b\nb: | a "x"', ["c", "xxc"], ["x"]),
+        ('start: /a+/ "ab"', ["aab", "aaab"], ["ab"]),
+        ('start: "a" "b"\n%import common.WS\n%ignore WS', ["a b", " ab ", "a\n b\t"], ["a c"]),
+    ],
+)
+def test_the_judge_of_grammars_tells_texts_apart(source: str, good: list[str], bad: list[str]) -> None:
+    judge = LarkJudge(source)
+    assert all(map(judge.accepts, good))
+    assert not any(map(judge.accepts, bad))
 
 
 @pytest.mark.parametrize("count", COUNTS)
