@@ -191,7 +191,7 @@ def string_text(schema: "dict[str, Any]", param: str) -> str:
         front = "" if pattern.startswith("^") else "(?s:.*)"
         behind = "" if pattern.endswith("$") and not pattern.endswith("\\$") else "(?s:.*)"
         try:
-            return f"/{front}(?:{write_pattern(parse_pattern(pattern), 'raw')}){behind}/"
+            return f"/{front}(?:{write_pattern(parse_pattern(pattern, is_ecma=True), 'raw')}){behind}/"
         except PatternError as error:
             raise _refusal(error, param) from error
     if isinstance(least, int) and (least or isinstance(most, int)):

@@ -26,6 +26,12 @@ _PROPERTY = re.compile(
     r"\{\^?(L|Lu|Ll|Lt|Lm|Lo|M|Mn|Mc|Me|N|Nd|Nl|No|P|Pc|Pd|Ps|Pe|Pi|Pf|Po|S|Sm|Sc|Sk|So|Z|Zs|Zl|Zp|C|Cc|Cf)\}"
 )
 _COUNTS = re.compile(r"\{(\d*)(,?)(\d*)\}")
+_ASCII_ONLY = {  # as ranges; the grammar engine's own hold the digits and letters of every script
+    "d": "0-9",
+    "w": r"0-9A-Z\x{5f}a-z",
+    "D": r"\x{0}-\x{2f}\x{3a}-\x{10ffff}",
+    "W": r"\x{0}-\x{2f}\x{3a}-\x{40}\x{5b}-\x{5e}\x{60}\x{7b}-\x{10ffff}",
+}
 
 Writing = Literal["raw", "json"]
 
@@ -74,11 +80,15 @@ class Repeat:
 Pattern = Chars | Concat | Choice | Repeat
 
 
-def parse_pattern(source: str, flags: str = "") -> Pattern:
-    """Read an expression; `flags` as Lark writes them behind it. Raises PatternError."""
+def parse_pattern(source: str, flags: str = "", *, is_ecma: bool = False) -> Pattern:
+    """Read an expression; `flags` as Lark writes them behind it. Raises PatternError.
+
+    Args:
+        is_ecma: `\\d` and `\\w` are of ASCII only, as in JSON schemas.
+    """
     if len(source) > MAX_PATTERN_CHARS:
         raise PatternError(f"the regular expression is longer than {MAX_PATTERN_CHARS} characters", is_too_big=True)
-    pattern = _Reader(source).read(flags)
+    pattern = _Reader(source, is_ecma=is_ecma).read(flags)
     if _repeats(pattern)[1] > MAX_NESTED_REPEATS:
         raise PatternError("the regular expression multiplies its repetitions", is_too_big=True)
     return pattern
@@ -156,8 +166,9 @@ def _code(code: int) -> str:
 class _Reader:
     """One expression, read from left to right."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, *, is_ecma: bool) -> None:
         self._source = source
+        self._is_ecma = is_ecma
         self._at = 0
         self._ignore_case = False
         self._dot_all = False
@@ -334,10 +345,10 @@ class _Reader:
     def _escape(self, *, in_class: bool) -> Chars:
         char = self._next()
         match char:
-            case "d" | "w":
-                return Chars(f"\\{char}", frozenset())
-            case "D" | "W":
-                return Chars(f"\\{char}", ESCAPED)
+            case "d" | "w" | "D" | "W":
+                shorthand = _ASCII_ONLY[char] if self._is_ecma else f"\\{char}"
+                is_bare = in_class or not self._is_ecma
+                return Chars(shorthand if is_bare else f"[{shorthand}]", frozenset() if char.islower() else ESCAPED)
             case "s":
                 return Chars(r"\s", _WHITE_SPACE)
             case "S":

@@ -17,6 +17,7 @@ from hotloop.formats.grammar.parts import (
     raw_input,
     raw_input_until,
     ruled,
+    string_text,
     think_block,
 )
 from hotloop.protocol.tools import decode_tools
@@ -64,6 +65,12 @@ def test_json_is_written_in_the_familys_style_only() -> None:
 def test_a_schema_cannot_change_the_style() -> None:
     schema = {"type": "object", "x-guidance": {"whitespace_flexible": True}}
     assert not takes(json_value(schema, COMPACT, "text"), '{ "a":1}')
+
+
+def test_a_plain_text_keeps_to_the_ascii_digits_of_its_pattern() -> None:
+    rule = string_text({"pattern": r"^\d-[A-Z]$"}, "tools[0]") + ' ";"'
+    assert takes(rule, "1-L;")
+    assert not takes(rule, "\u0661-L;")
 
 
 def test_raw_text_ends_at_the_control_token_behind_it() -> None:

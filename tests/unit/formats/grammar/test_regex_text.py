@@ -61,6 +61,23 @@ def test_an_expression_rules_plain_and_escaped_text_alike(source: str, good: lis
         assert takes(write_pattern(pattern, "json"), json.dumps(text, ensure_ascii=False)[1:-1]) is expected, text
 
 
+@pytest.mark.parametrize(
+    ("source", "good", "bad"),
+    [
+        (r"\d+[\d-]", ["01-", "10"], ["٣1", "1٣", "1a"]),
+        (r"\w+[^\w]", ["aZ_9é", "a "], ["éa ", "ab"]),
+        (r"\D[\D]", ['٣"', "a\n"], ["1a", "a1"]),
+        (r"\W[\W]", ['é"', "-\\"], ["_é", "éa"]),
+        (r"(?i:\w)", ["k"], ["\u212a", "ſ"]),
+    ],
+)
+def test_in_a_json_schema_digits_and_letters_are_of_ascii(source: str, good: list[str], bad: list[str]) -> None:
+    pattern = parse_pattern(source, is_ecma=True)
+    for text, expected in [*((text, True) for text in good), *((text, False) for text in bad)]:
+        assert takes(write_pattern(pattern, "raw"), text) is expected, text
+        assert takes(write_pattern(pattern, "json"), json.dumps(text, ensure_ascii=False)[1:-1]) is expected, text
+
+
 def test_flags_may_stand_outside() -> None:
     assert takes(write_pattern(parse_pattern("a.", "is"), "raw"), "A\n")
 
