@@ -479,9 +479,11 @@ def _syntax_error(module: Module) -> str | None:
 def _unittest_output(repository: Repository) -> tuple[str, list[Function | None]]:
     errors: list[tuple[str, Function | None]] = []
     failures: list[tuple[str, Function | None]] = []
+    marks = ""  # one for each test, in the line that comes first
     for test in sorted(repository.tests, key=lambda test: test.path):
         broken = [text for module in test.modules if (text := _syntax_error(module))]
         if broken:
+            marks += "E"
             errors.append(
                 (
                     f"ERROR: {test.dotted} (unittest.loader._FailedTest.{test.dotted})\n"
@@ -493,8 +495,10 @@ def _unittest_output(repository: Repository) -> tuple[str, list[Function | None]
         for _, function in sorted(_functions(test), key=lambda pair: f"test_{pair[1].name}"):
             result = outcome(function, function.now)
             if result is None:
+                marks += "."
                 continue
             what, got, wanted = result
+            marks += "E" if what == "error" else "F"
             place = f"test_{function.name} ({test.dotted}.{test.class_name}.test_{function.name})"
             if what == "error":
                 errors.append((f"ERROR: {place}\n{got}", function))
@@ -503,7 +507,9 @@ def _unittest_output(repository: Repository) -> tuple[str, list[Function | None]
     if not errors and not failures:
         return "OK", []
     counts = [f"{name}={len(found)}" for name, found in (("failures", failures), ("errors", errors)) if found]
-    return "\n".join([text for text, _ in errors + failures] + [f"FAILED ({', '.join(counts)})"]), [
+    # The agent looks for lines that begin with two capital letters.
+    progress = [marks] if len(marks) > 1 and "." not in marks[:2] else []
+    return "\n".join(progress + [text for text, _ in errors + failures] + [f"FAILED ({', '.join(counts)})"]), [
         function for _, function in errors + failures
     ]
 
