@@ -18,7 +18,7 @@ Schema = dict[str, Any]
 
 
 def collect(draw: Callable[[random.Random], T], count: int) -> list[T]:
-    """`count` different ones, the same in every run: one grammar in some thousands keeps llguidance busy without end."""
+    """`count` different ones, the same in every run."""
     found: dict[str, T] = {}
 
     @settings(

@@ -15,6 +15,7 @@ import llguidance
 
 from hotloop.seams.grammar import (
     DETAIL_CHARACTERS,
+    GRAMMAR_OPTIONS,
     INITIAL_LEXER_FUEL,
     MAX_GRAMMAR_SIZE,
     STEP_LEXER_FUEL,
@@ -63,7 +64,7 @@ class Compiler:
 
     def problem(self, grammar: str, index: int = 0) -> GrammarProblem | None:
         """What is wrong with `grammar`, or None."""
-        lark = llguidance.LLMatcher.grammar_from_lark(grammar)
+        lark = llguidance.LLMatcher.grammar_from_lark(GRAMMAR_OPTIONS + grammar)
         matcher = llguidance.LLMatcher(self._tokenizer, lark, log_level=0, limits=self._limits)
         detail = _error(matcher) or self._walk(matcher, grammar)
         if not detail:

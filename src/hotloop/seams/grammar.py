@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+# In front of every grammar. The library would look for bytes that must come, and never ends where those go on for ever.
+GRAMMAR_OPTIONS = '%llguidance {"no_forcing": true}\n'
 # Bounds on what one grammar may cost the library, there and here. Fuel is the library's own measure: a mask is some 14k of it
 # per millisecond.
 INITIAL_LEXER_FUEL = 2_000_000

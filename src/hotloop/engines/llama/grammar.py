@@ -17,7 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hotloop.seams.engine import Constraint
-from hotloop.seams.grammar import DETAIL_CHARACTERS, INITIAL_LEXER_FUEL, MAX_GRAMMAR_SIZE, STEP_LEXER_FUEL
+from hotloop.seams.grammar import (
+    DETAIL_CHARACTERS,
+    GRAMMAR_OPTIONS,
+    INITIAL_LEXER_FUEL,
+    MAX_GRAMMAR_SIZE,
+    STEP_LEXER_FUEL,
+)
 
 KEPT_GRAMMARS = 64
 
@@ -64,7 +70,7 @@ class GrammarVocabulary:
             max_grammar_size=MAX_GRAMMAR_SIZE,
             verbose_errors=False,
         )
-        lark = llguidance.LLMatcher.grammar_from_lark(grammar)
+        lark = llguidance.LLMatcher.grammar_from_lark(GRAMMAR_OPTIONS + grammar)
         matcher = llguidance.LLMatcher(self._tokenizer, lark, log_level=0, limits=limits)
         if matcher.is_error():
             raise GrammarError(_first_line(matcher.get_error()))
