@@ -14,8 +14,8 @@ from tests.tiny.workshop import tool
 
 from hotloop.client.edit import EditRefused, apply_edit
 
-chatml, lessons, repairs, repositories, unseen, words = (
-    tool(name) for name in ("chatml", "lessons", "repairs", "repositories", "unseen", "words")
+building, chatml, lessons, repairs, unseen, words = (
+    tool(name) for name in ("building", "chatml", "lessons", "repairs", "unseen", "words")
 )
 SAMPLE = range(12)
 MANY = range(300)
@@ -56,7 +56,7 @@ def carry_out(call: dict[str, Any], folder: Path) -> str:
 def repository_and_transcript(number: int, *, held_out: bool) -> tuple[Any, dict[str, str], list[Any]]:
     """A repository, its files before the repair, and the repair's messages."""
     rng = random.Random(f"transcript-{number}")
-    repository = repositories.build(rng, held_out=held_out, ambiguous=number % 4 == 0)
+    repository = building.build(rng, held_out=held_out, ambiguous=number % 4 == 0)
     files = repository.files()
     return repository, files, list(repairs.conversation(rng, repository).messages)
 
@@ -80,10 +80,10 @@ def test_every_tool_result_is_what_the_tool_prints(number: int, tmp_path: Path) 
 def test_names_and_mixes_of_evaluation_are_never_trained_on() -> None:
     for number in MANY:
         for held_out in (False, True):
-            repository = repositories.build(random.Random(number), held_out=held_out)
+            repository = building.build(random.Random(number), held_out=held_out)
             for module in repository.modules:
                 kinds = [function.kind for function in module.functions]
-                assert len(kinds) == 1 or repositories.kinds_held_out(kinds) is held_out
+                assert len(kinds) == 1 or building.kinds_held_out(kinds) is held_out
                 assert words.is_held_out(module.path.rpartition("/")[2].removesuffix(".py")) is held_out
 
 

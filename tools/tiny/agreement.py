@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 import vocabulary
+from building import build
 from chatml import GENERATION_PROMPT, Conversation, render
 from decoder import Decoder
 from model import Model, Shape
 from repairs import conversation
-from repositories import build
 
 HERE = Path(__file__).resolve().parent
 PACKAGE = HERE.parents[1] / "src" / "hotloop" / "tiny"

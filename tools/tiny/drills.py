@@ -6,8 +6,8 @@ They stand before and beside the conversations in the first half of the training
 import json
 import random
 
+from building import broken_function
 from functions import KINDS
-from repositories import broken_function
 from words import Names
 
 _JOINTS = (

@@ -5,8 +5,8 @@ import random
 import repairs
 import smalltalk
 from agent_contract import contract
+from building import build
 from chatml import Conversation, preamble
-from repositories import build
 from words import Names
 
 

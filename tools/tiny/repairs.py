@@ -16,20 +16,8 @@ from dataclasses import replace
 
 from agent_contract import contract
 from chatml import Conversation, Message, call, preamble
-from repositories import (
-    EXCERPT_LINES,
-    LIST_COMMAND,
-    Function,
-    Mend,
-    Module,
-    Repository,
-    TestFile,
-    definitions,
-    excerpt,
-    is_noticed,
-    listing,
-    test_output,
-)
+from printouts import EXCERPT_LINES, LIST_COMMAND, definitions, excerpt, listing, test_output
+from repositories import Function, Mend, Module, Repository, TestFile, is_noticed
 from tasks import FOLLOW_UPS, task
 
 TRIES = 3  # a function that the tests name first for the third time is given up

@@ -171,8 +171,8 @@ class Training:
         """Count the turns and the whole repairs of held-out repositories that greedy decoding would write exactly."""
         import random
 
+        from building import build
         from repairs import conversation
-        from repositories import build
 
         self.model.eval()
         turns = right_turns = right = 0

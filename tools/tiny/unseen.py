@@ -6,7 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from repositories import Repository, build
+from building import build
+from repositories import Repository
 from tasks import task
 
 TESTS_TIMEOUT_S = 60.0
