@@ -200,8 +200,9 @@ def _arms(
         for kind, server in ((WebSocketClient, near), (HttpClient, far), (HttpClient, near))
     )
     agents = {
-        HOT: Agent(websocket, hot.model, f"websocket-{series.network}", is_resending=False),
-        COLD: Agent(http, cold.model, f"cold-{series.network}", is_resending=True),
+        # Both with the same name: a real model answers the same text with the same number of tokens.
+        HOT: Agent(websocket, hot.model, series.network, is_resending=False),
+        COLD: Agent(http, cold.model, series.network, is_resending=True),
     }
     if series.with_hot_http:
         agents[HOT_HTTP] = Agent(hot_http, hot.model, f"http-{series.network}", is_resending=True)

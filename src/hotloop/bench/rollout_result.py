@@ -40,12 +40,16 @@ def findings_of(taken: Taken) -> Findings:
     """Tables, ratios and charts."""
     all_series = list(dict.fromkeys(key.series for key in taken.splits))
     figures: dict[str, Figure] = {}
+    needs = _needs(taken)
     for series in all_series:
         if series.is_claimed and series.network == "loopback":
             figures |= _figures(series, taken) if series.tokenizer == LIBRARY else _own(series, taken)
     return Findings(
         table=Table("Seconds of a rollout, median of the rounds", _HEAD, _rows(taken)),
-        more=[Table("WebSocket against stateless HTTP with caches off, per cent less", _GAINS_HEAD, _gains(taken))],
+        more=[
+            Table("WebSocket against stateless HTTP with caches off, per cent less", _GAINS_HEAD, _gains(taken)),
+            *([Table(_NEEDS, _NEEDS_HEAD, needs)] if needs else []),
+        ],
         figures=figures,
         notes=_notes(taken),
         samples={f"{key.series.name}, {key.arm}": [asdict(one) for one in ones] for key, ones in taken.splits.items()},
@@ -82,8 +86,14 @@ def _api_less(pairs: Sequence[tuple[Split, Split]], round_trip_s: float) -> Figu
     return figure_of([100 * (1 - hot.api_s(round_trip_s) / cold.api_s(round_trip_s)) for hot, cold in pairs])
 
 
+def _most(pairs: Sequence[tuple[Split, Split]], round_trip_s: float) -> Figure:
+    """Per cent that an arm at its floor, a server that costs nothing, would spend less than the cold one."""
+    return figure_of([100 * cold.api_s(round_trip_s) / cold.total_s for _, cold in pairs])
+
+
 _GAINS_HEAD = (
-    "engine, network, mix, calls, tokenizer", "end to end", "±", "TTFT", "perceived", "outside engine, tools, round trip",
+    "engine, network, mix, calls, tokenizer", "end to end", "±", "most that can be saved", "TTFT", "perceived",
+    "outside engine, tools, round trip",
 )  # fmt: skip
 
 
@@ -94,7 +104,37 @@ def _gains(taken: Taken) -> list[tuple[str, ...]]:
         api = _api_less(pairs, trip)
         total, first, perceived = (_less(pairs, part) for part in ("total_s", "first_token_s", "silence_s"))
         shown = [f"{total.median:.1f}", f"{total.spread:.1f}"]
-        rows.append((series.name, *shown, *(f"{one.median:.1f}" for one in (first, perceived, api))))
+        rows.append(
+            (series.name, *shown, *(f"{one.median:.1f}" for one in (_most(pairs, trip), first, perceived, api)))
+        )
+    return rows
+
+
+_NEEDS = "What the baseline must spend on a turn outside engine, tools and round trip, or no server can reach the goal"
+_NEEDS_HEAD = (
+    "goal, network",
+    "limit, %",
+    "saved, %",
+    "most that can be saved, %",
+    "must spend ms/turn",
+    "spends ms/turn",
+)
+
+
+def _needs(taken: Taken) -> list[tuple[str, ...]]:
+    """What each goal for the total time asks of the baseline, wherever its work was done."""
+    limits = {goal.name: goal.limit for goal in GOALS}
+    rows: list[tuple[str, ...]] = []
+    for series in dict.fromkeys(key.series for key in taken.splits):
+        goal = f"rollout_total_{series.speed}"
+        if not series.is_claimed or series.tokenizer != LIBRARY or goal not in limits:
+            continue
+        pairs, trip = taken.pairs(series), taken.round_trips[series.network]
+        share = limits[goal] / 100
+        needs = [1e3 * share / (1 - share) * cold.floor_s(trip) / cold.turns for _, cold in pairs]
+        spends = [1e3 * cold.api_s(trip) / cold.turns for _, cold in pairs]
+        figures = (_less(pairs, "total_s"), _most(pairs, trip), figure_of(needs), figure_of(spends))
+        rows.append((f"{goal}, {series.network}", f"{limits[goal]:g}", *(f"{one.median:.1f}" for one in figures)))
     return rows
 
 
@@ -138,7 +178,24 @@ def _notes(taken: Taken) -> list[str]:
         " loss, no slow start. Floor: engine, tools, one bare round trip per turn.",
         "TTFT: sent to first delta, mean of the turns. Perceived: the time in which no tool runs and the model has not begun to"
         " answer, the client's own work included. At 65 tokens/s rollouts were played beside each other.",
+        "Most that can be saved: what the baseline spends outside engine, tools and one round trip per turn, of its total. No"
+        " server saves more end to end; the last column is the share of it that is saved.",
+        *_drowned(taken),
     ]
+
+
+def _drowned(taken: Taken) -> list[str]:
+    """Says of which series the rounds differ by more than there is to save."""
+    notes: list[str] = []
+    for series in dict.fromkeys(key.series for key in taken.splits):
+        pairs = taken.pairs(series)
+        total, most = _less(pairs, "total_s"), _most(pairs, taken.round_trips[series.network])
+        if total.spread > most.median:
+            notes.append(
+                f"{series.name}: no server can save more than {most.median:.1f} % here, and the rounds differ by"
+                f" ± {total.spread:.1f} %, with the engine: what is saved end to end drowns in it."
+            )
+    return notes
 
 
 def _charts(taken: Taken) -> list[Bars]:

@@ -87,10 +87,38 @@ def test_every_series_has_a_row_per_arm_and_every_goal_a_verdict(plan: Plan) -> 
     assert len(chart.bars) == sum(key.series.is_claimed for key in taken(plan).splits)
 
 
-def test_what_is_saved_stands_in_a_table_of_its_own_by_series() -> None:
-    (gains,) = findings_of(taken(FULL)).more
+def test_what_is_saved_stands_in_a_table_of_its_own_by_series_beside_the_most_that_can_be() -> None:
+    gains, _ = findings_of(taken(FULL)).more
     assert [row[0] for row in gains.rows] == [series.name for series in FULL.series]
-    assert gains.rows[0][1:3] == ("49.0", "0.0"), "of 10 s, 5.1 s are left in every round"
+    saved, spread, most, *_, share = gains.rows[0][1:]
+    assert (saved, spread) == ("49.0", "0.0"), "of 10 s, 5.1 s are left in every round"
+    assert most == "49.9", "a server that costs nothing leaves engine, tools and 51 round trips of 0.1 ms"
+    assert float(share) == pytest.approx(100 * float(saved) / float(most), abs=0.2)
+
+
+def test_each_goal_for_the_total_time_stands_beside_what_it_needs_of_the_baseline_on_both_networks() -> None:
+    _, needs = findings_of(taken(FULL)).more
+    rows = {row[0]: row[1:] for row in needs.rows}
+    speeds, networks = ("1000", "4000"), ("loopback", "WAN")
+    assert set(rows) == {f"rollout_total_{speed}, {network}" for speed in speeds for network in networks}
+    limit, saved, most, must_spend, spends = rows["rollout_total_4000, loopback"]
+    assert (limit, saved, most) == ("40", "49.0", "49.9")
+    assert float(spends) == pytest.approx((5 - 51 * 0.0001) / 51 * 1e3, abs=0.1)
+    floor_s, server_s = 5 + 51 * 0.0001, 51 * float(must_spend) / 1e3
+    assert server_s / (floor_s + server_s) == pytest.approx(0.4, abs=0.001), "so much is just enough to save"
+    assert len(findings_of(taken(Plan(FULL.series[-1:]))).more) == 1, "no goal, no table"
+
+
+def test_where_rounds_differ_by_more_than_there_is_to_save_a_note_says_so() -> None:
+    (real,) = (series for series in FULL.series if not series.speed)
+    costs = {HOT: (0.0, 4.0, 8.0), COLD: (0.1, 0.1, 0.1)}
+    splits = {Key(real, arm): [rollout(cost) for cost in costs[arm]] for arm in (HOT, COLD)}
+    found = findings_of(Taken(splits, {"loopback": 0.0001}, {FAST: "some vocabulary"}))
+    assert found.more[0].rows[0][3] == "1.9"
+    assert found.notes[-1].startswith(
+        f"{real.name}: no server can save more than 1.9 % here, and the rounds differ by ±"
+    )
+    assert not any("drowns" in note for note in findings_of(taken(FULL)).notes)
 
 
 def test_the_full_run_plays_every_speed_length_mix_and_network() -> None:
