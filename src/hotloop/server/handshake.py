@@ -15,7 +15,6 @@ from hotloop.protocol.wire import error_body
 
 Header = tuple[bytes, bytes]
 
-MAX_REQUEST_BYTES: Final = 64 * 1024  # uvicorn's own bound on a request's head
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _KEY_BYTES: Final = 16
 _DEFLATE: Final = b"permessage-deflate"

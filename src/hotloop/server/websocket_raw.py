@@ -53,7 +53,7 @@ from hotloop.server.slow_reader import SlowReader, limit_unsent
 
 logger = logging.getLogger(__name__)
 
-CLOSE_TIMEOUT_S: Final = 5.0  # for the peer's half of the closing handshake
+CLOSE_TIMEOUT_S: Final = 5.0  # for the peer's half of the closing handshake, and to take what is left
 HIGH_WATER_BYTES: Final = 256 * 1024  # of unsent output, at which the listener is told to pause
 DEFLATE_FROM_BYTES: Final = 32 * 1024  # smaller events: deflate costs more time than it saves
 
@@ -245,7 +245,7 @@ class RawWebSocket(asyncio.Protocol):
     def shutdown(self) -> None:
         """uvicorn stops. Connections were drained before; what is left ends here."""
         self.finish(GOING_AWAY)
-        self._transport.close()
+        self._leave()
 
     # --- handshake ---
 
@@ -276,14 +276,14 @@ class RawWebSocket(asyncio.Protocol):
     def _refuse(self, response: bytes) -> None:
         self._state, self.is_closed = _State.CLOSING, True
         self._transport.write(response)
-        self._transport.close()
+        self._leave()
 
     # --- frames in ---
 
     def _receive(self, received: Received) -> None:
         if self._state is not _State.OPEN:
             if isinstance(received, Close | Breach):
-                self._transport.close()
+                self._leave()
             return  # RFC 6455 §5.5.1: nothing else counts behind a close
         match received:
             case Ping():
@@ -303,14 +303,19 @@ class RawWebSocket(asyncio.Protocol):
         self._parts.append(close_frame(code) if code != NO_STATUS else control_frame(CLOSE, b""))
         self._state, self.is_closed = _State.CLOSING, True
         self._write()
-        self._transport.close()
+        self._leave()
 
     def _fail(self, breach: Breach) -> None:
         self._parts.append(close_frame(breach.code, breach.reason))
         self._state, self.is_closed = _State.CLOSING, True
         self.close_code = breach.code
         self._write()
+        self._leave()
+
+    def _leave(self) -> None:
+        """Close the socket: what is left is sent first, if the peer takes it."""
         self._transport.close()
+        self._set_timer(CLOSE_TIMEOUT_S, self._transport.abort)
 
     # --- frames out ---
 

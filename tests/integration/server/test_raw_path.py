@@ -5,14 +5,17 @@ import json
 import logging
 import re
 import socket
+import ssl
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
 import uvicorn
 from tests.integration.server.test_websocket import connected
+from tests.support.certificates import self_signed
 from tests.support.live_server import LiveServer, live_server, open_socket
 from tests.support.raw_echo import Echo, EchoDoor
 from tests.support.scripted_model import LOOK_UP, scripted_model
@@ -23,7 +26,7 @@ from websockets.asyncio.client import connect
 from hotloop.bench.frames import FrameReader as ServerFrames
 from hotloop.bench.frames import handshake
 from hotloop.config import ServerSettings
-from hotloop.server.frames import CLOSE, CONTINUATION, TEXT
+from hotloop.server.frames import CLOSE, CONTINUATION, GOING_AWAY, PING, PONG, TEXT
 from hotloop.server.runtime import listen
 from hotloop.server.websocket_raw import RawWebSocket, raw_path_fits, raw_protocol
 
@@ -35,7 +38,13 @@ class _Server(uvicorn.Server):
 
 @asynccontextmanager
 async def echo(
-    *, max_size: int = 2**20, max_pending_bytes: int = 2**20, slow_reader_s: float = 60.0, ping_s: float | None = None
+    *,
+    max_size: int = 2**20,
+    max_pending_bytes: int = 2**20,
+    slow_reader_s: float = 60.0,
+    ping_s: float | None = None,
+    pong_s: float = 20.0,
+    certificate: Path | None = None,
 ) -> AsyncGenerator[int]:
     listener = listen("127.0.0.1", 0)
     listener.listen()
@@ -44,6 +53,8 @@ async def echo(
         ws=raw_protocol(EchoDoor(), max_pending_bytes=max_pending_bytes, slow_reader_s=slow_reader_s),
         ws_max_size=max_size,
         ws_ping_interval=ping_s,
+        ws_ping_timeout=pong_s,
+        ssl_certfile=certificate,
         lifespan="off",
         log_config=None,
     )
@@ -102,7 +113,7 @@ def test_another_contract_falls_back_to_asgi_and_says_so(
 
     monkeypatch.setattr(WebSocketsSansIOProtocol, "__init__", other)
     assert not raw_path_fits()
-    assert "goes through ASGI" in caplog.text or "go through ASGI" in caplog.text
+    assert "events go through ASGI" in caplog.text
 
 
 @pytest.mark.parametrize("compression", [None, "deflate"])
@@ -116,6 +127,20 @@ async def test_messages_of_every_frame_size_come_back(compression: Any) -> None:
             assert await peer.recv() == "é" * (size // 2)
         await peer.send(["in ", "", "pieces"])
         assert await peer.recv() == "in pieces"
+        await (await peer.ping())
+    assert peer.close_code == 1000
+
+
+async def test_tls_is_uvicorns_affair(tmp_path: Path) -> None:
+    certificate = self_signed("localhost", tmp_path)
+    trust = ssl.create_default_context(cafile=certificate)
+    async with (
+        echo(max_size=2**23, certificate=certificate) as port,
+        connect(f"wss://localhost:{port}/", ssl=trust, max_size=None) as peer,
+    ):
+        for text in ("", "short", "é" * 1_000_000):
+            await peer.send(text)
+            assert await peer.recv() == text
         await (await peer.ping())
     assert peer.close_code == 1000
 
@@ -139,12 +164,12 @@ async def test_a_whole_session_may_be_cut_at_every_byte() -> None:
         steps = [
             handshake("127.0.0.1", port, "/v1/responses"),
             client_frame(TEXT, create[:20], fin=False)
-            + client_frame(0x9, b"there?")
+            + client_frame(PING, b"there?")
             + client_frame(CONTINUATION, create[20:]),
             client_frame(CLOSE, (1000).to_bytes(2, "big")),
         ]
         expected = await _session(port, steps, 0, 0)
-        assert (0xA, b"there?") in expected
+        assert (PONG, b"there?") in expected
         assert [kind for kind, _ in expected[-2:]] == ["response.completed", CLOSE]
         for number, step in enumerate(steps):
             for cut in range(1, len(step)):
@@ -191,7 +216,7 @@ async def test_a_breach_is_answered_with_its_close_code() -> None:
         assert await asyncio.wait_for(wire.reader.read(), 30) == b""
 
 
-@pytest.mark.parametrize("behind", [b"", client_frame(TEXT, b"behind"), client_frame(0x9, b"there?")])
+@pytest.mark.parametrize("behind", [b"", client_frame(TEXT, b"behind"), client_frame(PING, b"there?")])
 async def test_nothing_counts_behind_a_close(
     behind: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -218,12 +243,15 @@ async def test_a_size_over_the_limit_closes_with_1009_before_it_is_sent() -> Non
         assert (opcode, int.from_bytes(payload[:2], "big")) == (CLOSE, 1009)
 
 
-async def test_a_silent_peer_is_pinged_and_dropped_when_it_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with echo(ping_s=0.01) as port, wire_to(port) as wire:
-        opcode, payload = await wire.frame()
-        assert opcode == 0x9
-        wire.writer.write(client_frame(0xA, payload))
-        assert (await wire.frame())[0] == 0x9, "answered in time: pinged again"
+async def test_a_peer_is_pinged_for_as_long_as_it_answers_and_then_dropped() -> None:
+    async with echo(ping_s=0.01, pong_s=0.5) as port, wire_to(port) as wire:
+        for _ in range(3):
+            opcode, payload = await wire.frame()
+            assert opcode == PING
+            wire.writer.write(client_frame(PONG, payload))
+        assert (await wire.frame())[0] == PING
+        with suppress(ConnectionResetError):
+            assert await asyncio.wait_for(wire.reader.read(), 30) == b""
 
 
 def _tight(port: int) -> socket.socket:
@@ -292,6 +320,15 @@ async def test_a_shutdown_in_the_middle_of_a_stream_ends_with_a_close_frame() ->
         await server.app.connections.drain(0)
         await asyncio.wait_for(peer.connection.wait_closed(), 30)
         assert peer.connection.close_code == 1012
+
+
+async def test_uvicorns_own_shutdown_finds_the_connections_and_says_goodbye() -> None:
+    async with AsyncExitStack() as server:
+        port = await server.enter_async_context(echo())
+        async with connect(f"ws://127.0.0.1:{port}/") as peer:
+            await server.aclose()
+            await asyncio.wait_for(peer.wait_closed(), 30)
+            assert peer.close_code == GOING_AWAY
 
 
 async def test_only_the_responses_path_takes_websockets() -> None:

@@ -16,13 +16,19 @@ UPGRADE = (
     b"GET /x HTTP/1.1\r\nhost: a\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
     b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n"
 )
+PONG_S = 60.0
 
 
 class Transport:
-    """Implements what `RawWebSocket` uses of `asyncio.Transport`; notes the writes and their times."""
+    """Implements what `RawWebSocket` uses of `asyncio.Transport`; notes the writes, the end and their times.
+
+    Nothing of it ever reaches a peer: `close` waits for that, as uvloop's does, and only `abort` ends it.
+    """
 
     def __init__(self) -> None:
         self.writes: list[tuple[float, bytes]] = []
+        self.closed_at: float | None = None
+        self.aborted_at: float | None = None
 
     def write(self, data: bytes) -> None:
         self.writes.append((round(asyncio.get_running_loop().time(), 3), data))
@@ -30,7 +36,11 @@ class Transport:
     def get_extra_info(self, name: str) -> None:
         return None
 
-    def abort(self) -> None: ...
+    def close(self) -> None:
+        self.closed_at = round(asyncio.get_running_loop().time(), 3)
+
+    def abort(self) -> None:
+        self.aborted_at = round(asyncio.get_running_loop().time(), 3)
 
     def set_write_buffer_limits(self, high: int) -> None: ...
 
@@ -54,11 +64,14 @@ class Open:
         return Deaf()
 
 
-def opened(max_delay_s: float) -> tuple[RawWebSocket, Transport]:
+def opened(
+    max_delay_s: float = 0.0, ping_s: float | None = None, upgrade: bytes = UPGRADE
+) -> tuple[RawWebSocket, Transport]:
     kind = raw_protocol(Open(), max_pending_bytes=2**20, slow_reader_s=60, max_delay_s=max_delay_s)
-    wire, transport = kind(Config(cast(Any, None), ws_ping_interval=None), ServerState(), {}), Transport()
+    config = Config(cast(Any, None), ws_ping_interval=ping_s, ws_ping_timeout=PONG_S)
+    wire, transport = kind(config, ServerState(), {}), Transport()
     wire.connection_made(cast(Any, transport))
-    wire.data_received(UPGRADE)
+    wire.data_received(upgrade)
     transport.writes.clear()
     return wire, transport
 
