@@ -203,7 +203,7 @@ def build_app(model: TokenModel, settings: ServerSettings) -> App:
     socket_settings = SocketSettings(
         Limits(lifetime_s=settings.connection_lifetime_s), settings.max_pending_bytes, settings.max_delay_s
     )
-    reader = MessageReader(settings.max_message_bytes)
+    reader = MessageReader(settings.max_message_bytes, note=services.records.note)
     asgi = build_asgi(
         runner,
         policy,

@@ -1,6 +1,8 @@
 """The decode process and the server itself read any message alike: the same request, the same items, the same refusal."""
 
 import json
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -9,9 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.properties.test_request_decoding import FIELDS, JSON, NEAR
 
-from hotloop.decoding.answer import answer_to, event_from, line_from, line_of
+from hotloop.decoding import forms
+from hotloop.decoding.answer import Told, line_from, line_of
+from hotloop.decoding.forms import CONVERSATION_BODIES, answer_to, conversation_from, create_from, event_from
 from hotloop.errors import ApiError
 from hotloop.protocol.client_event import ClientEvent, read_event
+from hotloop.protocol.conversation_body import ConversationBody
 from hotloop.protocol.items import Item
 from hotloop.protocol.request import ResponseCreate, decode_create, decode_item, split_input
 from hotloop.session.canonical import item_digest
@@ -53,13 +58,23 @@ def read_here(message: bytes, is_event: bool) -> ClientEvent:
         return ClientEvent(error=error)
 
 
-def read_elsewhere(message: bytes, is_event: bool) -> tuple[ClientEvent, InputSurvey | None]:
+def told_of(message: bytes, form: bytes) -> Told:
     """Over the bytes that go through the pipe."""
-    answer, rest = answer_to(message, is_event=is_event)
+    answer, rest = answer_to(message, form)
     line = line_from(line_of(answer))
     told = b"".join(rest)
     assert len(told) == line.rest_bytes
-    return event_from(line, told, message)
+    return Told(line, told, message)
+
+
+def read_elsewhere(message: bytes, is_event: bool) -> tuple[ClientEvent, InputSurvey | None]:
+    if is_event:
+        return event_from(told_of(message, forms.EVENT))
+    try:
+        request, survey = create_from(told_of(message, forms.CREATE))
+    except ApiError as error:
+        return ClientEvent(error=error), None
+    return ClientEvent(request=request), survey
 
 
 def fields_of(request: ResponseCreate | None) -> list[bytes]:
@@ -156,3 +171,60 @@ def test_members_that_come_twice(first: dict[str, Any], second: dict[str, Any]) 
 def test_what_is_built_to_be_read_differently(inside: bytes) -> None:
     agree(b'{"type":"response.create","model":"m",%b}' % inside)
     agree(b'{"type":"response.steer",%b}' % inside)
+
+
+def refusal_of(call: Callable[[], object]) -> object:
+    try:
+        call()
+    except ApiError as error:
+        return looks(error)
+    return None
+
+
+def conversation_elsewhere(body: bytes, form: bytes) -> tuple[ConversationBody, ApiError | None]:
+    return conversation_from(told_of(body, form))
+
+
+def agree_on_conversation(body: bytes) -> None:
+    for form, decode in CONVERSATION_BODIES.items():
+        refusal = refusal_of(partial(decode, body))
+        assert refusal_of(partial(conversation_elsewhere, body, form)) == refusal
+        if refusal is not None:
+            continue
+        here = decode(body)
+        there, item_error = conversation_elsewhere(body, form)
+        assert there.metadata == here.metadata
+        items: list[Item] = []
+        error: ApiError | None = None
+        try:
+            for index, raw in enumerate(here.items):
+                items.append(decode_item(raw, f"items[{index}]"))
+        except ApiError as found:
+            error = found
+        assert looks(item_error) == looks(error)
+        assert [decode_item(raw, "x") for raw in there.items] == items
+
+
+CONVERSATION = st.fixed_dictionaries(
+    {},
+    optional={
+        "items": st.one_of(st.lists(ITEM, max_size=22), NEAR),
+        "metadata": st.one_of(st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=18), NEAR),
+    },
+)
+
+
+@given(CONVERSATION, st.sampled_from([None, 1]), st.booleans())
+def test_any_conversation(body: dict[str, Any], indent: int | None, is_ascii: bool) -> None:
+    agree_on_conversation(json.dumps(body, indent=indent, ensure_ascii=is_ascii).encode("utf-8", "surrogatepass"))
+
+
+@given(CONVERSATION, CONVERSATION, st.integers(0, 400), st.binary(max_size=3))
+def test_a_conversation_broken_anywhere_or_told_twice(
+    body: dict[str, Any], other: dict[str, Any], at: int, junk: bytes
+) -> None:
+    text = b"{%b,%b}" % (json.dumps(body).encode()[1:-1] or b'"x":1', json.dumps(other).encode()[1:-1] or b'"y":1')
+    agree_on_conversation(text)
+    at %= len(text)
+    agree_on_conversation(text[:at] + junk + text[at + len(junk) :])
+    agree_on_conversation(junk)

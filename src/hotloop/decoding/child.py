@@ -2,15 +2,16 @@
 
     python -P -m hotloop.decoding.child PARENT_PID MEMORY_BYTES
 
-On standard input: a byte (`E`vent or `B`ody), an 8-byte little-endian length, the message. On standard output: `ready` once,
-then an answer to each message (`hotloop.decoding.answer`).
+On standard input: the byte of its form (`hotloop.decoding.forms`), an 8-byte little-endian length, the message. On standard
+output: `ready` once, then an answer to each message (`hotloop.decoding.answer`).
 """
 
 import gc
 import struct
 import sys
 
-from hotloop.decoding.answer import Answer, answer_to, line_of
+from hotloop.decoding.answer import Answer, line_of
+from hotloop.decoding.forms import answer_to
 from hotloop.processes.confinement import confine
 
 HEAD = struct.Struct("<cQ")
@@ -24,16 +25,16 @@ def main() -> None:
     gc.disable()  # a message may be millions of objects to walk
     _say(b"ready\n", [])
     while head := sys.stdin.buffer.read(HEAD.size):
-        kind, size = HEAD.unpack(head)
-        answer, rest = _answer(size, is_event=kind == b"E")
+        form, size = HEAD.unpack(head)
+        answer, rest = _answer(size, form)
         _say(line_of(answer), rest)
         del answer, rest
         gc.collect()  # a refusal's traceback holds what was read
 
 
-def _answer(size: int, *, is_event: bool) -> tuple[Answer, list[bytes]]:
+def _answer(size: int, form: bytes) -> tuple[Answer, list[bytes]]:
     try:
-        return answer_to(sys.stdin.buffer.read(size), is_event=is_event)
+        return answer_to(sys.stdin.buffer.read(size), form)
     except MemoryError:
         return Answer(is_exhausted=True), []
     except Exception:  # whatever it is, the server has another way

@@ -2,26 +2,39 @@
 
 msgspec keeps the GIL while it reads: a quarter of a second for 15 MB of `{}` (docs/measurements.md). A message that takes
 the child more time or memory than there is for it is refused, as a message that is too large. Without a child the message
-is read here, and the turn's record says so:
+is read here, and the turn's record says so; what becomes no turn is counted all the same:
 
     decode_process_unavailable    the process could not be started, or failed
 """
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import msgspec
 
-from hotloop.decoding.answer import Answer, event_from, line_from
+from hotloop.decoding.answer import Answer, Told, line_from
 from hotloop.decoding.child import HEAD
+from hotloop.decoding.forms import (
+    CONVERSATION_BODIES,
+    CREATE,
+    EVENT,
+    conversation_from,
+    create_from,
+    event_from,
+)
 from hotloop.errors import ApiError, Overloaded, PayloadTooLarge, ServerFault
 from hotloop.processes.child import Child
 from hotloop.processes.pool import ChildPool
 from hotloop.protocol.client_event import ClientEvent, read_event
+from hotloop.protocol.conversation_body import ConversationBody
 from hotloop.protocol.request import ResponseCreate, decode_create
 from hotloop.session.input_survey import InputSurvey
+
+_T = TypeVar("_T")
 
 logger = logging.getLogger(__name__)
 
@@ -53,20 +66,40 @@ class ReadCreate:
     fallbacks: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class ReadConversation:
+    """A body about a conversation, read. `item_error` is what is wrong behind the last of its items."""
+
+    body: ConversationBody
+    item_error: ApiError | None = None
+
+
+def _forget(fallback: str) -> None: ...
+
+
 class MessageReader:
     """Reads events and bodies. `close` at the end.
 
     Args:
         max_message_bytes: of the longest message there can be.
+        note: is told of a fallback that no turn's record will show.
     """
 
-    def __init__(self, max_message_bytes: int, *, long_bytes: int = LONG_BYTES, deadline_s: float = DEADLINE_S) -> None:
+    def __init__(
+        self,
+        max_message_bytes: int,
+        *,
+        long_bytes: int = LONG_BYTES,
+        deadline_s: float = DEADLINE_S,
+        note: Callable[[str], None] = _forget,
+    ) -> None:
         memory_bytes = BASE_MEMORY_BYTES + MEMORY_PER_BYTE * max_message_bytes
         self._pool = ChildPool(
             "hotloop.decoding.child", (str(memory_bytes),), children=CHILDREN, max_waiting=MAX_WAITING
         )
         self._long_bytes = long_bytes
         self._deadline_s = deadline_s
+        self._note = note
         self._waiting_bytes = 0
 
     def start(self) -> None:
@@ -85,31 +118,49 @@ class MessageReader:
     async def event(self, message: bytes) -> ReadEvent:
         """A long message of a WebSocket. Never raises but for cancellation."""
         try:
-            found = await self._ask(b"E", message)
+            told = await self._ask(EVENT, message)
         except ApiError as error:
             return ReadEvent(ClientEvent(error=error))
-        if found is None:
-            return ReadEvent(read_event(message), fallbacks=(UNAVAILABLE,))
-        return ReadEvent(*found)
+        if told is not None:
+            return ReadEvent(*event_from(told))
+        event = read_event(message)
+        if event.request is None:
+            self._note(UNAVAILABLE)
+        return ReadEvent(event, fallbacks=(UNAVAILABLE,))
 
     async def create(self, body: bytes) -> ReadCreate:
         """The body of a create, of any length. Raises the ApiError that refuses it."""
         if not self.is_long(body):
             return ReadCreate(decode_create(body))
-        found = await self._ask(b"B", body)
-        if found is None:
-            return ReadCreate(decode_create(body), fallbacks=(UNAVAILABLE,))
-        event, survey = found
-        if event.request is None:
-            assert event.error is not None
-            raise event.error
-        return ReadCreate(event.request, survey)
+        told = await self._ask(CREATE, body)
+        if told is not None:
+            return ReadCreate(*create_from(told))
+        return ReadCreate(self._read_here(decode_create, body), fallbacks=(UNAVAILABLE,))
+
+    async def conversation(self, form: bytes, body: bytes) -> ReadConversation:
+        """A body about a conversation, of any length. Raises the ApiError that refuses it."""
+        decode = CONVERSATION_BODIES[form]
+        if not self.is_long(body):
+            return ReadConversation(decode(body))
+        told = await self._ask(form, body)
+        if told is not None:
+            return ReadConversation(*conversation_from(told))
+        self._note(UNAVAILABLE)
+        return ReadConversation(decode(body))
 
     async def close(self) -> None:
         """End the children. Idempotent."""
         await self._pool.close()
 
-    async def _ask(self, kind: bytes, message: bytes) -> tuple[ClientEvent, InputSurvey | None] | None:
+    def _read_here(self, decode: Callable[[bytes], _T], body: bytes) -> _T:
+        """Without a child. A body that is refused becomes no turn."""
+        try:
+            return decode(body)
+        except ApiError:
+            self._note(UNAVAILABLE)
+            raise
+
+    async def _ask(self, form: bytes, message: bytes) -> Told | None:
         """What the child found; None if there is none. Raises Overloaded, and PayloadTooLarge."""
         if self._waiting_bytes + len(message) > max(MAX_WAITING_BYTES, len(message)):
             raise Overloaded("Too many long messages are being read. Try again.", retry_after_s=1)
@@ -117,7 +168,7 @@ class MessageReader:
         try:
             async with self._pool.slot():
                 answer, rest = await self._pool.ask(
-                    partial(_converse, kind=kind, message=message, deadline_s=self._deadline_s)
+                    partial(_converse, form=form, message=message, deadline_s=self._deadline_s)
                 )
         except EOFError:  # two of them died of it
             raise PayloadTooLarge("The message takes too much memory to read.") from None
@@ -131,14 +182,14 @@ class MessageReader:
         if answer.is_failed:
             logger.error("the decode process failed at a message")
             return None
-        return event_from(answer, rest, message)
+        return Told(answer, rest, message)
 
 
-async def _converse(child: Child, kind: bytes, message: bytes, deadline_s: float) -> tuple[Answer, bytes]:
+async def _converse(child: Child, form: bytes, message: bytes, deadline_s: float) -> tuple[Answer, bytearray]:
     """The child's answer. One that gives none in time is over. Raises PayloadTooLarge, and EOFError if it died."""
     try:
         async with asyncio.timeout(deadline_s):
-            await child.say(HEAD.pack(kind, len(message)), message)
+            await child.say(HEAD.pack(form, len(message)), message)
             line = await child.line()
             if not line.endswith(b"\n"):
                 raise EOFError
@@ -153,9 +204,12 @@ async def _converse(child: Child, kind: bytes, message: bytes, deadline_s: float
     return answer, rest
 
 
-async def _rest(child: Child, size: int) -> bytes:
+async def _rest(child: Child, size: int) -> bytearray:
     """What follows the line, piece by piece: the loop goes on in between."""
-    found = bytearray()
-    while len(found) < size:
-        found += await child.exactly(min(PIECE_BYTES, size - len(found)))
-    return bytes(found)
+    found = bytearray(size)
+    at = 0
+    while at < size:
+        piece = await child.exactly(min(PIECE_BYTES, size - at))
+        found[at : at + len(piece)] = piece
+        at += len(piece)
+    return found

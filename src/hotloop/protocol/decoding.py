@@ -37,6 +37,16 @@ def decode_as(decoder: "msgspec.json.Decoder[_T]", raw: bytes | msgspec.Raw, pre
         raise InvalidJson(f"The message is not valid JSON: {_shorten(error)}.") from None
 
 
+def check_utf8(message: bytes) -> None:
+    """Bytes that are no text are refused also where the decoder does not look at them. Raises InvalidJson."""
+    if message.isascii():
+        return
+    try:
+        message.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidJson(f"The message is not valid JSON: {error.reason} at byte {error.start}.") from None
+
+
 def _shorten(error: Exception, limit: int = 120) -> str:
     text = str(error).rstrip(".")
     return text if len(text) <= limit else text[:limit] + "…"

@@ -13,14 +13,13 @@ from msgspec import Meta
 from hotloop.errors import (
     ApiError,
     InvalidEvent,
-    InvalidJson,
     InvalidRequest,
     InvalidStreamId,
     InvalidType,
     MissingParameter,
     UnsupportedParameter,
 )
-from hotloop.protocol.decoding import decode_as
+from hotloop.protocol.decoding import check_utf8, decode_as
 from hotloop.protocol.items import (
     STRUCT_BY_TYPE,
     CustomToolCall,
@@ -243,14 +242,16 @@ def whole_create(message: bytes) -> ResponseCreate | None:
 
 def decode_create(message: bytes) -> ResponseCreate:
     """A `response.create` message or POST body; raises the ApiError that names what is wrong."""
-    request = decode_as(_create_decoder, _utf8(message))
+    check_utf8(message)  # raw parts are spliced into events; the decoder does not look inside them
+    request = decode_as(_create_decoder, message)
     _refuse_unserved(request)
     return request
 
 
 def decode_socket_create(message: bytes) -> ResponseCreate:
     """A `response.create` message; what only HTTP serves is refused (docs/protocol.md §2.1)."""
-    request = decode_as(_create_decoder, _utf8(message))
+    check_utf8(message)  # raw parts are spliced into events; the decoder does not look inside them
+    request = decode_as(_create_decoder, message)
     check_socket_create(request)
     return request
 
@@ -342,17 +343,6 @@ def _decode_any(raw: msgspec.Raw | bytes, param: str) -> Item:
         if known is None:
             raise
         return decode_as(decoder, known, param)  # type: ignore[return-value]
-
-
-def _utf8(message: bytes) -> bytes:
-    # Raw parts are spliced into events; the decoder does not look inside them.
-    if message.isascii():
-        return message
-    try:
-        message.decode()
-    except UnicodeDecodeError as error:
-        raise InvalidJson(f"The message is not valid JSON: {error.reason} at byte {error.start}.") from None
-    return message
 
 
 def check_metadata(metadata: Metadata | None) -> None:

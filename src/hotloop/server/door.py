@@ -1,21 +1,16 @@
 """What every JSON endpoint does first: who asks, and what the body says."""
 
 from dataclasses import dataclass
-from typing import TypeVar
 
-import msgspec
 from starlette.requests import Request
 
-from hotloop.decoding.reader import MessageReader, ReadCreate
-from hotloop.errors import ApiError, InvalidJson, InvalidRequest, Overloaded
-from hotloop.protocol.decoding import decode_as
+from hotloop.decoding.reader import MessageReader, ReadConversation, ReadCreate
+from hotloop.errors import ApiError, InvalidRequest, Overloaded
 from hotloop.server.auth import AccessPolicy, authenticate
 from hotloop.server.body import AsgiReceive, AsgiScope, read_body
 from hotloop.server.connections import OpenConnections
 from hotloop.session.principal import Principal
 from hotloop.turns.record import TurnRecord, monotonic
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +34,7 @@ class Door:
     Args:
         policy: who may come in.
         open_connections: says whether the server is shutting down.
-        reader: reads the body of a create.
+        reader: reads the bodies.
         max_body_bytes: bound of a body, compressed or not.
     """
 
@@ -67,24 +62,9 @@ class Door:
         received = monotonic()  # all of it, as with a WebSocket message: the sender's line is not this server's time
         return ReceivedCreate(await self._reader.create(body), received, len(body))
 
-    async def decoded(self, request: Request, decoder: "msgspec.json.Decoder[_T]", *, may_be_empty: bool = False) -> _T:
-        """The body as `decoder` reads it; an empty one counts as an empty object where it may."""
-        body = await self.body(request.scope, request.receive)
-        return decode_body(decoder, body or b"{}" if may_be_empty else body)
-
-
-def decode_body(decoder: "msgspec.json.Decoder[_T]", body: bytes) -> _T:
-    """Decode; raises the ApiError that names the field."""
-    check_utf8(body)
-    return decode_as(decoder, body)
-
-
-def check_utf8(body: bytes) -> None:
-    """Bytes that are no text are refused also where the decoder does not look at them."""
-    try:
-        body.decode()
-    except UnicodeDecodeError as error:
-        raise InvalidJson(f"The body is not valid JSON: {error.reason} at byte {error.start}.") from None
+    async def conversation(self, form: bytes, request: Request) -> ReadConversation:
+        """A body of this form about a conversation. Raises the ApiError that refuses it, and ClientGone."""
+        return await self._reader.conversation(form, await self.body(request.scope, request.receive))
 
 
 def query_number(request: Request, name: str, default: int, least: int, most: int) -> int:

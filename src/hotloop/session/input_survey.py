@@ -52,16 +52,16 @@ class InputSurvey:
         return None if digest == UNTOLD else digest
 
 
-def survey_input(raw: msgspec.Raw) -> InputSurvey:
-    """Read an input to its end, or to its first error."""
+def survey_input(raw: msgspec.Raw, param: str = "input") -> InputSurvey:
+    """Read an input, which is the member `param`, to its end, or to its first error."""
     view = memoryview(raw)
     is_text = bytes(view[:1]) == b'"'
     starts, ends, digests = _offsets(), _offsets(), bytearray()
     error: ApiError | None = None
     at = 1  # behind the bracket
     try:
-        for index, item in enumerate(split_input(raw)):
-            digests += _digest(decode_item(item, f"input[{index}]"))
+        for index, item in enumerate(split_input(raw, param)):
+            digests += _digest(decode_item(item, f"{param}[{index}]"))
             if not is_text:
                 between = _BETWEEN.match(view, at)
                 assert between is not None

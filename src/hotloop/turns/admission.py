@@ -27,6 +27,7 @@ class AdmittedTurn(msgspec.Struct, frozen=True):
     context: ModelContext
     history: History
     open_calls: OpenCalls  # calls of the history and the input that may still be answered
+    asks_compaction: bool = False  # without an item that says so
     prefills_only: bool = False  # nothing is sampled, though the request asks for something
     is_compacted: bool = False  # its compaction stands in the output, and in the history already
     answered: tuple[Item, ...] = ()  # output before the model's first word: lists of tools, calls that were allowed
@@ -68,10 +69,13 @@ def admit(
     parent: Parent | None,
     given: ReadInput,
     lane: LaneTerms | None = None,
+    *,
+    asks_compaction: bool = False,
 ) -> AdmittedTurn:
     """Check the request and its input against its parent and its model. Raises the ApiError that refuses it.
 
-    `lane` is what the lane remembers of the terms before, if the request came on one.
+    `lane` is what the lane remembers of the terms before, if the request came on one; `asks_compaction` is as if the input
+    ended with a trigger.
     """
     if request.previous_response_id is not None and parent is None:
         services.model(request.model)  # what is missing first is told first
@@ -85,11 +89,11 @@ def admit(
         if new_items is not history.new_items:
             history = msgspec.structs.replace(history, new_items=new_items)
         open_calls = pair_calls(history.open_calls, new_items)
-        _check_triggers(terms, new_items)
+        _check_triggers(terms, new_items, asks_compaction)
     except BaseException:
         history.release()
         raise
-    return AdmittedTurn(request, terms, terms.model, context, history, open_calls)
+    return AdmittedTurn(request, terms, terms.model, context, history, open_calls, asks_compaction)
 
 
 def with_answers(services: TurnServices, admitted: AdmittedTurn, answered: Sequence[Item]) -> AdmittedTurn:
@@ -99,11 +103,14 @@ def with_answers(services: TurnServices, admitted: AdmittedTurn, answered: Seque
     return msgspec.structs.replace(admitted, terms=terms, context=terms.context, answered=tuple(answered))
 
 
-def _check_triggers(terms: Terms, new_items: Sequence[Item]) -> None:
+def _check_triggers(terms: Terms, new_items: Sequence[Item], asks_compaction: bool) -> None:
     """docs/protocol.md §4.2: a compaction is asked for by the last item; here, not of a conversation, which keeps all."""
     last = len(new_items) - 1
+    is_refused = asks_compaction and terms.conversation_id is not None
     for index, item in enumerate(new_items):
         if isinstance(item, CompactionTrigger) and (index < last or terms.conversation_id is not None):
-            raise InvalidRequest(
-                "A 'compaction_trigger' is the last input item, and belongs to no conversation.", param="input"
-            )
+            is_refused = True
+    if is_refused:
+        raise InvalidRequest(
+            "A 'compaction_trigger' is the last input item, and belongs to no conversation.", param="input"
+        )

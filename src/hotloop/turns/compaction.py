@@ -49,9 +49,12 @@ class Summary:
 
 
 def is_asked_for(admitted: AdmittedTurn) -> bool:
-    """The request's last item asks for a compaction instead of an answer."""
-    new = admitted.history.new_items
-    return bool(new) and isinstance(new[-1], CompactionTrigger) and not admitted.terms.is_warm_up
+    """The request, or its last item, asks for a compaction instead of an answer."""
+    return (admitted.asks_compaction or _has_trigger(admitted.new_items)) and not admitted.terms.is_warm_up
+
+
+def _has_trigger(new_items: Sequence[Item]) -> bool:
+    return bool(new_items) and isinstance(new_items[-1], CompactionTrigger)
 
 
 async def summarize(admitted: AdmittedTurn, tenant: Tenant, watch: Callable[[PreparedTurn], None]) -> Summary:
@@ -67,7 +70,7 @@ async def summarize(admitted: AdmittedTurn, tenant: Tenant, watch: Callable[[Pre
         wishes=msgspec.structs.replace(
             asked.wishes, max_output_tokens=min(wanted, MAX_SUMMARY_TOKENS), top_logprobs=None
         ),
-        new_items=asked.new_items if is_asked_for(admitted) else [*asked.new_items, _ASK],
+        new_items=asked.new_items if _has_trigger(asked.new_items) else [*asked.new_items, _ASK],
         generate=True,
     )
     prepared = await admitted.model.prepare(request)

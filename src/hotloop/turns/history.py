@@ -128,7 +128,7 @@ async def read_input(
     known, tenant = services.item_digests, principal.tenant
     surveyed = survey if survey is not None and survey.raw is raw else None
     given = ReadInput([], services.sealer, tenant)
-    pace = _Pace()
+    pace = Pace()
     place = history_start(tenant)
     for index, raw_item in enumerate(split_input(raw) if surveyed is None else surveyed.items()):
         given.raws.append(raw_item)
@@ -168,7 +168,7 @@ def _learn(services: TurnServices, tenant: Tenant, text: bytes, item: Item) -> b
     return digest
 
 
-async def _parse_new(services: TurnServices, given: ReadInput, pace: "_Pace") -> None:
+async def _parse_new(services: TurnServices, given: ReadInput, pace: "Pace") -> None:
     """Parse now what stands in no history, a stretch at a time: at once it would hold up everybody.
 
     Each gets its id here for the same reason.
@@ -181,7 +181,7 @@ async def _parse_new(services: TurnServices, given: ReadInput, pace: "_Pace") ->
         given.parsed[index] = with_id(given.parsed.get(index) or given.read(index), services.new_id)
 
 
-class _Pace:
+class Pace:
     """When work on a long text is to be interrupted."""
 
     def __init__(self) -> None:

@@ -111,6 +111,10 @@ class RecordRing:
             except Exception:
                 logger.exception("a finished turn could not be told")
 
+    def note(self, fallback: str) -> None:
+        """Count a slower path that was taken for what is no turn: it has no record to say so."""
+        count_in(self._counters.fallbacks, (fallback,))
+
     def latest(self) -> list[TurnRecord]:
         """The records kept, oldest first."""
         return list(self._records)

@@ -138,7 +138,15 @@ class Turn:
 
     def _admit(self, given: ReadInput) -> None:
         turn = self._turn
-        admitted = admit(self._services, turn.principal.tenant, turn.request, self._parent, given, turn.lane_terms)
+        admitted = admit(
+            self._services,
+            turn.principal.tenant,
+            turn.request,
+            self._parent,
+            given,
+            turn.lane_terms,
+            asks_compaction=turn.asks_compaction,
+        )
         if admitted.history.share is not None:
             self._lender = admitted
         if has_attachments(admitted.history.new_items):

@@ -52,7 +52,7 @@ class TurnRequest(msgspec.Struct):
     `parent` is what was bound when the request was received, if anything; `survey` what is known of its input; `lane_terms`
     what its lane remembers of the create before; `connection` is None over HTTP. `on_created` is told at admission, before
     the first event. `capacity`, if given, is told the response object as `queued` once it can be read, and awaited before the
-    work starts. `on_compacted` is told what a compaction has kept.
+    work starts. `asks_compaction` instead of an answer; `on_compacted` is told what a compaction has kept.
     """
 
     principal: Principal
@@ -66,6 +66,7 @@ class TurnRequest(msgspec.Struct):
     lane_terms: LaneTerms | None = None
     on_created: Callable[[RunningTurn], None] | None = None
     capacity: Callable[[bytes], Awaitable[object]] | None = None
+    asks_compaction: bool = False
     on_compacted: Callable[[Sequence[Item]], None] | None = None
 
 

@@ -5,11 +5,12 @@ from collections.abc import Iterable, Sequence
 from hotloop.errors import ApiError, MethodNotAllowed
 from hotloop.protocol.chat_answer import ChunkStream, chat_error, completion
 from hotloop.protocol.chat_request import ChatCreate, as_create, decode_chat, in_chat_terms
+from hotloop.protocol.decoding import check_utf8
 from hotloop.seams.sink import Sink
 from hotloop.server.answers import error_response
 from hotloop.server.auth import wants_timing
 from hotloop.server.body import AsgiReceive, AsgiScope, ClientGone
-from hotloop.server.door import Door, check_utf8
+from hotloop.server.door import Door
 from hotloop.server.http_turn import HttpTurns
 from hotloop.server.sinks import AsgiSend, SseSink
 from hotloop.turns.record import TurnRecord, monotonic

@@ -1,6 +1,6 @@
 """`POST /v1/responses/compact`: a conversation, shorter (docs/protocol.md §7.2).
 
-It is a turn like any other, with a compaction asked for at the end of its input and nothing kept of it.
+It is a turn like any other that a compaction is asked of, and nothing is kept of it.
 """
 
 from collections.abc import Sequence
@@ -10,8 +10,7 @@ import msgspec
 
 from hotloop.errors import ApiError, MethodNotAllowed
 from hotloop.protocol.item_view import shown, with_ids
-from hotloop.protocol.items import CompactionTrigger, Item, SettingItem
-from hotloop.protocol.request import decode_item, split_input
+from hotloop.protocol.items import Item, SettingItem
 from hotloop.seams.sink import Sink
 from hotloop.server.answers import error_response
 from hotloop.server.body import AsgiReceive, AsgiScope, ClientGone
@@ -20,8 +19,6 @@ from hotloop.server.http_turn import HttpTurns
 from hotloop.server.sinks import AsgiSend, SseSink
 from hotloop.turns.services import TurnServices
 from hotloop.turns.turn_request import TurnRequest
-
-_TRIGGER = msgspec.Raw(b'{"type":"compaction_trigger"}')
 
 
 class CompactResponse:
@@ -50,20 +47,21 @@ class CompactResponse:
     async def _read(self, scope: AsgiScope, receive: AsgiReceive) -> TurnRequest:
         principal = self._door.caller(scope)
         create = await self._door.create(scope, receive)
-        asked = create.read.request
-        raws = split_input(asked.input)
-        if raws and isinstance(decode_item(raws[-1], f"input[{len(raws) - 1}]"), CompactionTrigger):
-            raws.pop()
         request = msgspec.structs.replace(
-            asked,
-            input=msgspec.Raw(msgspec.json.encode([*raws, _TRIGGER])),
+            create.read.request,
             store=False,
             stream=False,
             background=False,
             generate=True,
             prompt_cache_options=None,
         )
-        return TurnRequest(principal=principal, request=request, record=create.record("http"))
+        return TurnRequest(
+            principal=principal,
+            request=request,
+            record=create.record("http"),
+            survey=create.read.survey,
+            asks_compaction=True,
+        )
 
 
 class _Final(msgspec.Struct):

@@ -1,17 +1,17 @@
 """Conversations and their items (docs/protocol.md §11.4)."""
 
+import asyncio
 from collections.abc import Sequence
-from typing import Annotated
 
-import msgspec
-from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
+from hotloop.decoding.forms import ADDITION, CONVERSATION, UPDATE
+from hotloop.decoding.reader import ReadConversation
 from hotloop.errors import ConversationNotFound, InvalidRequest, ItemNotFound
 from hotloop.protocol.item_view import id_of, item_list, shown, with_ids
 from hotloop.protocol.items import Item, ItemReference
-from hotloop.protocol.request import Metadata, check_metadata, decode_input
+from hotloop.protocol.request import decode_item
 from hotloop.protocol.wire import json_bytes
 from hotloop.seams.store import Addition, StoredConversation
 from hotloop.server.answers import json_response
@@ -21,30 +21,9 @@ from hotloop.session.item_log import ItemLog
 from hotloop.session.principal import Principal
 from hotloop.turns.bind import resolve_reference
 from hotloop.turns.conversation import ConversationHold
+from hotloop.turns.history import Pace
 from hotloop.turns.record import wall_clock
 from hotloop.turns.services import TurnServices
-
-MAX_ITEMS = 20  # docs/protocol.md §11.4: of one request
-
-_Items = Annotated[list[msgspec.Raw], Meta(max_length=MAX_ITEMS)]
-
-
-class _Create(msgspec.Struct):
-    items: _Items | None = None
-    metadata: Metadata | None = None
-
-
-class _Update(msgspec.Struct):
-    metadata: Metadata | None
-
-
-class _AddItems(msgspec.Struct):
-    items: _Items
-
-
-_create_decoder = msgspec.json.Decoder(_Create)
-_update_decoder = msgspec.json.Decoder(_Update)
-_add_decoder = msgspec.json.Decoder(_AddItems)
 
 
 class ConversationRoutes:
@@ -58,13 +37,13 @@ class ConversationRoutes:
     async def create(self, request: Request) -> Response:
         """`POST /v1/conversations`."""
         principal = self._door.caller(request.scope)
-        wanted = await self._door.decoded(request, _create_decoder, may_be_empty=True)
-        check_metadata(wanted.metadata)
-        items, size = await self._items(principal, wanted.items or [])
+        wanted = await self._door.conversation(CONVERSATION, request)
+        items, size = await self._items(principal, wanted)
+        metadata = wanted.body.metadata
         conversation = StoredConversation(
-            self._services.new_id("conv"), int(wall_clock()), wanted.metadata or {}, ItemLog(items)
+            self._services.new_id("conv"), int(wall_clock()), metadata or {}, ItemLog(items)
         )
-        await self._store.put_conversation(principal, conversation, size + len(json_bytes(wanted.metadata)))
+        await self._store.put_conversation(principal, conversation, size + len(json_bytes(metadata)))
         return _answer(conversation)
 
     async def get(self, request: Request) -> Response:
@@ -74,9 +53,8 @@ class ConversationRoutes:
     async def update(self, request: Request) -> Response:
         """`POST /v1/conversations/{id}`: the metadata, replaced whole."""
         principal = self._door.caller(request.scope)
-        wanted = await self._door.decoded(request, _update_decoder)
-        check_metadata(wanted.metadata)
-        if not await self._store.set_metadata(principal, _id(request), wanted.metadata or {}):
+        wanted = await self._door.conversation(UPDATE, request)
+        if not await self._store.set_metadata(principal, _id(request), wanted.body.metadata or {}):
             raise ConversationNotFound(_id(request))
         return _answer(await self._conversation(request, principal))
 
@@ -95,11 +73,11 @@ class ConversationRoutes:
     async def add_items(self, request: Request) -> Response:
         """`POST /v1/conversations/{id}/items`."""
         principal = self._door.caller(request.scope)
-        wanted = await self._door.decoded(request, _add_decoder)
+        wanted = await self._door.conversation(ADDITION, request)
         hold = self._hold(request, principal)
         try:
             conversation = await self._conversation(request, principal)
-            items, size = await self._items(principal, wanted.items)
+            items, size = await self._items(principal, wanted)
             _refuse_repeated(conversation.items, items)
             await self._store.extend_conversation(principal, Addition(conversation.conversation_id, items, size))
         finally:
@@ -149,10 +127,18 @@ class ConversationRoutes:
             raise ConversationNotFound(_id(request))
         return conversation
 
-    async def _items(self, principal: Principal, raws: Sequence[msgspec.Raw]) -> tuple[list[Item], int]:
+    async def _items(self, principal: Principal, read: ReadConversation) -> tuple[list[Item], int]:
         """The items with ids, and the bytes they came in."""
-        raw = json_bytes(raws)
-        decoded = decode_input(msgspec.Raw(raw), "items")
+        raws = read.body.items
+        sizes = [memoryview(raw).nbytes for raw in raws]
+        decoded: list[Item] = []
+        pace = Pace()
+        for index, (raw, size) in enumerate(zip(raws, sizes, strict=True)):
+            if pace.is_over(size):
+                await asyncio.sleep(0)
+            decoded.append(decode_item(raw, f"items[{index}]"))
+        if read.item_error is not None:
+            raise read.item_error
         resolved = [
             await resolve_reference(self._store, principal, item, f"items[{index}]")
             if isinstance(item, ItemReference)
@@ -161,7 +147,7 @@ class ConversationRoutes:
         ]
         items = with_ids(resolved, self._services.new_id)
         _refuse_repeated((), items)
-        return items, len(raw)
+        return items, sum(sizes)
 
 
 def _refuse_repeated(before: Sequence[Item] | ItemLog, items: Sequence[Item]) -> None:

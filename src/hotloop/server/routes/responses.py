@@ -81,6 +81,8 @@ class ResponseRoutes:
         """`POST /v1/responses/input_tokens`: the length of the prompt; nothing is generated or kept."""
         principal = self._door.caller(request.scope)
         create = await self._door.create(request.scope, request.receive)
+        for fallback in create.read.fallbacks:
+            self._services.records.note(fallback)
         tokens = await count_tokens(self._services, principal, create.read.request, create.read.survey)
         return json_response(json_bytes({"object": "response.input_tokens", "input_tokens": tokens}))
 

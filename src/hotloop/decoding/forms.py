@@ -1,0 +1,129 @@
+"""What is read of each kind of message: in the decode process, and out of its answer in the server.
+
+EVENT         a WebSocket's message
+CREATE        the body of a create
+CONVERSATION  the body of a new conversation
+UPDATE        of a conversation's new metadata
+ADDITION      of items for a conversation
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from hotloop.decoding.answer import Answer, Span, Told, add_survey, wire
+from hotloop.errors import ApiError
+from hotloop.protocol.client_event import ClientEvent, read_event
+from hotloop.protocol.conversation_body import (
+    ConversationBody,
+    decode_added_items,
+    decode_conversation,
+    decode_conversation_update,
+)
+from hotloop.protocol.request import ResponseCreate, decode_create, put_input, put_tools
+from hotloop.session.input_survey import InputSurvey, survey_input
+
+EVENT, CREATE, CONVERSATION, UPDATE, ADDITION = b"E", b"B", b"N", b"M", b"A"
+
+CONVERSATION_BODIES: Final[dict[bytes, Callable[[bytes], ConversationBody]]] = {
+    CONVERSATION: decode_conversation,
+    UPDATE: decode_conversation_update,
+    ADDITION: decode_added_items,
+}
+
+_LONG = ("input", "tools")
+
+_members_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_create_decoder = msgspec.json.Decoder(ResponseCreate)
+_conversation_decoder = msgspec.json.Decoder(ConversationBody)
+
+
+# --- in the child ---
+
+
+def answer_to(message: bytes, form: bytes) -> tuple[Answer, list[bytes]]:
+    """Read a message to its end. The bytes are what follows the line."""
+    try:
+        if form in CONVERSATION_BODIES:
+            return _about_conversation(CONVERSATION_BODIES[form](message), message)
+        event = read_event(message) if form == EVENT else ClientEvent(request=decode_create(message))
+    except ApiError as error:
+        return Answer(error=wire(error)), []
+    return _about_event(event, message)
+
+
+def _about_event(event: ClientEvent, message: bytes) -> tuple[Answer, list[bytes]]:
+    answer = Answer(event.kind, event.lane, wire(event.error))
+    if event.request is None:
+        return answer, []
+    members = _members_decoder.decode(message)
+    head = b"{%b}" % b",".join(
+        b'"%b":%b' % (name.encode(), members[name])
+        for name in ResponseCreate.__struct_fields__
+        if name in members and name not in _LONG
+    )
+    answer.head_bytes = len(head)
+    answer.input, answer.tools = (_span(members.get(name), message) for name in _LONG)
+    if answer.input is None:
+        return answer, [head]
+    return answer, [head, *add_survey(answer, survey_input(event.request.input))]
+
+
+def _about_conversation(body: ConversationBody, message: bytes) -> tuple[Answer, list[bytes]]:
+    head = msgspec.json.encode(ConversationBody(metadata=body.metadata))
+    answer = Answer(head_bytes=len(head))
+    if not body.items:
+        return answer, [head]
+    items = _members_decoder.decode(message)["items"]
+    answer.input = _span(items, message)
+    return answer, [head, *add_survey(answer, survey_input(items, "items"))]
+
+
+def _span(member: msgspec.Raw | None, message: bytes) -> Span | None:
+    """Where such a text stands in the message; which of several equal ones it is makes no difference."""
+    if member is None:
+        return None
+    start = message.index(bytes(member))
+    return Span(start, start + memoryview(member).nbytes)
+
+
+# --- in the server ---
+
+
+def event_from(told: Told) -> tuple[ClientEvent, InputSurvey | None]:
+    """A WebSocket's message."""
+    answer = told.answer
+    if not answer.head_bytes:
+        return ClientEvent(answer.kind, answer.lane, error=told.error), None
+    request, survey = create_from(told)
+    return ClientEvent(answer.kind, answer.lane, request), survey
+
+
+def create_from(told: Told) -> tuple[ResponseCreate, InputSurvey | None]:
+    """A create, and what is known of its input. Raises the ApiError that refuses it."""
+    _raise_for(told)
+    answer = told.answer
+    request = _create_decoder.decode(told.head)
+    if answer.tools is not None:
+        put_tools(request, told.text(answer.tools))
+    if answer.input is None:
+        return request, None
+    put_input(request, told.text(answer.input))
+    return request, told.survey(request.input)
+
+
+def conversation_from(told: Told) -> tuple[ConversationBody, ApiError | None]:
+    """A body, and what is wrong with the item behind its last one. Raises the ApiError that refuses the body."""
+    _raise_for(told)
+    body = _conversation_decoder.decode(told.head)
+    if told.answer.input is None:
+        return body, None
+    survey = told.survey(told.text(told.answer.input))
+    return msgspec.structs.replace(body, items=list(survey.items())), survey.error
+
+
+def _raise_for(told: Told) -> None:
+    error = told.error
+    if error is not None:
+        raise error
