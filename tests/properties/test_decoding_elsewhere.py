@@ -104,13 +104,17 @@ def agree(message: bytes) -> None:
         assert fields_of(there.request) == fields_of(here.request)
         if here.request is None or survey is None:
             continue
-        items, error = read_items(here.request.input)
-        assert looks(survey.error) == looks(error)
-        assert [decode_item(raw, "x") for raw in survey.items()] == items
-        assert len(survey) == len(items)
-        for index, item in enumerate(items):
-            digest = survey.digest(index)
-            assert digest is None or digest == item_digest(item)
+        agree_on_input(here.request.input, survey)
+
+
+def agree_on_input(raw: msgspec.Raw, survey: InputSurvey) -> None:
+    items, error = read_items(raw)
+    assert looks(survey.error) == looks(error)
+    assert [decode_item(raw, "x") for raw in survey.items()] == items
+    assert len(survey) == len(items)
+    for index, item in enumerate(items):
+        digest = survey.digest(index)
+        assert digest is None or digest == item_digest(item)
 
 
 @given(st.binary(max_size=60))

@@ -14,6 +14,7 @@ import msgspec
 
 from hotloop.decoding.answer import Answer, Span, Told, add_survey, wire
 from hotloop.errors import ApiError
+from hotloop.protocol.chat_request import ChatTurn, read_chat
 from hotloop.protocol.client_event import ClientEvent, read_event
 from hotloop.protocol.conversation_body import (
     ConversationBody,
@@ -21,10 +22,10 @@ from hotloop.protocol.conversation_body import (
     decode_conversation,
     decode_conversation_update,
 )
-from hotloop.protocol.request import ResponseCreate, decode_create, put_input, put_tools
+from hotloop.protocol.request import MAX_INPUT_ITEMS, ResponseCreate, decode_create, put_input, put_tools
 from hotloop.session.input_survey import InputSurvey, survey_input
 
-EVENT, CREATE, CONVERSATION, UPDATE, ADDITION = b"E", b"B", b"N", b"M", b"A"
+EVENT, CREATE, CHAT, CONVERSATION, UPDATE, ADDITION = b"E", b"B", b"C", b"N", b"M", b"A"
 
 CONVERSATION_BODIES: Final[dict[bytes, Callable[[bytes], ConversationBody]]] = {
     CONVERSATION: decode_conversation,
@@ -34,8 +35,11 @@ CONVERSATION_BODIES: Final[dict[bytes, Callable[[bytes], ConversationBody]]] = {
 
 _LONG = ("input", "tools")
 
+_NOTHING = msgspec.Raw(b"[]")
+
 _members_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _create_decoder = msgspec.json.Decoder(ResponseCreate)
+_chat_decoder = msgspec.json.Decoder(ChatTurn)
 _conversation_decoder = msgspec.json.Decoder(ConversationBody)
 
 
@@ -47,6 +51,8 @@ def answer_to(message: bytes, form: bytes) -> tuple[Answer, list[bytes]]:
     try:
         if form in CONVERSATION_BODIES:
             return _about_conversation(CONVERSATION_BODIES[form](message), message)
+        if form == CHAT:
+            return _about_chat(read_chat(message))
         event = read_event(message) if form == EVENT else ClientEvent(request=decode_create(message))
     except ApiError as error:
         return Answer(error=wire(error)), []
@@ -68,6 +74,17 @@ def _about_event(event: ClientEvent, message: bytes) -> tuple[Answer, list[bytes
     if answer.input is None:
         return answer, [head]
     return answer, [head, *add_survey(answer, survey_input(event.request.input))]
+
+
+def _about_chat(turn: ChatTurn) -> tuple[Answer, list[bytes]]:
+    """Its items and tools are not the message's own: they go along."""
+    request, origins = turn.request, turn.origins[: MAX_INPUT_ITEMS + 1]  # more than one is never asked for
+    short = msgspec.structs.replace(request, input=_NOTHING, tools=_NOTHING)
+    head = msgspec.json.encode(msgspec.structs.replace(turn, request=short, origins=origins))
+    texts = [bytes(request.tools), bytes(request.input)]
+    split, size = len(texts[0]), sum(map(len, texts))
+    answer = Answer(head_bytes=len(head), tools=Span(0, split), input=Span(split, size), text_bytes=size)
+    return answer, [head, *add_survey(answer, survey_input(request.input)), *texts]
 
 
 def _about_conversation(body: ConversationBody, message: bytes) -> tuple[Answer, list[bytes]]:
@@ -103,14 +120,26 @@ def event_from(told: Told) -> tuple[ClientEvent, InputSurvey | None]:
 def create_from(told: Told) -> tuple[ResponseCreate, InputSurvey | None]:
     """A create, and what is known of its input. Raises the ApiError that refuses it."""
     _raise_for(told)
-    answer = told.answer
     request = _create_decoder.decode(told.head)
+    return request, _complete(request, told)
+
+
+def chat_from(told: Told) -> tuple[ChatTurn, InputSurvey | None]:
+    """A chat completion's turn, and what is known of its input. Raises the ApiError that refuses it."""
+    _raise_for(told)
+    turn = _chat_decoder.decode(told.head)
+    return turn, _complete(turn.request, told)
+
+
+def _complete(request: ResponseCreate, told: Told) -> InputSurvey | None:
+    """Put the long members in."""
+    answer = told.answer
     if answer.tools is not None:
         put_tools(request, told.text(answer.tools))
     if answer.input is None:
-        return request, None
+        return None
     put_input(request, told.text(answer.input))
-    return request, told.survey(request.input)
+    return told.survey(request.input)
 
 
 def conversation_from(told: Told) -> tuple[ConversationBody, ApiError | None]:

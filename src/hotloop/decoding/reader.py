@@ -19,9 +19,11 @@ import msgspec
 from hotloop.decoding.answer import Answer, Told, line_from
 from hotloop.decoding.child import HEAD
 from hotloop.decoding.forms import (
+    CHAT,
     CONVERSATION_BODIES,
     CREATE,
     EVENT,
+    chat_from,
     conversation_from,
     create_from,
     event_from,
@@ -29,6 +31,7 @@ from hotloop.decoding.forms import (
 from hotloop.errors import ApiError, Overloaded, PayloadTooLarge, ServerFault
 from hotloop.processes.child import Child
 from hotloop.processes.pool import ChildPool
+from hotloop.protocol.chat_request import ChatTurn, read_chat
 from hotloop.protocol.client_event import ClientEvent, read_event
 from hotloop.protocol.conversation_body import ConversationBody
 from hotloop.protocol.request import ResponseCreate, decode_create
@@ -62,6 +65,15 @@ class ReadCreate:
     """The body of a create, read."""
 
     request: ResponseCreate
+    survey: InputSurvey | None = None
+    fallbacks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ReadChat:
+    """The body of a chat completion, read."""
+
+    turn: ChatTurn
     survey: InputSurvey | None = None
     fallbacks: tuple[str, ...] = ()
 
@@ -136,6 +148,15 @@ class MessageReader:
         if told is not None:
             return ReadCreate(*create_from(told))
         return ReadCreate(self._read_here(decode_create, body), fallbacks=(UNAVAILABLE,))
+
+    async def chat(self, body: bytes) -> ReadChat:
+        """The body of a chat completion, of any length. Raises the ApiError that refuses it."""
+        if not self.is_long(body):
+            return ReadChat(read_chat(body))
+        told = await self._ask(CHAT, body)
+        if told is not None:
+            return ReadChat(*chat_from(told))
+        return ReadChat(self._read_here(read_chat, body), fallbacks=(UNAVAILABLE,))
 
     async def conversation(self, form: bytes, body: bytes) -> ReadConversation:
         """A body about a conversation, of any length. Raises the ApiError that refuses it."""

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from hotloop.errors import ApiError, InvalidRequest, UnsupportedParameter, UnsupportedValue
-from hotloop.protocol.decoding import decode_as
+from hotloop.protocol.decoding import check_utf8, decode_as
 from hotloop.protocol.items import (
     ContentPart,
     CustomToolCall,
@@ -227,12 +227,30 @@ class ChatCreate(msgspec.Struct, kw_only=True):
     function_call: Any = None
 
 
+class ChatTurn(msgspec.Struct, frozen=True):
+    """A chat completion as a turn. `origins` are, for each item of its input, the message it came from."""
+
+    request: ResponseCreate
+    origins: Sequence[int]
+    includes_usage: bool
+    wants_logprobs: bool
+
+
 _decoder = msgspec.json.Decoder(ChatCreate)
 _schema_decoder = msgspec.json.Decoder(TextJsonSchema)
 
 
+def read_chat(body: bytes) -> ChatTurn:
+    """The turn that a body asks for. Raises the ApiError that names what is wrong or not served."""
+    chat = decode_chat(body)
+    request, origins = as_create(chat)
+    includes_usage = bool(chat.stream_options and chat.stream_options.include_usage)
+    return ChatTurn(request, origins, includes_usage, bool(chat.logprobs))
+
+
 def decode_chat(body: bytes) -> ChatCreate:
     """The request; raises the ApiError that names what is wrong or not served."""
+    check_utf8(body)
     chat = decode_as(_decoder, body)
     check_metadata(chat.metadata)
     for name, value in (("stop", chat.stop), ("logit_bias", chat.logit_bias)):

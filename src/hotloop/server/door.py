@@ -1,10 +1,11 @@
 """What every JSON endpoint does first: who asks, and what the body says."""
 
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from starlette.requests import Request
 
-from hotloop.decoding.reader import MessageReader, ReadConversation, ReadCreate
+from hotloop.decoding.reader import MessageReader, ReadChat, ReadConversation, ReadCreate
 from hotloop.errors import ApiError, InvalidRequest, Overloaded
 from hotloop.server.auth import AccessPolicy, authenticate
 from hotloop.server.body import AsgiReceive, AsgiScope, read_body
@@ -12,12 +13,14 @@ from hotloop.server.connections import OpenConnections
 from hotloop.session.principal import Principal
 from hotloop.turns.record import TurnRecord, monotonic
 
+_R = TypeVar("_R", ReadCreate, ReadChat)
+
 
 @dataclass(frozen=True, slots=True)
-class ReceivedCreate:
-    """A create as it came in over HTTP."""
+class Received(Generic[_R]):
+    """What asks for a turn, as it came in over HTTP."""
 
-    read: ReadCreate
+    read: _R
     received: float
     body_bytes: int
 
@@ -56,11 +59,17 @@ class Door:
             raise Overloaded("The server is shutting down.", retry_after_s=1)
         return await read_body(scope, receive, self.max_body_bytes)
 
-    async def create(self, scope: AsgiScope, receive: AsgiReceive) -> "ReceivedCreate":
+    async def create(self, scope: AsgiScope, receive: AsgiReceive) -> Received[ReadCreate]:
         """The body of a create. Raises the ApiError that refuses it, and ClientGone."""
         body = await self.body(scope, receive)
         received = monotonic()  # all of it, as with a WebSocket message: the sender's line is not this server's time
-        return ReceivedCreate(await self._reader.create(body), received, len(body))
+        return Received(await self._reader.create(body), received, len(body))
+
+    async def chat(self, scope: AsgiScope, receive: AsgiReceive) -> Received[ReadChat]:
+        """The body of a chat completion. Raises the ApiError that refuses it, and ClientGone."""
+        body = await self.body(scope, receive)
+        received = monotonic()
+        return Received(await self._reader.chat(body), received, len(body))
 
     async def conversation(self, form: bytes, request: Request) -> ReadConversation:
         """A body of this form about a conversation. Raises the ApiError that refuses it, and ClientGone."""

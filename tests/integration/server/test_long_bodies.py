@@ -28,6 +28,10 @@ def user(text: str) -> Json:
     return {"type": "message", "role": "user", "content": text}
 
 
+def chat(text: object, **fields: Any) -> Json:
+    return {"role": "user", "content": text, **fields}
+
+
 PADDED = user(PADDING)
 
 BODIES: dict[str, Json] = {
@@ -36,6 +40,7 @@ BODIES: dict[str, Json] = {
     "/conversations/ID": {"metadata": {"n": "2"}, "padding": PADDING},
     "/responses/compact": {"model": "test", "input": [PADDED, user("hello")]},
     "/responses/input_tokens": {"model": "test", "input": [PADDED, user("hello")]},
+    "/chat/completions": {"model": "test", "messages": [chat(PADDING), chat("hello")], "logprobs": True},
 }
 
 WRONG: dict[str, list[Json]] = {
@@ -62,6 +67,19 @@ WRONG: dict[str, list[Json]] = {
         {"model": "test", "input": [{"type": "function_call_output", "call_id": "c", "output": ""}]},
     ],
     "/responses/input_tokens": [{"model": "test", "input": [user("hello"), {"role": "nobody"}]}],
+    "/chat/completions": [
+        {"messages": [chat("hello")]},
+        {"model": "test", "messages": []},
+        {"model": "test", "messages": [chat("hello"), {"role": "nobody"}]},
+        {"model": "test", "messages": [chat("hello"), chat([{"type": "image_url", "image_url": {"url": ""}}])]},
+        {"model": "test", "messages": [chat("a"), {"role": "tool", "tool_call_id": "c", "content": "x"}]},
+        {"model": "test", "messages": [chat("a"), {"role": "assistant", "content": [{"type": "input_audio"}]}]},
+        {"model": "test", "messages": [chat("hello")], "stop": ["x"]},
+        {"model": "test", "messages": [chat("hello")], "n": 2},
+        {"model": "test", "messages": [chat("hello")], "tools": [{"type": "function", "function": {"name": " "}}]},
+        {"model": "test", "messages": [chat("hello")], "tool_choice": "required"},
+        {"model": "test", "messages": [chat("hello")], "max_tokens": 0},
+    ],
 }
 
 
@@ -94,7 +112,7 @@ async def connected() -> AsyncGenerator[Client]:
 def comparable(answer: httpx.Response) -> tuple[int, str]:
     """An answer without what is another one each time."""
     text = re.sub(r"\b(conv|msg|cmp|resp|chatcmpl)[_-]\w+", r"\1", answer.text)
-    return answer.status_code, re.sub(r'("encrypted_content":"|"created(?:_at)?":)[^,}]*', r"\1", text)
+    return answer.status_code, re.sub(r'("encrypted_content":"|"cached_tokens":|"created(?:_at)?":)[^,}]*', r"\1", text)
 
 
 def break_reading_here(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +123,8 @@ def break_reading_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for form in CONVERSATION_BODIES:
         monkeypatch.setitem(CONVERSATION_BODIES, form, read_here)
-    monkeypatch.setattr("hotloop.decoding.reader.decode_create", read_here)
+    for name in ("decode_create", "read_chat"):
+        monkeypatch.setattr(f"hotloop.decoding.reader.{name}", read_here)
     monkeypatch.setattr("hotloop.turns.history.split_input", read_here)
 
 
@@ -181,3 +200,17 @@ async def test_without_the_process_the_body_is_read_here_and_that_is_counted(
         refused = await client.post(path, b'{"x":"%s"' % PADDING.encode())
         assert refused.status_code == 400
         assert client.fallbacks == 2
+
+
+async def test_a_long_chat_is_recognised_when_it_comes_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with connected() as client:
+        break_reading_here(monkeypatch)
+        messages = BODIES["/chat/completions"]["messages"]
+        first = await client.post("/chat/completions", {"model": "test", "messages": messages})
+        answered = first.json()["choices"][0]["message"]
+        again = [*messages, {"role": "assistant", "content": answered["content"]}, chat("hello")]
+        second = await client.post("/chat/completions", {"model": "test", "messages": again, "stream": True})
+        assert second.status_code == 200 and b"[DONE]" in second.content
+        record = client.server.app.services.records.latest()[-1]
+        assert record.recognised_items == len(messages) + 1
+        assert record.fallbacks == ()

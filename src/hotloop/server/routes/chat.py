@@ -1,11 +1,10 @@
 """`POST /v1/chat/completions`: a thin door onto the same turns, as a plain ASGI application."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from hotloop.errors import ApiError, MethodNotAllowed
 from hotloop.protocol.chat_answer import ChunkStream, chat_error, completion
-from hotloop.protocol.chat_request import ChatCreate, as_create, decode_chat, in_chat_terms
-from hotloop.protocol.decoding import check_utf8
+from hotloop.protocol.chat_request import ChatTurn, in_chat_terms
 from hotloop.seams.sink import Sink
 from hotloop.server.answers import error_response
 from hotloop.server.auth import wants_timing
@@ -13,7 +12,6 @@ from hotloop.server.body import AsgiReceive, AsgiScope, ClientGone
 from hotloop.server.door import Door
 from hotloop.server.http_turn import HttpTurns
 from hotloop.server.sinks import AsgiSend, SseSink
-from hotloop.turns.record import TurnRecord, monotonic
 from hotloop.turns.turn_request import TurnRequest
 
 
@@ -38,30 +36,29 @@ class ChatCompletions:
             await self._turns.serve(turn, shape, scope, receive, send)
 
     async def _read(self, scope: AsgiScope, receive: AsgiReceive) -> "tuple[TurnRequest, AsChat]":
-        received = monotonic()
         principal = self._door.caller(scope)
-        body = await self._door.body(scope, receive)
-        check_utf8(body)
-        chat = decode_chat(body)
-        request, origins = as_create(chat)
-        record = TurnRecord(transport="chat", received=received, bytes_in=len(body))
+        chat = await self._door.chat(scope, receive)
         turn = TurnRequest(
-            principal=principal, request=request, record=record, wants_timing=wants_timing(scope["headers"])
+            principal=principal,
+            request=chat.read.turn.request,
+            record=chat.record("chat"),
+            survey=chat.read.survey,
+            wants_timing=wants_timing(scope["headers"]),
         )
-        return turn, AsChat(chat, origins)
+        return turn, AsChat(chat.read.turn)
 
 
 class AsChat:
     """The shape of chat completions."""
 
-    def __init__(self, chat: ChatCreate, origins: Sequence[int]) -> None:
-        self._include_usage = bool(chat.stream_options and chat.stream_options.include_usage)
-        self._wants_logprobs = bool(chat.logprobs)
-        self._origins = origins
+    def __init__(self, asked: ChatTurn) -> None:
+        self._includes_usage = asked.includes_usage
+        self._wants_logprobs = asked.wants_logprobs
+        self._origins = asked.origins
 
     def events(self, sse: SseSink) -> Sink:
         """Chunks, made from the turn's events."""
-        return _ChunkSink(sse, ChunkStream(include_usage=self._include_usage, wants_logprobs=self._wants_logprobs))
+        return _ChunkSink(sse, ChunkStream(include_usage=self._includes_usage, wants_logprobs=self._wants_logprobs))
 
     def body(self, final: bytes) -> bytes:
         """The chat completion."""
