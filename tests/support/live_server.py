@@ -16,6 +16,8 @@ from hotloop.app import App, build_app
 from hotloop.config import ServerSettings
 from hotloop.models.token_model import TokenModel
 from hotloop.server.runtime import listen, uvicorn_config
+from hotloop.server.websocket import THROUGH_ASGI
+from hotloop.turns.record import TurnRecord
 
 TERMINAL = frozenset({"response.completed", "response.failed", "response.incomplete", "error"})
 PATIENCE_S = 30.0
@@ -35,6 +37,11 @@ class LiveServer:
     @property
     def socket_url(self) -> str:
         return self.url.replace("http", "ws", 1) + "/responses"
+
+    def slower_paths(self, record: TurnRecord) -> list[str]:
+        """A turn's fallbacks; that its WebSocket goes through ASGI is what the test asked for."""
+        wanted = {THROUGH_ASGI} if self.app.websocket is None else set[str]()
+        return [name for name in record.fallbacks if name not in wanted]
 
 
 class _Server(uvicorn.Server):

@@ -64,7 +64,11 @@ class SocketSettings:
 
 
 class ServedConnection:
-    """One accepted connection."""
+    """One accepted connection.
+
+    Args:
+        fallbacks: slower paths that every turn takes here, for its record.
+    """
 
     def __init__(
         self,
@@ -75,11 +79,13 @@ class ServedConnection:
         reader: MessageReader,
         *,
         wants_timing: bool,
+        fallbacks: tuple[str, ...] = (),
     ) -> None:
         self._runner = runner
         self._reader = reader
         self._principal = principal
         self._wants_timing = wants_timing
+        self._fallbacks = fallbacks
         self._lifetime_s = settings.limits.lifetime_s
         self._id: ConnectionId = next(_connection_ids)
         self._core: Connection[_Held] = Connection(settings.limits)
@@ -194,7 +200,7 @@ class ServedConnection:
         put_tools(request, self._tools)
         held = self._hold(request, lane, received, size)
         if read is not None:
-            held.record.fallbacks, held.survey = read.fallbacks, read.survey
+            held.record.fallbacks, held.survey = (*self._fallbacks, *read.fallbacks), read.survey
         for action in self._core.receive(request, lane, held, size):
             if type(action) is StartTurn:
                 self._start(action)
@@ -205,7 +211,7 @@ class ServedConnection:
     def _hold(self, request: ResponseCreate, lane: Lane, received: float, size: int) -> "_Held":
         return _Held(
             bind_cached(self._runner.services.chains, self._principal, self._id, request.previous_response_id),
-            TurnRecord(transport="websocket", lane=lane, received=received, bytes_in=size),
+            TurnRecord(transport="websocket", lane=lane, received=received, bytes_in=size, fallbacks=self._fallbacks),
         )
 
     def _bind(self, response_id: str | None) -> Parent | None:

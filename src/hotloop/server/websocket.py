@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 AsgiReceive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 AsgiScope = MutableMapping[str, Any]
 
+THROUGH_ASGI = "through_asgi"  # the fallback's name: every event costs a send
 CLOSE_TIMEOUT_S = 5.0  # for the close frame to leave; a peer that reads nothing is left to the transport
 
 
@@ -53,7 +54,13 @@ class ResponsesSocket:
         settings = self._settings
         sink = WebSocketSink(send, max_pending_bytes=settings.max_pending_bytes, max_delay_s=settings.max_delay_s)
         served = ServedConnection(
-            self._runner, self._settings, principal, sink, self._reader, wants_timing=wants_timing(scope["headers"])
+            self._runner,
+            self._settings,
+            principal,
+            sink,
+            self._reader,
+            wants_timing=wants_timing(scope["headers"]),
+            fallbacks=(THROUGH_ASGI,),
         )
         sink.on_writable(served.resume)
         self._open.add(served)

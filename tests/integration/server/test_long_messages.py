@@ -85,7 +85,7 @@ async def test_a_long_history_is_recognised_and_only_what_is_new_is_parsed(monke
         record = server.app.services.records.latest()[-1]
         assert record.recognised_items == len(resent)
         assert parsed == [f"input[{len(resent)}]"]
-        assert record.fallbacks == ()
+        assert server.slower_paths(record) == []
 
 
 async def test_a_long_continuation_over_its_parent() -> None:

@@ -206,6 +206,7 @@ async def test_without_its_contract_the_same_turns_go_through_asgi(monkeypatch: 
         assert server.app.websocket is None
         events = await peer.turn(input="hello", store=False)
         assert events[-1]["type"] == "response.completed"
+        assert server.app.services.records.counters.fallbacks == {"through_asgi": 1}
 
 
 async def test_a_breach_is_answered_with_its_close_code() -> None:

@@ -79,7 +79,7 @@ async def test_a_tool_loop_sends_only_what_is_new_and_reuses_the_kv(store: bool)
             # All but the last sampled token of the turn before is still in the engine's KV.
             held = before["input_tokens"] + before["output_tokens"] - 1
             assert after["input_tokens_details"]["cached_tokens"] == held
-        assert [record.fallbacks for record in server.app.services.records.latest()] == [(), (), ()]
+        assert [server.slower_paths(record) for record in server.app.services.records.latest()] == [[], [], []]
 
 
 async def test_a_warm_up_prefills_and_can_be_continued() -> None:
@@ -113,7 +113,7 @@ async def test_other_tools_or_instructions_render_in_full_and_say_so() -> None:
         first = await socket.turn(input="hello", instructions="One.")
         events = await socket.turn(input="hello", instructions="Two.", previous_response_id=final_response(first)["id"])
         assert final_response(events)["instructions"] == "Two."
-        assert server.app.services.records.latest()[-1].fallbacks == ("context_changed",)
+        assert server.slower_paths(server.app.services.records.latest()[-1]) == ["context_changed"]
 
 
 async def test_a_stored_response_continues_on_another_connection_and_an_unstored_one_does_not() -> None:
@@ -134,7 +134,7 @@ async def test_an_evicted_stored_response_comes_back_from_the_store() -> None:
         server.app.services.prefixes.clear()
         events = await socket.turn(input="remember", previous_response_id=stored["id"])
         assert output_text(events) == "I do."
-        assert server.app.services.records.latest()[-1].fallbacks == ("state_not_kept",)
+        assert server.slower_paths(server.app.services.records.latest()[-1]) == ["state_not_kept"]
 
 
 IMAGE = {"type": "input_image", "image_url": "data:x"}
