@@ -20,10 +20,10 @@ class Histogram:
         self.counts = [0] * (len(bounds) + 1)  # the last counts what lies above all bounds
         self.total = 0.0
 
-    def observe(self, value: float) -> None:
-        """Count one value."""
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.total += value
+    def observe(self, value: float, times: int = 1) -> None:
+        """Count a value, as often as it was there."""
+        self.counts[bisect_left(self.bounds, value)] += times
+        self.total += value * times
 
     def cumulative(self) -> list[tuple[str, int]]:
         """Pairs of bound, as text, and count of values up to it; `+Inf` last."""
@@ -53,7 +53,8 @@ class TurnCounters:
         self.bytes_in = 0
         self.bytes_out = 0
         self.first_token = Histogram(TTFT_BOUNDS_S)
-        self.token_gap = Histogram(TOKEN_GAP_BOUNDS_S)  # mean gap of a turn's output tokens
+        self.token_gap = Histogram(TOKEN_GAP_BOUNDS_S)  # every gap between output tokens, as its turn's mean
+        self.per_token = Histogram(TOKEN_GAP_BOUNDS_S)  # that mean, once a turn
         self.duration = Histogram(TURN_BOUNDS_S)
         self.before_engine = Histogram(OVERHEAD_BOUNDS_S)  # received to submitted
 

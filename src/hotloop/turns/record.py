@@ -143,7 +143,9 @@ def _count(counters: TurnCounters, record: TurnRecord) -> None:
         if usage.output_tokens > 1:
             between_s = record.hosted_s - record.hosted_before_s
             writing_s = record.last_token - record.first_token - between_s
-            counters.token_gap.observe(writing_s / (usage.output_tokens - 1))
+            gaps = usage.output_tokens - 1
+            counters.token_gap.observe(writing_s / gaps, gaps)
+            counters.per_token.observe(writing_s / gaps)
     counters.duration.observe((record.flushed or monotonic()) - record.received)
 
 

@@ -1,23 +1,35 @@
 """`GET /metrics` over a real socket: what it counts is what happened."""
 
+import re
+from pathlib import Path
+
 import httpx
+from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from tests.support.live_server import LiveServer, calls, final_response, live_server, open_socket
 from tests.support.scripted_model import LOOK_UP, scripted_model
 
 from hotloop.config import ServerSettings
 
+ROOT = Path(__file__).parents[3]
+DOCUMENT = ROOT / "docs/metrics.md"
+SOURCE = ROOT / "src/hotloop"
+
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
-async def scrape(server: LiveServer, **headers: str) -> Samples:
+async def families(server: LiveServer, **headers: str) -> list[Metric]:
     async with httpx.AsyncClient() as client:
         answer = await client.get(server.url.removesuffix("/v1") + "/metrics", headers=headers)
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"].startswith("text/plain")
+    return list(text_string_to_metric_families(answer.text))
+
+
+async def scrape(server: LiveServer, **headers: str) -> Samples:
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-        for family in text_string_to_metric_families(answer.text)
+        for family in await families(server, **headers)
         for sample in family.samples
     }
 
@@ -45,6 +57,11 @@ async def test_turns_tokens_fallbacks_and_refusals_are_counted() -> None:
     assert samples["hotloop:prompt_tokens_total", ()] == sum(one["input_tokens"] for one in usage)
     assert samples["hotloop:generation_tokens_total", ()] == sum(one["output_tokens"] for one in usage)
     assert samples["hotloop:time_to_first_token_seconds_count", ()] == 2
+    gaps = sum(one["output_tokens"] - 1 for one in usage)
+    assert samples["hotloop:inter_token_latency_seconds_count", ()] == gaps
+    assert samples["hotloop:request_time_per_output_token_seconds_count", ()] == 2
+    assert samples["hotloop:request_time_per_output_token_seconds_sum", ()] > 0
+    assert samples["hotloop:inter_token_latency_seconds_sum", ()] > 0
     assert samples["hotloop:connections", ()] == 1
     for cache in ("chains", "prefixes", "items", "contexts"):
         assert samples["hotloop:cache_bytes", (("cache", cache),)] > 0
@@ -68,3 +85,24 @@ async def test_the_key_is_asked_for() -> None:
             refused = await client.get(server.url.removesuffix("/v1") + "/metrics")
         assert refused.status_code == 401
         assert await scrape(server, authorization="Bearer k")
+
+
+async def test_the_document_names_every_metric_and_no_other() -> None:
+    async with live_server(scripted_model()) as server:
+        shown = {
+            family.name.removeprefix("hotloop:") + "_total" * (family.type == "counter"): family.type
+            for family in await families(server)
+        }
+    section = DOCUMENT.read_text().partition("## Slower paths")[0]
+    rows = [line.split("|") for line in section.splitlines() if line.startswith("| `")]
+    named = {name.partition("{")[0]: row[2].strip() for row in rows for name in re.findall(r"`([^`]+)`", row[1])}
+    assert named == shown
+
+
+def test_the_document_tells_every_slower_path_by_the_name_it_has() -> None:
+    section = DOCUMENT.read_text().partition("## Slower paths")[2].partition("## Traces")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    named = {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
+    source = "\n".join(file.read_text() for file in SOURCE.rglob("*.py"))
+    assert len(named) > 10
+    assert [name for name in sorted(named) if f'"{name}"' not in source] == []

@@ -29,7 +29,8 @@ _TOKENS = (
 )
 _HISTOGRAMS = (
     ("time_to_first_token_seconds", "From the request's arrival to the first sampled token.", "first_token"),
-    ("inter_token_latency_seconds", "Mean gap between the output tokens of a turn, one value a turn.", "token_gap"),
+    ("inter_token_latency_seconds", "Gaps between output tokens, each as the mean of its turn.", "token_gap"),
+    ("request_time_per_output_token_seconds", "Mean gap between the output tokens of a turn.", "per_token"),
     ("e2e_request_latency_seconds", "From the request's arrival to its terminal event.", "duration"),
     ("time_to_engine_seconds", "From the request's arrival to its submission to the engine.", "before_engine"),
 )
