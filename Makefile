@@ -11,6 +11,8 @@ ASSETS_LONG_STAMP := $(ASSETS)/.npm
 # The real clients that tests drive, each from its registry, pinned; never committed.
 CLIENTS := .clients
 CLIENTS_STAMPS := $(CLIENTS)/.python $(CLIENTS)/.npm
+# The vocabulary that benches compare a stateless baseline with, encoded by the library that open models are served with.
+PUBLISHED := --tokenizer $(ASSETS)/tokenizers/deepseek_v3.json --format deepseek-v3.1
 N ?= 50
 
 .PHONY: demo test test-long check format bench bench-peers bench-check autobahn tiny-model tiny-eval clients clients-lock lock clean help
@@ -87,10 +89,10 @@ bench-peers: $(STAMP)
 	$(BIN)/python -m tools.bench.run peers
 
 bench-check: $(STAMP) $(ASSETS_STAMP)
-	$(BIN)/hotloop bench turn --quick --check
+	$(BIN)/hotloop bench turn --quick --check $(PUBLISHED)
 	$(BIN)/hotloop bench render --quick --check
 	$(BIN)/hotloop bench chain --quick --check
-	$(BIN)/hotloop bench rollout --quick --check --tokenizer $(ASSETS)/tokenizers/deepseek_v3.json --format deepseek-v3.1
+	$(BIN)/hotloop bench rollout --quick --check $(PUBLISHED)
 	$(BIN)/hotloop bench load --quick --check
 	$(BIN)/hotloop bench peers --quick --check
 

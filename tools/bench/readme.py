@@ -6,6 +6,8 @@ from typing import Any
 
 from tools.bench.document import between, markers
 
+from hotloop.bench.vocabularies import FAST
+
 WAYS = ("websocket previous caches on", "http resend caches on", "http resend caches off")
 HEAD = (
     "tokens of history",
@@ -26,8 +28,9 @@ def refresh_readme(readme: Path, results: Path) -> None:
 def shown(turn: dict[str, Any], floor: dict[str, Any]) -> str:
     head, rows = turn["tables"][0]["head"], turn["tables"][0]["rows"]
     entries = [dict(zip(head, row, strict=True)) for row in rows]
-    cpu = {(one["arm"], one["history"]): one["CPU µs"] for one in entries if one["answer"] == "short"}
-    histories = [one["history"] for one in entries if one["arm"] == WAYS[0] and one["answer"] == "short"]
+    entries = [one for one in entries if (one["tokenizer"], one["answer"]) == (FAST, "short")]
+    cpu = {(one["arm"], one["history"]): one["CPU µs"] for one in entries}
+    histories = [one["history"] for one in entries if one["arm"] == WAYS[0]]
     lines = [f"| {' | '.join(HEAD)} |", "|---:|---:|---:|---:|"]
     for history in histories:
         lines.append(f"| {history} | {' | '.join(milliseconds(cpu[way, history]) for way in WAYS)} |")

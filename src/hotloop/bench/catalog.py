@@ -4,9 +4,23 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hotloop.bench import chain, floor, load, peers, render, rollout, rollout_plan, rollout_result, turn
+from hotloop.bench import (
+    chain,
+    floor,
+    load,
+    peers,
+    render,
+    rollout,
+    rollout_plan,
+    rollout_result,
+    turn,
+    turn_plan,
+    turn_result,
+)
 from hotloop.bench.goals import Goal
 from hotloop.bench.report import Findings
+from hotloop.bench.vocabularies import add_options as add_vocabulary_options
+from hotloop.bench.vocabularies import vocabularies_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +40,11 @@ BENCHES = (
     Bench(
         "turn",
         turn.TITLE,
-        "3 to 4 minutes",
-        turn.GOALS,
-        lambda _: turn.measure(turn.FULL),
-        lambda _: turn.measure(turn.QUICK),
+        "some 4 minutes",
+        turn_result.GOALS,
+        lambda given: turn.measure(turn_plan.FULL, vocabularies_of(given)),
+        lambda given: turn.measure(turn_plan.QUICK, vocabularies_of(given)),
+        add_vocabulary_options,
     ),
     Bench(
         "chain",
@@ -61,9 +76,9 @@ BENCHES = (
         rollout.TITLE,
         "some 12 minutes",
         rollout_result.GOALS,
-        lambda given: rollout.measure(rollout_plan.FULL, rollout.vocabularies_of(given)),
-        lambda given: rollout.measure(rollout_plan.QUICK, rollout.vocabularies_of(given)),
-        rollout.add_options,
+        lambda given: rollout.measure(rollout_plan.FULL, vocabularies_of(given)),
+        lambda given: rollout.measure(rollout_plan.QUICK, vocabularies_of(given)),
+        add_vocabulary_options,
     ),
     Bench(
         "load",

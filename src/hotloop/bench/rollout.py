@@ -6,30 +6,24 @@ hangs on its tokenizer: the judged one encodes with the tokenizers library, as s
 """
 
 import time
-from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
 from hotloop.bench.agent import Agent, Input, Split
-from hotloop.bench.answers import BenchError
 from hotloop.bench.clients import Connection, HttpClient, WebSocketClient
 from hotloop.bench.cpu import pinned, split_cores
 from hotloop.bench.floor_server import FRAME, request_bytes
-from hotloop.bench.render import load_tokenizer
 from hotloop.bench.report import Findings
 from hotloop.bench.rollout_plan import (
     COLD,
-    FAST,
     HOT,
     HOT_HTTP,
-    LIBRARY,
     PREFILL,
     REAL_FIRST,
     REAL_INPUT,
@@ -43,10 +37,8 @@ from hotloop.bench.rollout_result import Taken, findings_of
 from hotloop.bench.rollout_work import Texts, inputs, write_script
 from hotloop.bench.rounds import interleave
 from hotloop.bench.servers import API_KEY, SERVE, RunningServer, floor_server, hotloop_server, wide_area
+from hotloop.bench.vocabularies import DEMONSTRATION, Vocabularies, load_both
 from hotloop.seams.tokenizer import Tokenizer
-from hotloop.tiny import model_path
-from hotloop.tokenizers.gguf_as_json import write_as_json
-from hotloop.tokenizers.gguf_vocabulary import NoVocabulary
 
 TITLE = "hotloop bench rollout: where the time of an agent's rollout goes"
 _TRIPS = 50
@@ -55,55 +47,13 @@ _PAUSE_S = 0.02  # before each bare round trip: who has slept is slower to answe
 _Player = Callable[[], Split]
 
 
-def add_options(parser: ArgumentParser) -> None:
-    """The bench's own."""
-    parser.add_argument(
-        "--model",
-        type=Path,
-        metavar="FILE.gguf",
-        help="file whose vocabulary and chat template the simulated engine uses (weights are not needed); default: the "
-        "demonstration model's",
-    )
-    parser.add_argument(
-        "--tokenizer",
-        type=Path,
-        metavar="FILE.json",
-        help="tokenizer.json for the rollouts that the tokenizers library encodes; default: the model's vocabulary",
-    )
-    parser.add_argument("--format", metavar="NAME", help="family that writes conversations with that tokenizer.json")
-
-
-@dataclass(frozen=True, slots=True)
-class Vocabularies:
-    """What the simulated engine's tokens are: a model file (None: the demonstration model's), or besides a tokenizer.json."""
-
-    model: Path | None = None
-    tokenizer: Path | None = None
-    format: str | None = None
-
-
-def vocabularies_of(given: Namespace) -> Vocabularies:
-    """Those asked for."""
-    return Vocabularies(given.model, given.tokenizer, given.format)
-
-
-@dataclass(frozen=True, slots=True)
-class _Vocabulary:
-    name: str
-    tokenizer: Tokenizer
-    flags: tuple[str, ...]  # of `hotloop serve`
-
-
-DEMONSTRATION = Vocabularies()
-
-
 def measure(plan: Plan, given: Vocabularies = DEMONSTRATION) -> Findings:
     """Run the plan. Raises BenchError."""
     splits: dict[Key, list[Split]] = {}
     with ExitStack() as stack:
         server_core, client_core = split_cores()
         folder = Path(stack.enter_context(TemporaryDirectory()))
-        vocabularies = {encoder: _vocabulary(encoder, given, folder) for encoder in (LIBRARY, FAST)}
+        vocabularies = load_both(given, folder)
         raw = stack.enter_context(floor_server("raw", server_core))
         trips = {network: _round_trip(raw, network) for network in dict.fromkeys(one.network for one in plan.series)}
         for speed, encoder in dict.fromkeys((one.speed, one.tokenizer) for one in plan.series):
@@ -120,28 +70,6 @@ def measure(plan: Plan, given: Vocabularies = DEMONSTRATION) -> Findings:
                 arms = {one: _arms(links, one, hot, cold, vocabulary.tokenizer) for one in series}
                 splits |= _crowd(arms, plan.crowd) if speed == plan.crowd_speed else _in_turn(arms)
     return findings_of(Taken(splits, trips, {encoder: one.name for encoder, one in vocabularies.items()}))
-
-
-def _vocabulary(encoder: str, given: Vocabularies, folder: Path) -> _Vocabulary:
-    model = ("--model", str(given.model or model_path()))
-    name = given.model.name if given.model else "demonstration model"
-    if encoder == FAST:
-        tokenizer, _ = load_tokenizer(given.model)
-        return _Vocabulary(f"{name}, hotloop's own encoder", tokenizer, model)
-    library = f"tokenizers {version('tokenizers')}"
-    if given.tokenizer is not None:
-        if given.format is None:
-            raise BenchError("--tokenizer needs --format NAME: a vocabulary says nothing of conversations")
-        tokenizer, _ = load_tokenizer(given.tokenizer)
-        flags = ("--tokenizer", str(given.tokenizer), "--format", given.format)
-        return _Vocabulary(f"{given.tokenizer.stem}, {given.format}, {library}", tokenizer, flags)
-    path = folder / "tokenizer.json"
-    try:
-        write_as_json(given.model or model_path(), path)
-    except NoVocabulary as error:
-        raise BenchError(f"{model[1]}: its vocabulary cannot be written as a tokenizer.json: {error}") from error
-    tokenizer, _ = load_tokenizer(path)
-    return _Vocabulary(f"{name}, {library}", tokenizer, (*model, "--tokenizer", str(path)))
 
 
 def _in_turn(arms: Mapping[Series, Mapping[Key, _Player]]) -> dict[Key, list[Split]]:

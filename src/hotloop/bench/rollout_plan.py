@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from hotloop.bench.vocabularies import FAST, LIBRARY
+
 # Uncached tokens a second for each decode speed: assumptions, named in the notes.
 PREFILL = {65: 10_000, 1_000: 50_000, 4_000: 200_000}
 REAL_TURNS, REAL_FIRST, REAL_INPUT, REAL_OUTPUT = 12, 800, 60, 24  # what a context of 4,096 tokens has room for
 
 HOT, COLD, HOT_HTTP = "websocket", "http, caches off", "http, caches on"
-LIBRARY, FAST = "tokenizers", "fast"  # the tokenizers library; hotloop's own encoder
 
 
 class Series(NamedTuple):

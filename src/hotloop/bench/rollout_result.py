@@ -8,9 +8,10 @@ from hotloop.bench.agent import Split
 from hotloop.bench.chart import Bars
 from hotloop.bench.goals import Goal
 from hotloop.bench.report import Findings, Table
-from hotloop.bench.rollout_plan import COLD, HOT, LIBRARY, PREFILL, Key, Series
+from hotloop.bench.rollout_plan import COLD, HOT, PREFILL, Key, Series
 from hotloop.bench.rounds import Figure, figure_of
 from hotloop.bench.servers import ROUND_TRIP_MS, UP_MBIT
+from hotloop.bench.vocabularies import LIBRARY
 
 GOALS = (
     Goal("rollout_api_time", 90, at_most=False),

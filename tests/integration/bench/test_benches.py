@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hotloop.bench import chain, floor, load, peers, render, rollout, turn
+from hotloop.bench import chain, floor, load, peers, render, rollout, turn, turn_plan
 from hotloop.bench.answers import BenchError
 from hotloop.bench.arms import TOLERANCE
 from hotloop.bench.catalog import Bench
@@ -18,14 +18,15 @@ from hotloop.bench.clients import HttpClient
 from hotloop.bench.goals import Goal
 from hotloop.bench.peer_chat import Target
 from hotloop.bench.report import Findings
-from hotloop.bench.rollout_plan import COLD, FAST, HOT, HOT_HTTP, Plan, Series
+from hotloop.bench.rollout_plan import COLD, HOT, HOT_HTTP, Plan, Series
 from hotloop.bench.scripts import write_script
 from hotloop.bench.servers import API_KEY, UP_MBIT, hotloop_server
+from hotloop.bench.vocabularies import FAST, LIBRARY
 from hotloop.bench.workload import encoded
 from hotloop.cli.bench import run
 from hotloop.formats.registry import FAMILIES
 
-TINY_TURNS = turn.Plan(histories=(1_000, 4_000), answers=("short",), rounds=2, turns=4)
+TINY_TURNS = turn_plan.Plan(histories=(1_000, 4_000), answers=("short",), rounds=2, turns=4, resent=(4_000,))
 TINY_FLOOR = floor.Plan(rounds=2, turns=3, long_turns=1, round_trips=5, streams=1, frames=32)
 
 
@@ -36,24 +37,31 @@ def turns_measured() -> Findings:
 
 def test_turns_are_measured_at_the_lengths_asked_for_in_every_way(turns_measured: Findings) -> None:
     findings = turns_measured
-    assert set(findings.figures) >= {"flat_4k", "first_delta_4k", "vs_resend_1k", "vs_resend_4k"}
-    assert [row[:3] for row in findings.table.rows] == [
-        ("raw", "-", "-"),
+    assert set(findings.figures) >= {"flat_4k", "first_delta_4k", "vs_resend_4k"}
+    ways = [
+        f"{transport} {mode} caches {caches}"
+        for transport in ("http", "websocket")
+        for mode in ("previous", "resend")
+        for caches in ("off", "on")
+    ]
+    judged = ("websocket previous caches on", "http resend caches off")
+    assert [row[:4] for row in findings.table.rows] == [
+        ("raw", "-", "-", "-"),
         *(
-            (f"{transport} {mode} caches {caches}", history, "short")
-            for transport in ("http", "websocket")
-            for mode in ("previous", "resend")
-            for caches in ("off", "on")
-            for history in ("1,000", "4,000")
+            (way, tokenizer, history, "short")
+            for way in ways
+            for tokenizer, history in [(FAST, "1,000"), (FAST, "4,000"), *[(LIBRARY, "4,000")] * (way in judged)]
         ),
     ]
+    lengths = [(LIBRARY, "4,000"), (FAST, "1,000"), (FAST, "4,000")]
+    assert [row[:2] for row in findings.more[0].rows] == lengths
     assert all(figure.median > 0 for figure in findings.figures.values())
     assert "Scripted engine" in "".join(findings.notes)
 
 
 def test_long_answers_too_are_measured_at_the_lengths_asked_for() -> None:
-    plan = turn.Plan(histories=(1_000,), answers=("short", "long"), rounds=2, turns=4, all_ways=False)
-    rows = {(row[0], row[2]): float(row[3].replace(",", "")) for row in turn.measure(plan).table.rows[1:]}
+    plan = turn_plan.Plan((1_000,), answers=("short", "long"), rounds=2, turns=4, all_ways=False, resent=())
+    rows = {(row[0], row[3]): float(row[4].replace(",", "")) for row in turn.measure(plan).table.rows[1:]}
     assert set(rows) == {(way, answer) for way, _ in rows for answer in plan.answers}
     assert all(tokens == pytest.approx(1_000, rel=TOLERANCE) for tokens in rows.values())
 

@@ -14,6 +14,7 @@ from hotloop.bench.goals import Goal, judge
 from hotloop.bench.machine import Surroundings
 from hotloop.bench.report import Findings, Report, Table
 from hotloop.bench.rounds import Figure
+from hotloop.bench.vocabularies import FAST, LIBRARY
 
 FINDINGS = Findings(
     Table("Per turn", ("arm", "µs"), [("websocket", "590")]), {"flat": Figure(1.02, 0.01, 11)}, ["Read me."]
@@ -65,8 +66,10 @@ def test_every_bench_is_run_and_has_its_place_in_the_document() -> None:
 
 
 def test_the_readmes_figures_are_those_of_the_results(tmp_path: Path) -> None:
-    head = ["arm", "history", "answer", "CPU µs"]
-    rows = [[way, "1,000", "short", cpu] for way, cpu in zip(WAYS, ("513.3", "8,166.1", "43,229.2"), strict=True)]
+    head = ["arm", "tokenizer", "history", "answer", "CPU µs"]
+    costs = zip(WAYS, ("513.3", "8,166.1", "43,229.2"), strict=True)
+    rows = [[way, FAST, "1,000", "short", cpu] for way, cpu in costs]
+    rows += [[way, LIBRARY, "1,000", "short", "9.0"] for way in WAYS]
     flat = {"median": 0.994, "spread": 0.036}
     turn = {"tables": [{"head": head, "rows": rows}], "figures": {"flat_200k": flat, "flat_1m": flat}}
     (tmp_path / "turn.json").write_text(json.dumps(turn))

@@ -1,7 +1,5 @@
 """How a rollout's time is split, and what the findings say of splits made up beforehand."""
 
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,10 +9,10 @@ from hotloop.bench.agent import Split, split
 from hotloop.bench.answers import Answer, BenchError, Timing
 from hotloop.bench.chart import Bars
 from hotloop.bench.goals import judge
-from hotloop.bench.rollout import Vocabularies, measure
-from hotloop.bench.rollout_plan import COLD, FAST, FULL, HOT, HOT_HTTP, LIBRARY, QUICK, Key, Plan
+from hotloop.bench.rollout_plan import COLD, FULL, HOT, HOT_HTTP, QUICK, Key, Plan
 from hotloop.bench.rollout_result import GOALS, Taken, findings_of
 from hotloop.bench.rollout_work import Texts, inputs
+from hotloop.bench.vocabularies import FAST, LIBRARY
 
 PARTS = ("client_s", "network_s", "server_s", "engine_s", "tools_s")
 
@@ -139,18 +137,3 @@ def test_a_text_has_the_tokens_asked_for_and_the_same_ones_every_time() -> None:
     first = inputs("interactive", 20, tokenizer)
     assert first == inputs("interactive", 20, tokenizer)
     assert [one.is_tool_output for one in first] == [False] + [True] * 20
-
-
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        (Vocabularies(tokenizer=Path("t.json")), "--tokenizer needs --format NAME"),
-        (Vocabularies(tokenizer=Path("gone.json"), format="qwen3"), r"gone\.json: not a tokenizer\.json"),
-        (Vocabularies(model=Path(".assets/vocabularies/deepseek-llm.gguf")), "cannot be written as a tokenizer.json"),
-    ],
-)
-def test_a_vocabulary_that_cannot_be_used_is_one_line_before_anything_is_started(
-    given: Vocabularies, said: str
-) -> None:
-    with pytest.raises(BenchError, match=said):
-        measure(QUICK, given)
