@@ -6,10 +6,10 @@ hangs on its tokenizer: the judged one encodes with the tokenizers library, as s
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -44,7 +44,21 @@ TITLE = "hotloop bench rollout: where the time of an agent's rollout goes"
 _TRIPS = 50
 _PAUSE_S = 0.02  # before each bare round trip: who has slept is slower to answer, and between turns everybody sleeps
 
-_Player = Callable[[], Split]
+
+@dataclass(frozen=True, slots=True)
+class _Player:
+    """One arm of a series."""
+
+    agent: Agent
+    work: Sequence[Input]
+
+    def play(self) -> Split:
+        """The whole rollout."""
+        return self.agent.play(self.work)
+
+    def warm_up(self) -> None:
+        """Its first turn, unmeasured: what a server does once, behind its first turn, is no rollout's."""
+        self.agent.play(self.work[:1])
 
 
 def measure(plan: Plan, given: Vocabularies = DEMONSTRATION) -> Findings:
@@ -68,6 +82,8 @@ def measure(plan: Plan, given: Vocabularies = DEMONSTRATION) -> Findings:
                 ExitStack() as links,
             ):
                 arms = {one: _arms(links, one, hot, cold, vocabulary.tokenizer) for one in series}
+                for player in arms[series[0]].values():
+                    player.warm_up()
                 splits |= _crowd(arms, plan.crowd) if speed == plan.crowd_speed else _in_turn(arms)
     return findings_of(Taken(splits, trips, {encoder: one.name for encoder, one in vocabularies.items()}))
 
@@ -75,14 +91,14 @@ def measure(plan: Plan, given: Vocabularies = DEMONSTRATION) -> Findings:
 def _in_turn(arms: Mapping[Series, Mapping[Key, _Player]]) -> dict[Key, list[Split]]:
     splits: dict[Key, list[Split]] = {}
     for series, players in arms.items():
-        splits |= interleave(players, series.rounds)
+        splits |= interleave({key: player.play for key, player in players.items()}, series.rounds)
     return splits
 
 
 def _crowd(arms: Mapping[Series, Mapping[Key, _Player]], size: int) -> dict[Key, list[Split]]:
     """One round of each, several at a time."""
     with ThreadPoolExecutor(size) as pool:
-        playing = {key: pool.submit(play) for players in arms.values() for key, play in players.items()}
+        playing = {key: pool.submit(player.play) for players in arms.values() for key, player in players.items()}
         return {key: [one.result()] for key, one in playing.items()}
 
 
@@ -134,7 +150,7 @@ def _arms(
     }
     if series.with_hot_http:
         agents[HOT_HTTP] = Agent(hot_http, hot.model, f"http-{series.network}", is_resending=True)
-    return {Key(series, arm): partial(agent.play, work) for arm, agent in agents.items()}
+    return {Key(series, arm): _Player(agent, work) for arm, agent in agents.items()}
 
 
 def _chat(tokenizer: Tokenizer) -> list[Input]:

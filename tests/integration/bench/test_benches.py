@@ -4,13 +4,14 @@ import argparse
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hotloop.bench import chain, floor, load, peers, render, rollout, turn, turn_plan
+from hotloop.bench.agent import Agent, Input, Split
 from hotloop.bench.answers import BenchError
 from hotloop.bench.arms import TOLERANCE
 from hotloop.bench.catalog import Bench
@@ -66,7 +67,14 @@ def test_long_answers_too_are_measured_at_the_lengths_asked_for() -> None:
     assert all(tokens == pytest.approx(1_000, rel=TOLERANCE) for tokens in rows.values())
 
 
-def test_rollouts_are_played_on_both_networks_and_on_the_real_model() -> None:
+def test_rollouts_are_played_on_both_networks_and_on_the_real_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    play, turns = Agent.play, list[int]()
+
+    def counted(agent: Agent, inputs: Sequence[Input]) -> Split:
+        turns.append(len(inputs))
+        return play(agent, inputs)
+
+    monkeypatch.setattr(Agent, "play", counted)
     near = Series(4_000, "loopback", "interactive", 3, 2, with_hot_http=True)
     far = Series(4_000, "WAN", "interactive", 2)
     crowd = tuple(Series(1_000, "loopback", mix, 1, tokenizer=FAST) for mix in ("interactive", "heavy"))
@@ -76,6 +84,8 @@ def test_rollouts_are_played_on_both_networks_and_on_the_real_model() -> None:
         *((near.name, arm) for arm in (HOT, COLD, HOT_HTTP)),
         *((series.name, arm) for series in (far, *crowd, real) for arm in (HOT, COLD)),
     ]
+    assert turns[:3] == [1, 1, 1], "every arm's server has had a turn before the first one is measured"
+    assert turns.count(1) == 3 + 2 + 2, "on each pair of servers"
     taken = findings.samples
     for name, (first, *_) in taken.items():
         parts = sum(first[f"{part}_s"] for part in ("client", "network", "server", "engine", "tools"))
