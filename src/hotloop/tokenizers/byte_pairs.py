@@ -56,11 +56,16 @@ class BytePairs:
         """Ids of `text`; a lone surrogate becomes "?"."""
         if not text.isascii():
             text = text.encode("utf-8", "replace").decode()  # the library would write U+FFFD
+        if self._piece_chars is None or len(text) <= self._piece_chars:
+            return self._encode(text)
         out = array("I")
         for piece in pieces_of(text, self._piece_chars):
-            found = self._encoding.encode_ordinary(piece)
-            out.extend(found if self._ids is None else map(self._ids.__getitem__, found))
+            out += self._encode(piece)
         return out
+
+    def _encode(self, text: str) -> "array[int]":
+        ranks = self._encoding.encode_ordinary(text)
+        return array("I", ranks if self._ids is None else [*map(self._ids.__getitem__, ranks)])
 
     @classmethod
     def of_gguf(cls, vocabulary: GgufVocabulary, pattern: str) -> "BytePairs":
