@@ -41,7 +41,7 @@ def for_any(*, long: int) -> Callable[[Check], Test]:
     """A property of each format on as many examples as `examples_of` says; `long` of them a family in `make test-long`.
 
     Measured with four other processes on two cores: GLM's 10,000 of both properties that have as many take 183 s of CPU. Nine
-    families make that 27 minutes, and the five other properties, 28 ms an example of all five, 2 more at 500 a family: some
+    families make that 27 minutes, and the six other properties, 32 ms an example of all six, 2 more at 500 a family: some
     15 minutes on two such cores.
     """
 
@@ -197,6 +197,26 @@ def test_tokens_equal_a_full_render_when_both_sides_tokenize_the_items(case: For
     whole.give(one.items)
     assert one.tokens == whole.tokens
     assert one.tokens == one.tokenizer.whole(case.render(one.items))
+
+
+@for_any(long=500)
+def test_any_number_of_outputs_in_one_turn_reads_like_a_full_render(case: FormatCase, data: st.DataObject) -> None:
+    shape = case.shape
+    if not (shape.calls and shape.parallel):
+        pytest.skip("this template writes one call at most")
+    chain = Chain(case)
+    count = data.draw(st.integers(2, 8))
+    call = FunctionCall(call_id="c", name="shell", arguments='{"zeta": 1}')
+    calls, _ = numbered([call] * count, shape)
+    thought = [Reasoning(content=[ReasoningText(text="hm")])] if shape.always_reasons else []
+    chain.give([Message(role="user", content="go"), *thought, *calls])
+    new = outputs_for(calls, lambda: data.draw(plain_texts))
+    if shape.question_after_outputs and data.draw(st.booleans()):
+        new.append(Message(role="user", content=data.draw(plain_texts.filter(shape.question))))
+    chain.give(new)
+    assert chain.text == case.render(chain.items)
+    if case.seams_are_marks:
+        assert chain.tokens == chain.tokenizer.whole(chain.text)
 
 
 @for_any(long=500)

@@ -12,14 +12,15 @@ In every family here:
 """
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
+from typing import Literal
 
 import msgspec
 
 from hotloop.formats.bases.answer import PHASES, THINK, THINK_END, Phase, joins
 from hotloop.formats.bases.chat.dialect import Dialect, answer_text, is_rendered, reasoning_text
-from hotloop.formats.bases.chat.frame import Frame, frame_of
+from hotloop.formats.bases.chat.frame import Frame, frame_of, written_in_frames
 from hotloop.formats.bases.chat.parser import FIRST_MODES, Begin, ChatMLParser, Reading
 from hotloop.formats.bases.chat.writer import MessageWriter
 from hotloop.formats.parsing.call_syntax import CALL, CALL_END
@@ -107,59 +108,77 @@ class ChatFormat:
     def extend(self, state: RenderState, length: int, new_items: Sequence[Item]) -> Extension | Fallback:
         """See `Format.extend`; never a Fallback. Rewinds for `reasoning_dropped` and `message_reopened`."""
         assert isinstance(state, ChatState)
-        if len(new_items) == 1:
-            extension = self._extend_by_one(state, length, new_items[0])
-            if extension is not None:
-                return extension
-        return self._extend_by_any(state, length, new_items)
+        extension = self._extend_by_texts(state, length, new_items)
+        return self._extend_by_any(state, length, new_items) if extension is None else extension
 
-    def _extend_by_one(self, state: ChatState, length: int, item: Item) -> Extension | None:
-        """By a message or an output that consists of one text: what most turns bring. None for anything else."""
-        content: str | Sequence[object]
-        kind: str
-        phase: Phase
-        if type(item) is Message:
-            kind, phase, content = item.role, "", item.content
-        elif type(item) is FunctionCallOutput or type(item) is CustomToolCallOutput:
-            kind, phase, content = "output", "outputs", item.output
-        else:
-            return None
+    def _extend_by_texts(self, state: ChatState, length: int, items: Sequence[Item]) -> Extension | None:
+        """By messages and outputs that consist of one text each: what most turns bring. None for anything else."""
         context = state.context
-        frame = self._frames[self._thinks and context.reasoning_effort == "none"].get(kind)
-        if frame is None or state.phase == phase == "outputs":  # what joins the last message reopens it
-            return None
-        if not isinstance(content, str):
-            if len(content) != 1 or type(part := content[0]) is not InputText:
+        frames = self._frames[self._thinks and context.reasoning_effort == "none"]
+        drops = self._thinks and not context.keep_reasoning
+        kind: str
+        content: str | Sequence[object]
+        phase = state.phase
+        query = asked = -1  # the last query, and its place among the messages
+        messages: list[tuple[Frame, list[str]]] = []
+        for index, item in enumerate(items):
+            if type(item) is FunctionCallOutput or type(item) is CustomToolCallOutput:
+                kind, content = "output", item.output
+            elif type(item) is Message:
+                kind, content = item.role, item.content
+            else:
                 return None
-            content = part.text
-        tokens = frame.head + self._tokenizer.encode(f"{frame.before}{content}{frame.behind}")
-        tokens.extend(frame.tail)
-        end = length + len(tokens)
-        if not self._thinks or context.keep_reasoning:
+            frame = frames.get(kind)
+            if frame is None:
+                return None
+            if not isinstance(content, str):
+                if len(content) != 1 or type(part := content[0]) is not InputText:
+                    return None
+                content = part.text
+            if kind != "output":
+                phase = ""
+                if drops and kind == "user" and self._dialect.is_query(item):
+                    if state.is_rewritten:
+                        return None
+                    query, asked = index, len(messages)
+            elif phase != "outputs":
+                phase = "outputs"
+            elif messages:
+                messages[-1][1].append(content)
+                continue
+            else:  # it joins the chain's last message, which is reopened
+                return None
+            messages.append((frame, [content]))
+        tokens, ends = written_in_frames(messages, length, self._tokenizer.encode)
+        if not drops:
             new_state = ChatState(context, phase, state.boundary, state.since, False)
-        elif not self._dialect.is_query(item):
-            new_state = ChatState(context, phase, state.boundary, state.since.extended((item,)), state.is_rewritten)
-        elif not state.is_rewritten:
-            new_state = ChatState(context, phase, end, ItemLog(), False)
+        elif query < 0:
+            new_state = ChatState(context, phase, state.boundary, state.since.extended(items), state.is_rewritten)
         else:
-            return None
-        return Extension(length, tokens, new_state, (end,))
+            new_state = ChatState(context, phase, ends[asked], ItemLog(items[query + 1 :]), False)
+        return Extension(length, tokens, new_state, ends)
 
     def _framed(self, *, off: bool) -> dict[str, Frame]:
-        """What stands around the text of each kind of message."""
+        """What stands around the texts of each kind of message."""
         dialect = self._dialect
 
-        def framed(write: Callable[[TokenWriter, str], None]) -> Frame:
-            def write_whole(writer: TokenWriter, text: str) -> None:
-                write(writer, text)
+        def message(role: Literal["user", "system"]) -> Frame:
+            def write(writer: TokenWriter, texts: Sequence[str]) -> None:
+                dialect.write_message(writer, role, texts[0], off=off)
                 dialect.write_end(writer)
 
-            return frame_of(self._tokenizer, write_whole)
+            return frame_of(self._tokenizer, write, joins=False)
 
-        user = framed(lambda writer, text: dialect.write_message(writer, "user", text, off=off))
-        system = framed(lambda writer, text: dialect.write_message(writer, "system", text, off=off))
-        output = framed(lambda writer, text: dialect.write_output(writer, text, ""))
-        return {"user": user, "system": system, "developer": system, "output": output}
+        def write_outputs(writer: TokenWriter, texts: Sequence[str]) -> None:
+            phase: Phase = ""
+            for text in texts:
+                dialect.write_output(writer, text, phase)
+                phase = "outputs"
+            dialect.write_end(writer)
+
+        system = message("system")
+        outputs = frame_of(self._tokenizer, write_outputs, joins=True)
+        return {"user": message("user"), "system": system, "developer": system, "output": outputs}
 
     def _extend_by_any(self, state: ChatState, length: int, new_items: Sequence[Item]) -> Extension:
         refuse_unsupported(new_items)
@@ -263,7 +282,11 @@ class ChatFormat:
         return writer.tokens()
 
     def _last_query(self, items: Sequence[Item]) -> int:
-        return next((at for at in range(len(items) - 1, -1, -1) if self._dialect.is_query(items[at])), -1)
+        is_query = self._dialect.is_query
+        for at in range(len(items) - 1, -1, -1):
+            if is_query(items[at]):
+                return at
+        return -1
 
     def _is_off(self, context: PromptContext) -> bool:
         return self._thinks and context.reasoning_effort == "none"

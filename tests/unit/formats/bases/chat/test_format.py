@@ -53,6 +53,13 @@ ITEM: st.SearchStrategy[Item] = st.one_of(
     st.builds(Compaction, role=st.just("developer"), content=TEXT, raw=st.just(b"{}")),
     st.builds(Reasoning, content=st.lists(st.builds(ReasoningText, text=TEXT), max_size=1)),
 )
+ONE_TEXT = TEXT | TEXT.map(lambda text: [InputText(text=text)])
+FRAMED: st.SearchStrategy[Item] = st.one_of(
+    st.builds(FunctionCallOutput, call_id=st.just("c"), output=ONE_TEXT),
+    st.builds(CustomToolCallOutput, call_id=st.just("c"), output=ONE_TEXT),
+    st.builds(Message, role=st.sampled_from(["user", "developer", "system"]), content=ONE_TEXT),
+)
+ITEMS = st.lists(FRAMED, max_size=8) | st.lists(ITEM, max_size=3)
 CONTEXT = st.builds(PromptContext, reasoning_effort=st.sampled_from([None, "none"]), keep_reasoning=st.booleans())
 STATE = st.builds(
     ChatState,
@@ -65,13 +72,13 @@ STATE = st.builds(
 
 
 @every_format
-@given(STATE, ITEM)
-def test_one_item_in_a_frame_is_what_is_written_piece_by_piece(
-    format_: ChatFormat, state: ChatState, item: Item
+@given(STATE, ITEMS)
+def test_items_in_frames_are_what_is_written_piece_by_piece(
+    format_: ChatFormat, state: ChatState, items: list[Item]
 ) -> None:
-    framed = format_._extend_by_one(state, 20, item)
+    framed = format_._extend_by_texts(state, 20, items)
     if framed is not None:
-        written = format_._extend_by_any(state, 20, [item])
+        written = format_._extend_by_any(state, 20, items)
         assert (framed.keep, framed.tokens, framed.checkpoints, framed.reason) == (
             written.keep,
             written.tokens,
@@ -86,16 +93,20 @@ def unpacked(state: object) -> list[object]:
     return [state.context, state.phase, state.boundary, list(state.since), state.is_rewritten]
 
 
-def test_a_message_and_an_output_of_one_text_have_a_frame() -> None:
-    format_ = FORMATS["chatml"]
+@pytest.mark.parametrize("name", [name for name in FORMATS if not name.startswith("qwen3.5")])
+def test_messages_and_outputs_of_one_text_have_frames_however_many_there_are(name: str) -> None:
+    format_ = FORMATS[name]
     state = ChatState(PromptContext(), "calls", 0, ItemLog(), False)
-    for item in (
-        Message(role="user", content=[InputText(text=" a ")]),
-        Message(role="developer", content="a"),
+    items: list[Item] = [
         FunctionCallOutput(call_id="c", output="a"),
         CustomToolCallOutput(call_id="c", output=[InputText(text="a")]),
-    ):
-        assert format_._extend_by_one(state, 0, item) is not None
+        FunctionCallOutput(call_id="c", output="a"),
+        Message(role="developer", content="a"),
+        Message(role="user", content=[InputText(text=" a ")]),
+    ]
+    for start in range(len(items)):
+        for end in range(start + 1, len(items) + 1):
+            assert format_._extend_by_texts(state, 0, items[start:end]) is not None
 
 
 IDS = st.lists(
