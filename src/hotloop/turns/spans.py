@@ -66,6 +66,8 @@ def _attributes(record: TurnRecord) -> dict[str, AttributeValue]:
         attributes["gen_ai.request.model"] = attributes["gen_ai.response.model"] = record.model
     if record.response_id:
         attributes["gen_ai.response.id"] = record.response_id
+    if record.first_token:
+        attributes["gen_ai.response.time_to_first_chunk"] = record.first_token - record.received
     kind, _, detail = record.outcome.partition(":")
     finish = _FINISH_REASONS.get(detail or kind)
     if finish is not None:

@@ -3,10 +3,13 @@
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
 from opentelemetry.trace import SpanKind, StatusCode
 from tests.support.turns import Pipeline
 
 from hotloop.turns.spans import TurnSpans
+
+CONVENTIONS = {value for name, value in vars(gen_ai_attributes).items() if name.startswith("GEN_AI_")}
 
 
 def exporting(pipeline: Pipeline) -> InMemorySpanExporter:
@@ -35,6 +38,8 @@ async def test_a_turn_makes_one_span_out_of_its_record() -> None:
     assert found["gen_ai.response.finish_reasons"] == ("stop",)
     assert found["gen_ai.usage.input_tokens"] == record.usage.prompt_tokens > 0
     assert found["gen_ai.usage.output_tokens"] == record.usage.output_tokens > 0
+    assert found["gen_ai.response.time_to_first_chunk"] == record.first_token - record.received
+    assert {name for name in found if name.startswith("gen_ai.")} <= CONVENTIONS
     assert [event.name for event in span.events] == [
         f"hotloop.{stamp}" for stamp in ("admitted", "rendered", "submitted", "first_token", "last_token", "committed")
     ]
