@@ -92,6 +92,7 @@ bench-check: $(STAMP) $(ASSETS_STAMP)
 	$(BIN)/hotloop bench turn --quick --check $(PUBLISHED)
 	$(BIN)/hotloop bench render --quick --check
 	$(BIN)/hotloop bench chain --quick --check
+	$(BIN)/hotloop bench floor --quick --check
 	$(BIN)/hotloop bench rollout --quick --check $(PUBLISHED)
 	$(BIN)/hotloop bench load --quick --check
 	$(BIN)/hotloop bench peers --quick --check

@@ -83,7 +83,7 @@ BENCHES = (
     Bench(
         "load",
         load.TITLE,
-        "2 minutes",
+        "3 minutes",
         load.GOALS,
         lambda _: load.measure(load.FULL),
         lambda _: load.measure(load.QUICK),
