@@ -20,7 +20,7 @@ PONG_S = 60.0
 
 
 class Transport:
-    """Implements what `RawWebSocket` uses of `asyncio.Transport`; notes the writes, the end and their times.
+    """Implements what protocols use of `asyncio.Transport`; notes the writes, the end and their times.
 
     Nothing of it ever reaches a peer: `close` waits for that, as uvloop's does, and only `abort` ends it.
     """
@@ -38,6 +38,9 @@ class Transport:
 
     def close(self) -> None:
         self.closed_at = round(asyncio.get_running_loop().time(), 3)
+
+    def is_closing(self) -> bool:
+        return self.closed_at is not None
 
     def abort(self) -> None:
         self.aborted_at = round(asyncio.get_running_loop().time(), 3)
