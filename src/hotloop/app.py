@@ -173,6 +173,8 @@ def _format_of(path: str, file: "GgufTokenizer", tokenizer: Tokenizer, family: s
 def build_app(model: TokenModel, settings: ServerSettings) -> App:
     """The application around a started model; its shutdown closes the model."""
     remembers = settings.caches == "on"
+    records = RecordRing(tell=_spans() if settings.traces == "on" else None)
+    reader = MessageReader(settings.max_message_bytes, note=records.note)
     services = TurnServices(
         models={model.name: model},
         store=MemoryStore(),
@@ -180,10 +182,11 @@ def build_app(model: TokenModel, settings: ServerSettings) -> App:
         classifier=PatternPolicy(),
         chains=ChainCache(),
         contexts=ContextCache() if remembers else ContextCache(0),
-        records=RecordRing(tell=_spans() if settings.traces == "on" else None),
+        records=records,
         sealer=_sealer(settings),
         turn_timeout_s=settings.turn_timeout_s,
         reasoning_events=settings.reasoning_events,
+        surveyor=reader,
         remote=_remote(settings),
         tool_servers=_tool_servers(settings),
         remembers=remembers,
@@ -203,7 +206,6 @@ def build_app(model: TokenModel, settings: ServerSettings) -> App:
     socket_settings = SocketSettings(
         Limits(lifetime_s=settings.connection_lifetime_s), settings.max_pending_bytes, settings.max_delay_s
     )
-    reader = MessageReader(settings.max_message_bytes, note=services.records.note)
     asgi = build_asgi(
         runner,
         policy,

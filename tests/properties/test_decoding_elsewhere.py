@@ -100,6 +100,7 @@ def agree(message: bytes) -> None:
         here = read_here(message, is_event)
         there, survey = read_elsewhere(message, is_event)
         assert (there.kind, there.lane, looks(there.error)) == (here.kind, here.lane, looks(here.error))
+        assert msgspec.json.encode(there.control) == msgspec.json.encode(here.control)
         # Compared by their fields as they are shown: 1.0 and 1 are different answers.
         assert fields_of(there.request) == fields_of(here.request)
         if here.request is None or survey is None:
@@ -144,6 +145,36 @@ def test_a_good_message_broken_or_cut_anywhere(create: dict[str, Any], at: int, 
 @given(CREATE, CREATE)
 def test_members_that_come_twice(first: dict[str, Any], second: dict[str, Any]) -> None:
     agree(b"{%b,%b}" % (json.dumps(first).encode()[1:-1], json.dumps(second).encode()[1:-1]))
+
+
+CONTROL: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {"type": st.sampled_from(["response.steer", "response.interrupt", "response.inject", "response.processed", "x"])},
+    optional={
+        "previous_response_id": st.one_of(st.just("resp_1"), NEAR),
+        "response_id": st.one_of(st.just("resp_1"), NEAR),
+        "mode": NEAR,
+        "input": st.one_of(
+            st.text(max_size=8),
+            st.lists(st.fixed_dictionaries({"role": st.just("user"), "content": st.text(max_size=8)}), max_size=3),
+            NEAR,
+        ),
+    },
+)
+
+
+@given(CONTROL, st.sampled_from([None, 1]), st.booleans())
+def test_any_event_that_acts_on_a_response(event: dict[str, Any], indent: int | None, is_ascii: bool) -> None:
+    agree(json.dumps(event, indent=indent, ensure_ascii=is_ascii).encode("utf-8", "surrogatepass"))
+
+
+@given(CONTROL, CONTROL, st.integers(0, 400), st.binary(max_size=3), st.integers(0, 3))
+def test_such_an_event_broken_anywhere_or_told_twice(
+    first: dict[str, Any], second: dict[str, Any], at: int, junk: bytes, lost: int
+) -> None:
+    text = b"{%b,%b}" % (json.dumps(first).encode()[1:-1], json.dumps(second).encode()[1:-1])
+    agree(text)
+    at %= len(text)
+    agree(text[:at] + junk + text[at + lost :])
 
 
 @pytest.mark.parametrize(

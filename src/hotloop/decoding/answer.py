@@ -87,7 +87,7 @@ class Told:
 
     answer: Answer
     rest: bytes | bytearray
-    message: bytes
+    message: bytes | memoryview
 
     @property
     def head(self) -> memoryview:

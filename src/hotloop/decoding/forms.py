@@ -14,8 +14,10 @@ import msgspec
 
 from hotloop.decoding.answer import Answer, Span, Told, add_survey, wire
 from hotloop.errors import ApiError
+from hotloop.protocol import client_event
 from hotloop.protocol.chat_request import ChatTurn, read_chat
-from hotloop.protocol.client_event import ClientEvent, read_event
+from hotloop.protocol.client_event import ClientEvent, Control, read_event
+from hotloop.protocol.control import Injection, Interrupt, Reply
 from hotloop.protocol.conversation_body import (
     ConversationBody,
     decode_added_items,
@@ -23,14 +25,32 @@ from hotloop.protocol.conversation_body import (
     decode_conversation_update,
 )
 from hotloop.protocol.request import MAX_INPUT_ITEMS, ResponseCreate, decode_create, put_input, put_tools
+from hotloop.protocol.steering import Steer
 from hotloop.session.input_survey import InputSurvey, survey_input
 
-EVENT, CREATE, CHAT, CONVERSATION, UPDATE, ADDITION = b"E", b"B", b"C", b"N", b"M", b"A"
+EVENT, CREATE, CHAT, INPUT, CONVERSATION, UPDATE, ADDITION = b"E", b"B", b"C", b"I", b"N", b"M", b"A"
 
 CONVERSATION_BODIES: Final[dict[bytes, Callable[[bytes], ConversationBody]]] = {
     CONVERSATION: decode_conversation,
     UPDATE: decode_conversation_update,
     ADDITION: decode_added_items,
+}
+
+
+class _Control(msgspec.Struct):
+    """One of these."""
+
+    steer: Steer | None = None
+    interrupt: Interrupt | None = None
+    injection: Injection | None = None
+    reply: Reply | None = None
+
+
+_CONTROLS: Final[dict[type, str]] = {
+    Steer: "steer",
+    Interrupt: "interrupt",
+    Injection: "injection",
+    Reply: "reply",
 }
 
 _LONG = ("input", "tools")
@@ -39,6 +59,7 @@ _NOTHING = msgspec.Raw(b"[]")
 
 _members_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _create_decoder = msgspec.json.Decoder(ResponseCreate)
+_control_decoder = msgspec.json.Decoder(_Control)
 _chat_decoder = msgspec.json.Decoder(ChatTurn)
 _conversation_decoder = msgspec.json.Decoder(ConversationBody)
 
@@ -53,6 +74,9 @@ def answer_to(message: bytes, form: bytes) -> tuple[Answer, list[bytes]]:
             return _about_conversation(CONVERSATION_BODIES[form](message), message)
         if form == CHAT:
             return _about_chat(read_chat(message))
+        if form == INPUT:
+            answer = Answer()
+            return answer, add_survey(answer, survey_input(msgspec.Raw(message)))
         event = read_event(message) if form == EVENT else ClientEvent(request=decode_create(message))
     except ApiError as error:
         return Answer(error=wire(error)), []
@@ -61,6 +85,8 @@ def answer_to(message: bytes, form: bytes) -> tuple[Answer, list[bytes]]:
 
 def _about_event(event: ClientEvent, message: bytes) -> tuple[Answer, list[bytes]]:
     answer = Answer(event.kind, event.lane, wire(event.error))
+    if event.control is not None:
+        return _about_control(answer, event.control, message)
     if event.request is None:
         return answer, []
     members = _members_decoder.decode(message)
@@ -74,6 +100,15 @@ def _about_event(event: ClientEvent, message: bytes) -> tuple[Answer, list[bytes
     if answer.input is None:
         return answer, [head]
     return answer, [head, *add_survey(answer, survey_input(event.request.input))]
+
+
+def _about_control(answer: Answer, control: Control, message: bytes) -> tuple[Answer, list[bytes]]:
+    if isinstance(control, Steer | Injection):
+        answer.input = _span(_members_decoder.decode(message).get("input"), message)
+        control = msgspec.structs.replace(control, input=_NOTHING)
+    head = msgspec.json.encode({_CONTROLS[type(control)]: control})
+    answer.head_bytes = len(head)
+    return answer, [head]
 
 
 def _about_chat(turn: ChatTurn) -> tuple[Answer, list[bytes]]:
@@ -113,8 +148,23 @@ def event_from(told: Told) -> tuple[ClientEvent, InputSurvey | None]:
     answer = told.answer
     if not answer.head_bytes:
         return ClientEvent(answer.kind, answer.lane, error=told.error), None
+    if answer.kind != client_event.CREATE:
+        return ClientEvent(answer.kind, control=_control_from(told)), None
     request, survey = create_from(told)
     return ClientEvent(answer.kind, answer.lane, request), survey
+
+
+def _control_from(told: Told) -> Control:
+    found = _control_decoder.decode(told.head)
+    span = told.answer.input
+    raw = msgspec.Raw(b"null") if span is None else told.text(span)
+    if found.steer is not None:
+        return msgspec.structs.replace(found.steer, input=raw)
+    if found.injection is not None:
+        return msgspec.structs.replace(found.injection, input=raw)
+    control = found.interrupt or found.reply
+    assert control is not None
+    return control
 
 
 def create_from(told: Told) -> tuple[ResponseCreate, InputSurvey | None]:

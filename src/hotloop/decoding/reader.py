@@ -23,6 +23,7 @@ from hotloop.decoding.forms import (
     CONVERSATION_BODIES,
     CREATE,
     EVENT,
+    INPUT,
     chat_from,
     conversation_from,
     create_from,
@@ -35,6 +36,7 @@ from hotloop.protocol.chat_request import ChatTurn, read_chat
 from hotloop.protocol.client_event import ClientEvent, read_event
 from hotloop.protocol.conversation_body import ConversationBody
 from hotloop.protocol.request import ResponseCreate, decode_create
+from hotloop.seams.surveyor import Surveyed
 from hotloop.session.input_survey import InputSurvey
 
 _T = TypeVar("_T")
@@ -90,7 +92,7 @@ def _forget(fallback: str) -> None: ...
 
 
 class MessageReader:
-    """Reads events and bodies. `close` at the end.
+    """Reads events and bodies. `close` at the end. Implements `seams.surveyor.Surveyor`.
 
     Args:
         max_message_bytes: of the longest message there can be.
@@ -123,7 +125,7 @@ class MessageReader:
         """Of the children there are."""
         return self._pool.pids
 
-    def is_long(self, message: bytes) -> bool:
+    def is_long(self, message: bytes | memoryview) -> bool:
         """It is to be read by the child."""
         return len(message) >= self._long_bytes
 
@@ -169,6 +171,14 @@ class MessageReader:
         self._note(UNAVAILABLE)
         return ReadConversation(decode(body))
 
+    async def survey(self, raw: msgspec.Raw) -> Surveyed:
+        """See `Surveyor`."""
+        text = memoryview(raw)
+        if not self.is_long(text):
+            return Surveyed()
+        told = await self._ask(INPUT, text)
+        return Surveyed(fallbacks=(UNAVAILABLE,)) if told is None else Surveyed(told.survey(raw))
+
     async def close(self) -> None:
         """End the children. Idempotent."""
         await self._pool.close()
@@ -181,7 +191,7 @@ class MessageReader:
             self._note(UNAVAILABLE)
             raise
 
-    async def _ask(self, form: bytes, message: bytes) -> Told | None:
+    async def _ask(self, form: bytes, message: bytes | memoryview) -> Told | None:
         """What the child found; None if there is none. Raises Overloaded, and PayloadTooLarge."""
         if self._waiting_bytes + len(message) > max(MAX_WAITING_BYTES, len(message)):
             raise Overloaded("Too many long messages are being read. Try again.", retry_after_s=1)
@@ -206,7 +216,9 @@ class MessageReader:
         return Told(answer, rest, message)
 
 
-async def _converse(child: Child, form: bytes, message: bytes, deadline_s: float) -> tuple[Answer, bytearray]:
+async def _converse(
+    child: Child, form: bytes, message: bytes | memoryview, deadline_s: float
+) -> tuple[Answer, bytearray]:
     """The child's answer. One that gives none in time is over. Raises PayloadTooLarge, and EOFError if it died."""
     try:
         async with asyncio.timeout(deadline_s):

@@ -45,7 +45,7 @@ class Child:
         """Process id."""
         return self._process.pid
 
-    async def say(self, *parts: bytes) -> None:
+    async def say(self, *parts: bytes | memoryview) -> None:
         """Write to its standard input, as it takes it."""
         stdin = self._process.stdin
         assert stdin is not None

@@ -1,8 +1,9 @@
-"""A message of a WebSocket as far as it is read before the connection's state counts: its kind, its lane, its create."""
+"""A message of a WebSocket as far as it is read before the connection's state counts: its kind, its lane, what it asks."""
 
 import msgspec
 
-from hotloop.errors import ApiError, MissingParameter
+from hotloop.errors import ApiError, InvalidEvent, MissingParameter
+from hotloop.protocol.control import Injection, Interrupt, Reply, decode_injection, decode_interrupt
 from hotloop.protocol.request import (
     ResponseCreate,
     check_socket_create,
@@ -11,17 +12,22 @@ from hotloop.protocol.request import (
     lane_of,
     whole_create,
 )
+from hotloop.protocol.steering import Steer, decode_steer
 
 CREATE = "response.create"
 
+Control = Steer | Interrupt | Injection | Reply
+
 
 class ClientEvent(msgspec.Struct, frozen=True):
-    """`error` is what refuses the message; `request` is there for a create that is not refused."""
+    """`error` is what refuses the message; `request` is there for a create that is not refused, `control` for what acts on
+    responses."""
 
     kind: str = ""
     lane: str | None = None
     request: ResponseCreate | None = None
     error: ApiError | None = None
+    control: Control | None = None
 
 
 def read_event(message: bytes) -> ClientEvent:
@@ -36,7 +42,7 @@ def read_event(message: bytes) -> ClientEvent:
             head = event_head(message)
             kind = head.type
             if kind != CREATE:
-                return ClientEvent(kind)
+                return ClientEvent(kind, control=_control(kind, message))
             lane = lane_of(head.stream_id)
             request = decode_socket_create(message)
         if not request.model:
@@ -44,3 +50,17 @@ def read_event(message: bytes) -> ClientEvent:
     except ApiError as error:
         return ClientEvent(kind, lane, error=error)
     return ClientEvent(kind, lane, request)
+
+
+def _control(kind: str, message: bytes) -> Control | None:
+    match kind:
+        case "response.steer":
+            return decode_steer(message)
+        case "response.interrupt":
+            return decode_interrupt(message)
+        case "response.inject":
+            return decode_injection(message)
+        case "response.processed":  # docs/protocol.md §2: some Codex versions acknowledge
+            return None
+        case _:
+            raise InvalidEvent(f"Unknown client event type '{kind[:100]}'.", param="type")

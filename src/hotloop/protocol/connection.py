@@ -14,7 +14,7 @@ server feeds what happens and carries out the actions returned. Every rule about
 
 from collections import OrderedDict, deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Generic
 
 import msgspec
@@ -202,7 +202,7 @@ class Connection(Generic[Bound]):
         failure = self._refuse_steer(steer, turn)
         if failure is not None:
             return [self._beside(steer.target, _FAILED, failed_fields(steer, failure))]
-        steer = replace(steer, id=steer_id)
+        steer = msgspec.structs.replace(steer, id=steer_id, input=steer.input.copy())  # without the message around it
         self._steers += 1
         self.held_bytes += steer.size_bytes
         accepted = self._beside(steer.target, _ACCEPTED, accepted_fields(steer))

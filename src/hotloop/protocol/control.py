@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from hotloop.errors import ApiError, InvalidJson
-from hotloop.protocol.decoding import decode_as
+from hotloop.protocol.decoding import check_utf8, decode_as
 from hotloop.protocol.wire import json_bytes
 
 INTERRUPT_MODE = "discard_partial_items"  # the one mode there is
@@ -22,23 +22,31 @@ class Interrupt(msgspec.Struct, frozen=True):
     mode: str = INTERRUPT_MODE
 
 
-class _Injection(msgspec.Struct, frozen=True):
+class Injection(msgspec.Struct, frozen=True):
+    """`response.inject`."""
+
     response_id: Any = None
-    input: Any = None
+    input: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """All that is to be said to an event: what is wrong with it."""
+
+    event: bytes
 
 
 _interrupt_decoder = msgspec.json.Decoder(Interrupt)
-_injection_decoder = msgspec.json.Decoder(_Injection)
+_injection_decoder = msgspec.json.Decoder(Injection)
 
 
-def decode_interrupt(message: bytes) -> Interrupt | bytes:
-    """A `response.interrupt`, or the event that says what is wrong with it. Raises InvalidJson."""
+def decode_interrupt(message: bytes) -> Interrupt | Reply:
+    """A `response.interrupt`, or what is wrong with it. Raises InvalidJson."""
     try:
         return decode_as(_interrupt_decoder, message)
     except InvalidJson:
         raise
     except ApiError as error:
-        return interrupt_failed("", error.code, error.message)
+        return Reply(interrupt_failed("", error.code, error.message))
 
 
 def interrupt_failed(response_id: str, code: str, message: str) -> bytes:
@@ -47,13 +55,18 @@ def interrupt_failed(response_id: str, code: str, message: str) -> bytes:
     return numbered_event(b"response.interrupt.failed", 0, None, fields)
 
 
-def decline_injection(message: bytes) -> bytes:
-    """The answer to `response.inject`: it belongs to multi-agent responses, which are not served. Raises InvalidJson."""
-    injection = decode_as(_injection_decoder, message)
+def decode_injection(message: bytes) -> Injection:
+    """A `response.inject`. Raises InvalidJson."""
+    check_utf8(message)  # the input is given back as it is
+    return decode_as(_injection_decoder, message)
+
+
+def decline_injection(injection: Injection) -> bytes:
+    """The answer to `response.inject`: it belongs to multi-agent responses, which are not served."""
     target = injection.response_id if isinstance(injection.response_id, str) else ""
     fields = b',"response_id":%b,"input":%b,"error":%b' % (
         json_bytes(target),
-        json_bytes(injection.input),
+        bytes(injection.input),
         _error("response_not_found", "This server does not inject into running responses."),
     )
     return numbered_event(b"response.inject.failed", 0, None, fields)

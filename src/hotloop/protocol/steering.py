@@ -1,13 +1,13 @@
 """What `response.steer` asks for and what is answered (docs/protocol.md §9.1): the rules that need no connection."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
-from hotloop.protocol.decoding import decode_as, translate_validation
+from hotloop.errors import ApiError, InvalidJson
+from hotloop.protocol.decoding import check_utf8, decode_as
 from hotloop.protocol.hosted_items import APPROVAL_REQUEST, APPROVAL_RESPONSE, id_in
 from hotloop.protocol.items import (
     CustomToolCall,
@@ -44,20 +44,26 @@ _MESSAGES: dict[SteerError, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Steer:
+class Steer(msgspec.Struct, frozen=True):
     """One submission. `id` is empty until it was accepted."""
 
     target: str  # the response it steers
-    input: Any  # as the client sent it
-    messages: bytes  # the same as items, comma-separated JSON; empty if the input is not valid
-    problem: str = ""  # why it is not
+    input: msgspec.Raw  # as the client sent it
+    problem: str = ""  # why it is not valid
     id: str = ""
 
     @property
     def size_bytes(self) -> int:
         """What holding it costs."""
-        return len(self.messages)
+        return memoryview(self.input).nbytes
+
+    @property
+    def messages(self) -> bytes:
+        """The input as items, comma-separated JSON. Of one that is valid."""
+        text = bytes(self.input)
+        if text.startswith(b'"'):
+            return b'{"type":"message","role":"user","content":%b}' % text
+        return text[1:-1].strip()
 
 
 class _SteerMessage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -74,26 +80,27 @@ _SteerInput = Annotated[str, Meta(max_length=MAX_INPUT_CHARS)] | Annotated[list[
 
 class _SteerEvent(msgspec.Struct, frozen=True):
     previous_response_id: Any = None
-    input: Any = None
+    input: msgspec.Raw = msgspec.Raw(b"null")
 
 
 _decoder = msgspec.json.Decoder(_SteerEvent)
+_input_decoder: msgspec.json.Decoder[str | list[_SteerMessage]] = msgspec.json.Decoder(_SteerInput)
 
 
 def decode_steer(message: bytes) -> Steer:
     """A `response.steer`. What is wrong with its fields is in `problem`: it is told by the event's own failure."""
+    check_utf8(message)  # the input is given back as it is
     event = decode_as(_decoder, message)
     target = event.previous_response_id
     if not isinstance(target, str):
-        return Steer("", event.input, b"", "'previous_response_id' must be a string.")
+        return Steer("", event.input, "'previous_response_id' must be a string.")
     try:
-        msgspec.convert(event.input, _SteerInput)
-    except msgspec.ValidationError as error:
-        return Steer(target, event.input, b"", str(translate_validation(error, "input")))
-    if isinstance(event.input, str):
-        message_item = {"type": "message", "role": "user", "content": event.input}
-        return Steer(target, event.input, json_bytes(message_item))
-    return Steer(target, event.input, b",".join(json_bytes({"type": "message", **item}) for item in event.input))
+        decode_as(_input_decoder, event.input, "input")
+    except InvalidJson:
+        raise
+    except ApiError as error:
+        return Steer(target, event.input, str(error))
+    return Steer(target, event.input)
 
 
 def may_stop_after(output: Sequence[Item]) -> bool:

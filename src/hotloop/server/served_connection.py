@@ -31,11 +31,11 @@ from hotloop.protocol.actions import (
     StartTurn,
     SteerTurn,
 )
-from hotloop.protocol.client_event import read_event
+from hotloop.protocol.client_event import Control, read_event
 from hotloop.protocol.connection import Connection, Limits, TurnEnd
-from hotloop.protocol.control import decline_injection, decode_interrupt
+from hotloop.protocol.control import Injection, Interrupt, Reply, decline_injection
 from hotloop.protocol.request import ResponseCreate, put_tools
-from hotloop.protocol.steering import decode_steer
+from hotloop.protocol.steering import Steer
 from hotloop.protocol.wire import error_event
 from hotloop.server.sinks import ConnectionSink, LaneSink
 from hotloop.session.chain_cache import ConnectionId
@@ -51,7 +51,6 @@ from hotloop.turns.turn_request import RunningTurn, TurnOutcome, TurnRequest
 logger = logging.getLogger(__name__)
 
 _connection_ids = itertools.count(1)
-_IGNORED_EVENTS = frozenset({"response.processed"})  # docs/protocol.md §2: some Codex versions acknowledge
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +178,7 @@ class ServedConnection:
             if event.error is not None:
                 self._sink.push([error_event(event.error, event.lane)])
             elif event.request is None:
-                self._control(event.kind, data)
+                self._control(event.control)
             else:
                 self._create(event.request, event.lane, read, received, len(data))
         except ApiError as error:
@@ -217,22 +216,18 @@ class ServedConnection:
     def _bind(self, response_id: str | None) -> Parent | None:
         return bind_cached(self._runner.services.chains, self._principal, self._id, response_id)
 
-    def _control(self, kind: str, data: bytes) -> None:
-        if kind in _IGNORED_EVENTS:
-            return
-        match kind:
-            case "response.steer":
-                self._perform(self._core.steer(decode_steer(data), self._runner.services.new_id("steer")))
-            case "response.interrupt":
-                interrupt = decode_interrupt(data)
-                if isinstance(interrupt, bytes):
-                    self._sink.push([interrupt])
-                else:
-                    self._perform(self._core.interrupt(interrupt))
-            case "response.inject":
-                self._sink.push([decline_injection(data)])
-            case _:
-                raise InvalidEvent(f"Unknown client event type '{kind[:100]}'.", param="type")
+    def _control(self, control: Control | None) -> None:
+        match control:
+            case Steer():
+                self._perform(self._core.steer(control, self._runner.services.new_id("steer")))
+            case Interrupt():
+                self._perform(self._core.interrupt(control))
+            case Injection():
+                self._sink.push([decline_injection(control)])
+            case Reply():
+                self._sink.push([control.event])
+            case None:
+                pass
 
     def _perform(self, actions: Sequence[Action["_Held"]]) -> None:
         for action in actions:
@@ -265,7 +260,7 @@ class ServedConnection:
     def _start(self, start: StartTurn["_Held"]) -> None:
         held, number, lane = start.bound, start.turn, start.lane
         if held is None:  # a steered response's successor: nobody sent it
-            held = self._hold(start.request, lane, monotonic(), len(bytes(start.request.input)))
+            held = self._hold(start.request, lane, monotonic(), memoryview(start.request.input).nbytes)
         terms = self._terms.get(lane)
         if terms is None:
             terms = self._terms[lane] = LaneTerms()

@@ -18,6 +18,7 @@ from hotloop.seams.prompt import PromptContext
 from hotloop.seams.remote import RemoteContent
 from hotloop.seams.sealer import Sealer
 from hotloop.seams.store import Store
+from hotloop.seams.surveyor import Surveyor
 from hotloop.session.canonical import ItemDigests
 from hotloop.session.chain_cache import ChainCache
 from hotloop.session.model_context import ContextCache
@@ -81,6 +82,7 @@ class TurnServices:
     aliases: Mapping[str, str] = field(default_factory=dict[str, str])  # other names for a model
     conversations: ConversationLocks = field(default_factory=ConversationLocks)
     reasoning_events: ReasoningEvents = "openai"
+    surveyor: Surveyor | None = None  # None: every input is read by the turn itself
     remote: RemoteContent | None = None  # None: no URL of a request is fetched
     tool_servers: ToolServers | None = None  # None: none is configured
     remembers: bool = True  # False: no rendered state is kept and no history recognised; for measuring

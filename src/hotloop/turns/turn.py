@@ -19,6 +19,7 @@ from hotloop.protocol.response import ResponseEnding, ResponseStream
 from hotloop.seams.ledger import AttemptStarted
 from hotloop.seams.model import ModelEnd, PreparedTurn
 from hotloop.seams.sink import Sink
+from hotloop.session.input_survey import InputSurvey
 from hotloop.turns.admission import AdmittedTurn, admit
 from hotloop.turns.attachments import attached, has_attachments
 from hotloop.turns.bind import Parent, bind
@@ -133,8 +134,19 @@ class Turn:
         services, turn = self._services, self._turn
         if self._parent is None:
             self._parent = await bind(services, turn.principal, turn.connection, turn.request)
-        given = await read_input(services, turn.principal, turn.request.input, turn.survey, self._parent)
-        self._admit(given)
+        survey, raw = turn.survey, turn.request.input
+        if survey is None or survey.raw is not raw:  # it may have been put together from several messages
+            survey = await self._survey(raw)
+        self._admit(await read_input(services, turn.principal, raw, survey, self._parent))
+
+    async def _survey(self, raw: msgspec.Raw) -> InputSurvey | None:
+        surveyor = self._services.surveyor
+        if surveyor is None:
+            return None
+        found = await surveyor.survey(raw)
+        known = self._record.fallbacks  # what holds for the message's own reading is not said twice
+        self._record.fallbacks = (*known, *(name for name in found.fallbacks if name not in known))
+        return found.survey
 
     def _admit(self, given: ReadInput) -> None:
         turn = self._turn

@@ -5,11 +5,13 @@ import os
 import signal
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 
 from hotloop.decoding import reader as module
 from hotloop.decoding.reader import UNAVAILABLE, MessageReader
 from hotloop.errors import ApiError, InvalidType, MissingParameter, Overloaded, PayloadTooLarge
+from hotloop.seams.surveyor import Surveyed
 
 ITEM = b'{"role":"user","content":"hello"}'
 
@@ -132,3 +134,24 @@ async def test_a_cancelled_reading_ends_its_process(reader: MessageReader) -> No
         await reading
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+async def test_an_input_that_was_put_together_is_surveyed(reader: MessageReader) -> None:
+    raw = msgspec.Raw(b"[%b , %b,{}]" % (ITEM, ITEM))
+    found = await reader.survey(raw)
+    assert found.survey is not None and found.survey.raw is raw
+    assert [bytes(item) for item in found.survey.items()] == [ITEM, ITEM]
+    assert isinstance(found.survey.error, MissingParameter) and found.survey.error.param == "input[2].role"
+    (pid,) = reader.pids
+    os.kill(pid, signal.SIGSTOP)
+    reading = asyncio.create_task(reader.survey(raw))
+    await asyncio.sleep(0)
+    os.kill(pid, signal.SIGKILL)
+    again = (await reading).survey
+    assert again is not None and again.ends == found.survey.ends
+
+
+async def test_a_short_input_is_left_to_who_asks() -> None:
+    reader = MessageReader(2**24)
+    assert await reader.survey(msgspec.Raw(b"[]")) == Surveyed()
+    assert reader.pids == []

@@ -3,13 +3,20 @@ import json
 import pytest
 
 from hotloop.errors import InvalidJson
-from hotloop.protocol.control import Interrupt, decline_injection, decode_interrupt, numbered_event
+from hotloop.protocol.control import (
+    Interrupt,
+    Reply,
+    decline_injection,
+    decode_injection,
+    decode_interrupt,
+    numbered_event,
+)
 
 
 @pytest.mark.parametrize("target", ["resp_1", 7, None])
 def test_an_injection_names_the_response_it_could_not_reach(target: object) -> None:
     message = {"response_id": target, "input": [{"a": 1}]}
-    event = json.loads(decline_injection(json.dumps(message).encode()))
+    event = json.loads(decline_injection(decode_injection(json.dumps(message).encode())))
     assert event["type"] == "response.inject.failed"
     assert event["response_id"] == (target if isinstance(target, str) else "")
     assert event["input"] == message["input"]
@@ -24,9 +31,9 @@ def test_an_interrupt_has_one_mode_by_default() -> None:
     ("message", "code"), [(b'{"response_id":3}', "invalid_type"), (b"{}", "missing_required_parameter")]
 )
 def test_a_bad_interrupt_is_told_by_its_own_event(message: bytes, code: str) -> None:
-    event = decode_interrupt(message)
-    assert isinstance(event, bytes)
-    found = json.loads(event)
+    reply = decode_interrupt(message)
+    assert isinstance(reply, Reply)
+    found = json.loads(reply.event)
     assert (found["type"], found["error"]["code"]) == ("response.interrupt.failed", code)
 
 
