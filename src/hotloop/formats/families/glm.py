@@ -87,6 +87,7 @@ class Glm:
     stops = (USER, OBSERVATION, END_OF_TEXT)
     thinks = True
     strips = True
+    trims = False
     calls: CallSyntax = _CALLS
 
     def constraint(

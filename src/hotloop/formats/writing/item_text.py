@@ -1,7 +1,16 @@
 """What an item says, as far as families agree."""
 
+import json
+
 from hotloop.formats.writing.tool_text import custom_arguments
 from hotloop.protocol.items import CallItem, CustomToolCall, Item, Reasoning, text_of
+
+_JSON = json.JSONEncoder(ensure_ascii=False)  # `json.dumps` would make one for every text
+
+
+def json_text(text: str) -> str:
+    """The text as a JSON string, as templates write it with `tojson`."""
+    return _JSON.encode(text)
 
 
 def reasoning_text(item: Reasoning) -> str:

@@ -20,18 +20,16 @@ from hotloop.protocol.items import (
 def refuse_unsupported(items: Sequence[Item]) -> None:
     """Raises UnsupportedValue for the first content part that is no text."""
     for index, item in enumerate(items):
+        content: str | Sequence[ContentPart] | Sequence[ResultPart]
         match item:
             case Message():
-                _refuse_parts(item.content, f"input[{index}].content")
+                field, content = "content", item.content
             case FunctionCallOutput() | CustomToolCallOutput():
-                _refuse_parts(item.output, f"input[{index}].output")
+                field, content = "output", item.output
             case _:
-                pass
-
-
-def _refuse_parts(content: str | list[ContentPart] | list[ResultPart], param: str) -> None:
-    if isinstance(content, str):
-        return
-    for index, part in enumerate(content):
-        if isinstance(part, InputImage | InputFile | InputAudio | InputVideo):
-            raise UnsupportedValue("This model takes text only.", param=f"{param}[{index}]")
+                continue
+        if isinstance(content, str):
+            continue
+        for place, part in enumerate(content):
+            if isinstance(part, InputImage | InputFile | InputAudio | InputVideo):
+                raise UnsupportedValue("This model takes text only.", param=f"input[{index}].{field}[{place}]")

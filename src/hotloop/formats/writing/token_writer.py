@@ -36,7 +36,8 @@ class TokenWriter:
         if token is None:
             self._run.append(text)
         else:
-            self._end_run()
+            if self._run:
+                self._end_run()
             self._tokens.append(token)
 
     def template(self, text: str, marks: tuple[str, ...]) -> None:
@@ -59,15 +60,15 @@ class TokenWriter:
 
     def tokens(self) -> "array[int]":
         """Everything written so far."""
-        self._end_run()
+        if self._run:
+            self._end_run()
         return self._tokens
 
     def _end_run(self) -> None:
-        if self._run:
-            run = "".join(self._run)
-            self._run.clear()
-            if run:
-                self._tokens.extend(self._tokenizer.encode(run))
+        run = "".join(self._run)
+        self._run.clear()
+        if run:
+            self._tokens += self._tokenizer.encode(run)
 
 
 def written(tokenizer: Tokenizer, write: Callable[[TokenWriter], None]) -> "array[int]":

@@ -6,8 +6,9 @@ how the pieces are spelled; what it has to know of the chain so far is the `Tail
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Literal, Protocol
+
+import msgspec
 
 from hotloop.formats.bases.answer import Phase, joins
 from hotloop.formats.bases.answers.parser import CallsReader
@@ -33,8 +34,7 @@ MarkIds = Callable[[str], int | None]  # a marker's control token, if the vocabu
 Forgets = Literal["at_questions", "at_answers", "at_first_answer", "never"]
 
 
-@dataclass(frozen=True, slots=True)
-class Tail:
+class Tail(msgspec.Struct, frozen=True):
     """What a chain ends with, as far as the spelling of what follows depends on it."""
 
     after: Literal["start", "question", "answer", "outputs"] = "start"

@@ -7,7 +7,9 @@ the items since then, is shared with the chain, not copied.
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from hotloop.formats.bases.answer import THINK_END, joins, phase_after
 from hotloop.formats.bases.answers.dialect import (
@@ -34,8 +36,7 @@ from hotloop.seams.tokenizer import Tokenizer
 from hotloop.session.item_log import ItemLog
 
 
-@dataclass(frozen=True, slots=True)
-class AnswerState:
+class AnswerState(msgspec.Struct, frozen=True):
     """What is remembered of a chain."""
 
     context: PromptContext

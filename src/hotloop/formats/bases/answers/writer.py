@@ -1,7 +1,8 @@
 """Writes items as the messages of a dialect."""
 
-from dataclasses import replace
 from typing import assert_never
+
+from msgspec.structs import replace
 
 from hotloop.formats.bases.answer import Phase, joins
 from hotloop.formats.bases.answers.dialect import Dialect, Role, Tail, reasoning_text

@@ -73,7 +73,12 @@ class Dialect(Protocol):
         ...
 
     def is_verbatim(self, *, off: bool) -> bool:
-        """Texts of messages and outputs stand in the prompt as they were given, whatever they are."""
+        """Texts of messages and outputs stand in the prompt as they were given, whatever they are; or so, but trimmed."""
+        ...
+
+    @property
+    def trims(self) -> bool:
+        """White space around those texts is trimmed."""
         ...
 
     def is_query(self, item: Item) -> bool:

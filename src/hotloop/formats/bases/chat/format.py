@@ -82,6 +82,7 @@ class ChatFormat:
         self._end = written(tokenizer, dialect.write_end)
         self._prompts = {off: written(tokenizer, partial(dialect.write_prompt, off=off)) for off in (False, True)}
         self._thinks = dialect.thinks
+        self._trims = dialect.trims
         begin: Begin = "text" if not dialect.thinks else "thought" if dialect.opens_think else "block"
         self._first_modes = {False: FIRST_MODES[begin], True: FIRST_MODES["text"]}  # by whether thinking is off
         self._frames = {off: self._framed(off=off) if dialect.is_verbatim(off=off) else {} for off in (False, True)}
@@ -135,6 +136,8 @@ class ChatFormat:
                 if len(content) != 1 or type(part := content[0]) is not InputText:
                     return None
                 content = part.text
+            if self._trims:
+                content = content.strip()
             if kind != "output":
                 phase = ""
                 if drops and kind == "user" and self._dialect.is_query(item):

@@ -66,6 +66,7 @@ class ChatML:
     required = (IM_END, IM_START)
     stops = (IM_END, END_OF_TEXT)
     strips = False
+    trims = False
     calls: CallSyntax = JSON_CALLS
 
     def constraint(

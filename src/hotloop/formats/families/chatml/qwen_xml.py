@@ -117,6 +117,11 @@ class QwenXml:
         return not self.is_coder
 
     @property
+    def trims(self) -> bool:
+        """See `Dialect`."""
+        return not self.is_coder
+
+    @property
     def opens_think(self) -> bool:
         """See `Dialect`."""
         return not self.is_coder
@@ -130,7 +135,7 @@ class QwenXml:
 
     def is_verbatim(self, *, off: bool) -> bool:
         """See `Dialect`."""
-        return self.is_coder
+        return True
 
     def is_query(self, item: Item) -> bool:
         """See `Dialect`."""

@@ -21,10 +21,13 @@ Where it differs from the published template, on purpose:
 * Item types that are carried but not interpreted become a developer message holding their JSON.
 """
 
+import dataclasses
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+
+import msgspec
+from msgspec.structs import replace
 
 from hotloop.formats.families.harmony.grammar import Markers, build_constraint
 from hotloop.formats.families.harmony.parser import HarmonyParser
@@ -59,25 +62,21 @@ from hotloop.session.item_log import ItemLog
 _NO_CALLS: Mapping[str, str] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class _Calls:
+class _Calls(msgspec.Struct, frozen=True):
     """Names of tools called: by id while the output is to come, and the last one."""
 
-    open: Mapping[str, str] = field(default_factory=lambda: _NO_CALLS)
+    open: Mapping[str, str] = _NO_CALLS
     last: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class HarmonyState:
+class HarmonyState(msgspec.Struct, frozen=True):
     """What Harmony remembers of a chain."""
 
     context: PromptContext
     calls: _Calls
     boundary: int  # chain length behind the last answer, where dropping reasoning rewinds to
     calls_there: _Calls
-    since: ItemLog = field(
-        default_factory=ItemLog
-    )  # items behind the boundary; kept only where reasoning can be dropped
+    since: ItemLog  # items behind the boundary; kept only where reasoning can be dropped
     has_analysis: bool = False  # some stands behind the boundary
     is_answered: bool = False  # and behind that a final answer
     is_start: bool = False  # nothing has been given yet
@@ -120,7 +119,7 @@ class Harmony:
         writer = TokenWriter(self._tokenizer)
         write_preamble(writer, context)
         tokens = writer.tokens()
-        state = HarmonyState(context, _Calls(), len(tokens), _Calls(), is_start=True)
+        state = HarmonyState(context, _Calls(), len(tokens), _Calls(), ItemLog(), is_start=True)
         return Extension(0, tokens, state, tuple(writer.checkpoints))
 
     def extend(self, state: RenderState, length: int, new_items: Sequence[Item]) -> Extension | Fallback:
@@ -129,7 +128,7 @@ class Harmony:
         refuse_unsupported(new_items)
         instructions = first_instructions(new_items) if state.is_start else None
         if instructions is not None and state.context.instructions is None:
-            start = self.begin(replace(state.context, instructions=instructions))
+            start = self.begin(dataclasses.replace(state.context, instructions=instructions))
             return after_start(start, self.extend(start.state, len(start.tokens), new_items[1:]))
         final = -1 if state.context.keep_reasoning else _last_final(new_items)
         if state.has_analysis and (final >= 0 or state.is_answered):
@@ -148,7 +147,7 @@ class Harmony:
             out.write(item, shows_reasoning=index > final)
             if index == final:
                 calls = _Calls(dict(out.calls), out.last_call)
-                answered = HarmonyState(state.context, calls, writer.checkpoints[-1], calls)
+                answered = HarmonyState(state.context, calls, writer.checkpoints[-1], calls, ItemLog())
         since = items[final + 1 :] if not state.context.keep_reasoning else ()
         new_state = replace(
             answered,
@@ -196,7 +195,7 @@ class Harmony:
             return replace(state, calls=now, is_start=False)
         has_analysis = state.has_analysis or any(isinstance(item, Reasoning) for item in output)
         if is_final(output[-1]) and not has_analysis:
-            return HarmonyState(state.context, now, end, now)
+            return HarmonyState(state.context, now, end, now, ItemLog())
         return replace(
             state,
             is_start=False,

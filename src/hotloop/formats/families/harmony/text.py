@@ -11,11 +11,10 @@
 Every item is a message of its own, so every split into turns gives the same text.
 """
 
-import json
 from typing import assert_never
 
 from hotloop.formats.families.harmony.tool_types import namespace_text
-from hotloop.formats.writing.item_text import call_arguments, reasoning_text
+from hotloop.formats.writing.item_text import call_arguments, json_text, reasoning_text
 from hotloop.formats.writing.token_writer import TokenWriter
 from hotloop.protocol.items import (
     CustomToolCall,
@@ -143,7 +142,7 @@ class ItemWriter:
         self._writer.mark(CHANNEL)
         self._writer.text(COMMENTARY)
         self._writer.mark(MESSAGE)
-        self._writer.text(json.dumps(text, ensure_ascii=False))
+        self._writer.text(json_text(text))
         close(self._writer, END)
 
 

@@ -24,12 +24,14 @@ Where it differs from the published templates, on purpose:
 import json
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from hotloop.formats.families.llama3.grammar import build_constraint
 from hotloop.formats.families.llama3.parser import Llama3Parser
 from hotloop.formats.parsing.text_decoder import PieceTable
-from hotloop.formats.writing.item_text import call_arguments, not_sampled
+from hotloop.formats.writing.item_text import call_arguments, json_text, not_sampled
 from hotloop.formats.writing.text_only import refuse_unsupported
 from hotloop.formats.writing.token_writer import TokenWriter, known_tokens, required_token
 from hotloop.formats.writing.tool_text import shown_tools, tool_object
@@ -67,8 +69,7 @@ _TOOLS_HEAD = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Llama3State:
+class Llama3State(msgspec.Struct, frozen=True):
     """What is remembered of a chain."""
 
     context: PromptContext
@@ -227,7 +228,7 @@ def _write_item(writer: TokenWriter, item: Item) -> None:
         case FunctionCall() | CustomToolCall():
             role, text = "assistant", _call_text(item)
         case FunctionCallOutput() | CustomToolCallOutput():
-            role, text = "ipython", json.dumps(text_of(item.output), ensure_ascii=False)
+            role, text = "ipython", json_text(text_of(item.output))
         case OpaqueItem():
             role, text = "system", opaque_text(item)
         case ItemReference() | Reasoning():

@@ -26,12 +26,15 @@ Where it differs from the published templates, on purpose:
 * The spelling of a control token inside any content stays text.
 """
 
+import dataclasses
 import json
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from hotloop.formats.bases.answer import Phase, joins, phase_after
 from hotloop.formats.families.mistral.grammar import Markers, build_constraint
@@ -67,16 +70,15 @@ from hotloop.session.item_log import ItemLog
 _NO_IDS: Mapping[str, str] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class MistralState:
+class MistralState(msgspec.Struct, frozen=True):
     """What Mistral's formats remember of a chain."""
 
     context: PromptContext
     phase: Phase = ""  # of the last message: a first new item that belongs into it reopens it
-    list: CallList = field(default_factory=lambda: CallList(0))  # at phase `calls`, where calls are listed
-    sampled_ids: Mapping[str, str] = field(default_factory=lambda: _NO_IDS)  # of calls whose outputs are to come
+    list: CallList = CallList(0)  # at phase `calls`, where calls are listed
+    sampled_ids: Mapping[str, str] = _NO_IDS  # of calls whose outputs are to come
     question: int | None = None  # chain length in front of the last question, where moving the preamble rewinds to
-    since: ItemLog = field(default_factory=ItemLog)  # from that question on
+    since: ItemLog = msgspec.field(default_factory=ItemLog)  # from that question on
     is_start: bool = False  # nothing has been given yet
 
 
@@ -128,7 +130,7 @@ class Mistral:
             return Extension(length, array("I"), state)
         instructions = first_instructions(new_items) if state.is_start else None
         if instructions is not None and state.context.instructions is None:
-            start = self.begin(replace(state.context, instructions=instructions))
+            start = self.begin(dataclasses.replace(state.context, instructions=instructions))
             return after_start(start, self.extend(start.state, len(start.tokens), new_items[1:]))
         asks = self._version.moves_preamble(state.context) and _last_question(new_items) >= 0
         if asks and state.question is not None:

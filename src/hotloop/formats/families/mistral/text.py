@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
+import msgspec
+
 from hotloop.formats.bases.answer import Phase, joins
 from hotloop.formats.writing.item_text import call_arguments, reasoning_text
 from hotloop.formats.writing.token_writer import TokenWriter
@@ -147,8 +149,7 @@ def is_rendered(item: Item, version: Version) -> bool:
             return True
 
 
-@dataclass(frozen=True, slots=True)
-class CallList:
+class CallList(msgspec.Struct, frozen=True):
     """The list of calls that ends the chain, in the version that writes one: where it starts, and the calls in it."""
 
     start: int
@@ -241,15 +242,15 @@ class ItemWriter:
         self.phase = "calls"
 
     def _output(self, call_id: str, text: str) -> None:
-        shown_id = self.sampled_ids.pop(call_id, None) or nine(call_id)
         self._writer.mark(RESULTS)
-        if self._version.lists_calls:
-            self._writer.text(f'{{"content": {text}, "call_id": "{shown_id}"}}')
-        else:
-            if self._version.shows_ids:
+        if self._version.shows_ids:
+            shown_id = self.sampled_ids.pop(call_id, None) or nine(call_id)
+            if self._version.lists_calls:
+                text = f'{{"content": {text}, "call_id": "{shown_id}"}}'
+            else:
                 self._writer.text(shown_id)
                 self._writer.mark(CONTENT)
-            self._writer.text(text)
+        self._writer.text(text)
         self._writer.mark(RESULTS_END)
         self._writer.checkpoint()
 

@@ -93,7 +93,7 @@ def unpacked(state: object) -> list[object]:
     return [state.context, state.phase, state.boundary, list(state.since), state.is_rewritten]
 
 
-@pytest.mark.parametrize("name", [name for name in FORMATS if not name.startswith("qwen3.5")])
+@pytest.mark.parametrize("name", FORMATS)
 def test_messages_and_outputs_of_one_text_have_frames_however_many_there_are(name: str) -> None:
     format_ = FORMATS[name]
     state = ChatState(PromptContext(), "calls", 0, ItemLog(), False)
