@@ -57,6 +57,7 @@ class EveryMark:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._added: list[str] = []
+        self._ids: dict[str, int] = {}  # a look-up is to cost here what it costs in a vocabulary
 
     @property
     def vocabulary_size(self) -> int:
@@ -66,16 +67,20 @@ class EveryMark:
         return self._tokenizer.encode(text)
 
     def special(self, text: str) -> int | None:
-        found = self._tokenizer.special(text)
-        if found is not None:
-            return found
-        if text not in self._added:
-            self._added.append(text)
-        return self._tokenizer.vocabulary_size + self._added.index(text)
+        known = self._ids.get(text)
+        return self._learned(text) if known is None else known
 
     def piece(self, token: int) -> bytes:
         size = self._tokenizer.vocabulary_size
         return self._tokenizer.piece(token) if token < size else self._added[token - size].encode()
+
+    def _learned(self, text: str) -> int:
+        found = self._tokenizer.special(text)
+        if found is None:
+            found = self.vocabulary_size
+            self._added.append(text)
+        self._ids[text] = found
+        return found
 
 
 class Chain:
