@@ -200,8 +200,8 @@ def _check(settings: Settings) -> None:
         raise ConfigError("--script needs --engine scripted")
     if model.engine == "scripted" and model.tokenizer is not None and model.path is None and not model.format:
         raise ConfigError("--tokenizer without --model needs --format NAME: a vocabulary says nothing of conversations")
-    if not 1 <= model.sequences <= 256:  # libllama refuses more (n_seq_max)
-        raise ConfigError(f"{model.sequences} sequences: must be between 1 and 256")
+    if not 1 <= model.sequences <= 255:  # libllama has 256 (n_seq_max), of which one is for copying
+        raise ConfigError(f"{model.sequences} sequences: must be between 1 and 255")
     for name in (
         "max_message_bytes",
         "max_pending_bytes",

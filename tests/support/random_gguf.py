@@ -99,6 +99,42 @@ def write_random_gguf(
     return path
 
 
+def write_sliding_gguf(path: Path, *, window: int = 64) -> Path:
+    """A Gemma 2 model with random weights: every other layer attends to the last `window` tokens only."""
+    tokens, kinds, merges = vocabulary()
+    hidden, layers, heads = 64, 2, 2
+    metadata: dict[str, Value] = {
+        "general.architecture": "gemma2",
+        "general.name": "random, sliding",
+        "gemma2.context_length": 4096,
+        "gemma2.embedding_length": hidden,
+        "gemma2.block_count": layers,
+        "gemma2.feed_forward_length": 2 * hidden,
+        "gemma2.attention.head_count": heads,
+        "gemma2.attention.head_count_kv": heads,
+        "gemma2.attention.key_length": hidden // heads,
+        "gemma2.attention.value_length": hidden // heads,
+        "gemma2.attention.layer_norm_rms_epsilon": 1e-6,
+        "gemma2.attention.sliding_window": window,
+        "gemma2.attn_logit_softcapping": 50.0,
+        "gemma2.final_logit_softcapping": 30.0,
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "qwen2",
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.token_type": kinds,
+        "tokenizer.ggml.merges": merges,
+        "tokenizer.ggml.eos_token_id": tokens.index(CONTROL[-1]),
+        "tokenizer.ggml.add_bos_token": False,
+    }
+    tensors = _weights(np.random.default_rng(0), len(tokens), hidden, layers)
+    del tensors["output.weight"]  # it is the embedding's
+    for layer in range(layers):
+        for name in ("post_attention_norm", "post_ffw_norm"):
+            tensors[f"blk.{layer}.{name}.weight"] = np.ones(hidden, np.float32)
+    path.write_bytes(_file(metadata, tensors))
+    return path
+
+
 def _weights(
     random: np.random.Generator, vocabulary_size: int, hidden: int, layers: int
 ) -> dict[str, NDArray[np.float32]]:

@@ -194,8 +194,8 @@ async def test_a_library_that_cannot_be_driven_is_one_clear_error(
 
 
 async def test_options_out_of_bounds_are_refused_by_name(random_model: Path) -> None:
-    with pytest.raises(ValueError, match="sequences must be from 1 to 256"):
-        await LlamaEngine.start(str(random_model), sequences=257)
+    with pytest.raises(ValueError, match="sequences must be from 1 to 255"):
+        await LlamaEngine.start(str(random_model), sequences=256)
     with pytest.raises(ValueError, match="kv_cells"):
         await LlamaEngine.start(str(random_model), context_tokens=512, kv_cells=256)
 
@@ -216,7 +216,7 @@ async def test_a_small_cache_serves_more_chains_than_it_holds(random_model: Path
 
 
 async def test_the_largest_number_of_sequences_works(random_model: Path) -> None:
-    engine = await LlamaEngine.start(str(random_model), threads=1, sequences=256)
+    engine = await LlamaEngine.start(str(random_model), threads=1, sequences=255)
     handle = engine.open(TokenView.of([]), parent=None, tenant=LOCAL)
     assert (await generate(handle, 0, PROMPT, greedy(3))).reason is EndReason.LENGTH
     await engine.close()

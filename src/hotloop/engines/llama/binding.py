@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from hotloop.engines.llama.faults import DecodeError, LibraryError, ModelFileError
 from hotloop.engines.llama.layout import SUPPORTED, Batch, ContextParams, ModelParams, layout_fault
 
-MAX_SEQUENCES = 256  # LLAMA_MAX_SEQ
+MAX_SEQUENCES = 255  # LLAMA_MAX_SEQ is 256; one is for copying
 ATTR_CONTROL = 1 << 3  # llama_token_attr
 ATTR_USER_DEFINED = 1 << 4
 VOCABULARY_BPE = 2  # llama_vocab_type
@@ -46,6 +46,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "llama_model_get_vocab": (_PTR, (_PTR,)),
     "llama_model_is_recurrent": (c.c_bool, (_PTR,)),
     "llama_model_is_hybrid": (c.c_bool, (_PTR,)),
+    "llama_model_n_swa": (_I32, (_PTR,)),
     "llama_model_chat_template": (c.c_char_p, (_PTR, c.c_char_p)),
     "llama_model_meta_val_str": (_I32, (_PTR, c.c_char_p, c.c_char_p, c.c_size_t)),
     "llama_vocab_n_tokens": (_I32, (_PTR,)),
@@ -62,6 +63,9 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "llama_memory_seq_rm": (c.c_bool, (_PTR, _I32, _I32, _I32)),
     "llama_memory_seq_cp": (None, (_PTR, _I32, _I32, _I32, _I32)),
     "llama_memory_seq_pos_max": (_I32, (_PTR, _I32)),
+    "llama_state_seq_get_size": (c.c_size_t, (_PTR, _I32)),
+    "llama_state_seq_get_data": (c.c_size_t, (_PTR, _PTR, c.c_size_t, _I32)),
+    "llama_state_seq_set_data": (c.c_size_t, (_PTR, _PTR, c.c_size_t, _I32)),
 }
 
 
@@ -159,6 +163,14 @@ class Model:
         )
 
     @property
+    def keeps_all_kv(self) -> bool:
+        """The KV of every token stays and can be copied in parts.
+
+        Not so in a recurrent state. Of a sliding window llama.cpp copies only what is inside: enough to go on, not to rewind.
+        """
+        return self.can_rewind and self._lib["llama_model_n_swa"](self.pointer) == 0
+
+    @property
     def chat_template(self) -> str | None:
         """The Jinja chat template in the file."""
         template: bytes | None = self._lib["llama_model_chat_template"](self.pointer, None)
@@ -222,7 +234,7 @@ class Context:
         assert 1 <= sequences <= MAX_SEQUENCES
         self._lib = library()
         params = self._lib["llama_context_default_params"]()
-        params.n_ctx, params.n_seq_max = cells, sequences
+        params.n_ctx, params.n_seq_max = cells, sequences + 1
         params.n_batch = params.n_ubatch = batch_tokens
         params.n_threads = params.n_threads_batch = threads
         params.kv_unified = True  # any sequence may use any cell, and seq_cp shares cells instead of copying them
@@ -232,6 +244,7 @@ class Context:
         if not self._pointer:
             raise ModelFileError(model.path, f"no context of {cells} tokens: {_reason(errors)}")
         self._memory = self._lib["llama_get_memory"](self._pointer)
+        self._copying = sequences  # llama.cpp copies whole sequences: this one sees a part of another
         self._decode = self._lib["llama_decode"]
         self._logits_ith = self._lib["llama_get_logits_ith"]
         self._vocabulary_size = model.vocabulary_size
@@ -278,6 +291,27 @@ class Context:
     def share(self, source: int, target: int, end: int) -> None:
         """Let `target` see the cells of `source` below position `end`."""
         self._lib["llama_memory_seq_cp"](self._memory, source, target, 0, end)
+
+    def save(self, sequence: int, start: int, end: int) -> NDArray[np.uint8] | None:
+        """A copy of the KV from position `start` to `end`, in this process's memory. None: there is no memory for it."""
+        self._lib["llama_memory_seq_cp"](self._memory, sequence, self._copying, start, end)
+        try:
+            size: int = self._lib["llama_state_seq_get_size"](self._pointer, self._copying)
+            data = np.empty(size, np.uint8)
+            written: int = self._lib["llama_state_seq_get_data"](self._pointer, data.ctypes.data, size, self._copying)
+            return data if written == size else None
+        except MemoryError:
+            return None
+        finally:
+            self.remove(self._copying, 0)
+
+    def load(self, sequence: int, start: int, end: int, data: NDArray[np.uint8]) -> bool:
+        """Append what `save` gave, from position `start` to `end` of it, to a sequence. False: no room; nothing was changed."""
+        read: int = self._lib["llama_state_seq_set_data"](self._pointer, data.ctypes.data, data.nbytes, self._copying)
+        if read == data.nbytes:
+            self._lib["llama_memory_seq_cp"](self._memory, self._copying, sequence, start, end)
+        self.remove(self._copying, 0)
+        return read == data.nbytes
 
     def last_position(self, sequence: int) -> int:
         """Highest position held, -1 if none."""

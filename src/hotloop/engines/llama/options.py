@@ -9,7 +9,7 @@ DEFAULT_CONTEXT_TOKENS = 32_768  # long-context models name 256k and more; their
 DEFAULT_KV_CELLS = 32_768
 DEFAULT_SEQUENCES = 64
 MAX_KV_CELLS = 1 << 22
-MAX_SEQUENCES = 256  # llama.cpp refuses 257
+MAX_SEQUENCES = 255  # llama.cpp has 256, of which one is for copying
 MIN_CONTEXT_TOKENS = 16
 MIN_KV_CELLS = 512  # one batch: llama.cpp aborts on a batch larger than its cache
 
@@ -20,7 +20,7 @@ class HostOptions(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     context_tokens: int | None = None  # most tokens of one chain; default: the model's, at most 32,768
     kv_cells: int | None = None  # tokens of KV for all chains together; default: the context, at least 32,768
-    sequences: int | None = None  # chains whose KV is kept at one time, 1 to 256; default 64
+    sequences: int | None = None  # chains whose KV is kept at one time, 1 to 255; default 64
     threads: int | None = None  # default: physical cores - 1, at least 1
 
     def __post_init__(self) -> None:

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.support.random_gguf import write_sliding_gguf
 
 from hotloop.engines.llama import binding
 from hotloop.engines.llama.binding import Context, Library, Model
@@ -64,6 +65,56 @@ def test_no_room_is_said_and_changes_nothing(random_model: Path) -> None:
     context.sequences[:8] = 0
     assert not context.decode(8)
     assert context.last_position(0) == 62
+
+
+def test_what_is_saved_and_loaded_piece_by_piece_gives_the_same_logits(random_model: Path) -> None:
+    context = context_of(random_model)
+    put(context, 0, 0, list(range(40)))
+    copies = [context.save(0, start, start + 20) for start in (0, 20)]
+    put(context, 0, 40, [7])
+    expected = context.logits(0).copy()
+    assert context.remove(0, 0)
+    put(context, 1, 0, [1, 2, 3])  # it lies in other cells now
+    for start, copy in zip((0, 20), copies, strict=True):
+        assert copy is not None
+        assert context.load(2, start, start + 20, copy)
+    put(context, 2, 40, [7])
+    np.testing.assert_array_equal(context.logits(0), expected)
+
+
+def test_a_part_of_a_copy_can_be_loaded(random_model: Path) -> None:
+    context = context_of(random_model)
+    put(context, 0, 0, [1, 2, 3, 4, 5, 6])
+    copy = context.save(0, 0, 6)
+    assert copy is not None
+    context.share(0, 1, 2)
+    assert context.load(1, 2, 4, copy)
+    assert context.last_position(1) == 3
+    put(context, 1, 4, [9])
+    loaded = context.logits(0).copy()
+    assert context.remove(0, 4)
+    put(context, 0, 4, [9])
+    np.testing.assert_allclose(loaded, context.logits(0), atol=5e-3)  # its cells are in another order
+
+
+def test_a_copy_that_finds_no_room_is_said_and_changes_nothing(random_model: Path) -> None:
+    context = context_of(random_model)
+    put(context, 0, 0, [1] * 60)
+    copy = context.save(0, 0, 60)
+    assert copy is not None
+    for sequence in (1, 2, 3):
+        put(context, sequence, 0, [1] * 60)
+    assert not context.load(0, 60, 120, copy)
+    assert context.last_position(0) == 59
+    assert context.remove(0, 0)
+    assert context.load(0, 0, 60, copy), "nothing was left behind"
+
+
+def test_a_sliding_window_is_no_cache_whose_parts_can_be_copied(random_model: Path, tmp_path: Path) -> None:
+    sliding = Model(str(write_sliding_gguf(tmp_path / "sliding.gguf")))
+    assert Model(str(random_model)).keeps_all_kv
+    assert sliding.can_rewind
+    assert not sliding.keeps_all_kv
 
 
 def test_close_is_idempotent(random_model: Path) -> None:
