@@ -95,6 +95,7 @@ async def start_model(settings: ModelSettings) -> TokenModel:
             str(path),
             context_tokens=settings.context_tokens or None,
             sequences=settings.sequences,
+            parked_bytes=None if settings.parked_kv_bytes < 0 else settings.parked_kv_bytes,
             threads=settings.threads or None,
         )
     except (LlamaError, ScriptError) as error:

@@ -70,6 +70,9 @@ class ModelSettings:
     script: Path | None = None  # for the scripted engine
     context_tokens: int = 0  # 0: the model's own
     sequences: int = 16  # chains whose KV the engine holds at once
+    parked_kv_bytes: int = (
+        -1
+    )  # host memory for KV of chains that idle; -1: 1/8 of the machine's, at most 8 GiB; 0: none
     threads: int = 0  # 0: physical cores - 1, at least 1
 
 
@@ -114,6 +117,7 @@ _ENVIRONMENT: dict[str, tuple[str, str]] = {
     "HOTLOOP_SCRIPT": ("model", "script"),
     "HOTLOOP_CONTEXT_TOKENS": ("model", "context_tokens"),
     "HOTLOOP_SEQUENCES": ("model", "sequences"),
+    "HOTLOOP_PARKED_KV_BYTES": ("model", "parked_kv_bytes"),
     "HOTLOOP_THREADS": ("model", "threads"),
 }
 # Read by the client side, not by the server.
@@ -202,6 +206,8 @@ def _check(settings: Settings) -> None:
         raise ConfigError("--tokenizer without --model needs --format NAME: a vocabulary says nothing of conversations")
     if not 1 <= model.sequences <= 255:  # libllama has 256 (n_seq_max), of which one is for copying
         raise ConfigError(f"{model.sequences} sequences: must be between 1 and 255")
+    if not -1 <= model.parked_kv_bytes <= 1 << 40:
+        raise ConfigError("parked_kv_bytes must be -1 (the default), 0 (none), or bytes up to 1 TiB")
     for name in (
         "max_message_bytes",
         "max_pending_bytes",

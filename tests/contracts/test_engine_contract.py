@@ -235,6 +235,31 @@ async def test_the_prefix_of_a_closed_chain_is_reused_by_its_tenant_and_by_no_ot
     assert other.ids == mine.ids
 
 
+async def test_what_a_chain_says_does_not_depend_on_the_chains_that_idle_beside_it(model: Engine) -> None:
+    others = [open_chain(model, tenant=Tenant("others")) for _ in range(12)]
+
+    async def play(name: str, *, among_others: bool) -> list[Outcome]:
+        handle = open_chain(model, tenant=Tenant(name))
+        chain: list[int] = []
+        held = 0
+        turns: list[Outcome] = []
+        for turn in range(3):
+            chain += [10 + turn] * 300
+            outcome = await generate(handle, held, chain[held:], greedy(40, top_logprobs=2))
+            assert outcome.usage.cached_tokens == held
+            chain += outcome.ids
+            held = outcome.usage.held_tokens
+            turns.append(outcome)
+            for number, other in enumerate(others if among_others else ()):
+                prompt = [20 + number] * 200
+                assert (await generate(other, 0, prompt, greedy(20))).reason is EndReason.LENGTH
+        return turns
+
+    alone = await play("alone", among_others=False)
+    for expected, found in zip(alone, await play("among", among_others=True), strict=True):
+        assert_same_greedy(expected, found)
+
+
 # --- sampling ---
 
 

@@ -153,6 +153,25 @@ async def test_a_turn_that_lost_its_kv_and_was_given_up_leaves_the_parent_in_pla
     assert toy(model).open_handles == 0
 
 
+async def test_kv_that_was_elsewhere_is_a_slower_path_with_a_name() -> None:
+    model = make()
+    parent = await ran(model, START, user("hi"))
+    toy(model).restores = True
+    turn = await run(model, parent, user("more"))
+    assert list(turn.prepared.fallbacks) == ["kv_restored"]
+    release(parent, commit(turn))
+
+
+async def test_kv_that_had_to_be_computed_again_is_a_slower_path_with_a_name() -> None:
+    model = make()
+    toy(model).recomputes = True
+    parent = await ran(model, START, user("hi"))
+    assert toy(model).handles[0].parent is None
+    turn = await run(model, parent, user("more"))
+    assert list(turn.prepared.fallbacks) == ["kv_recomputed"]
+    release(parent, commit(turn))
+
+
 async def test_kv_lost_twice_is_an_engine_failure() -> None:
     model = make()
     toy(model).loses_kv = 2

@@ -94,6 +94,31 @@ async def test_a_chain_of_many_turns_decodes_every_token_once() -> None:
         assert engine_of(server).decoded_tokens - before < usage["total_tokens"] + TURNS, "history was decoded again"
 
 
+async def test_more_conversations_than_the_cache_has_sequences_for_lose_no_kv() -> None:
+    model = await start_model(ModelSettings(sequences=2))
+    async with live_server(model) as server, open_socket(server) as socket:
+        lanes = range(5)
+        previous: dict[int, str | None] = dict.fromkeys(lanes)
+        for turn in range(3):
+            for lane in lanes:
+                events = await socket.turn(
+                    model="tiny",
+                    store=False,
+                    stream_id=f"lane-{lane}",
+                    previous_response_id=previous[lane],
+                    input=f"Turn {turn} of {lane}.",
+                    tool_choice="none",
+                    max_output_tokens=6,
+                )
+                previous[lane] = final_response(events)["id"]
+        counted = fallbacks(server)
+        assert counted.keys() == {"kv_restored"}
+        assert counted["kv_restored"] >= 2 * len(lanes) - 1, "the last turn's record may still be on its way"
+        records = server.app.services.records.latest()
+        for before, after in zip(records, records[len(lanes) :], strict=False):
+            assert after.usage.cached_tokens >= before.usage.prompt_tokens, "the history was decoded again"
+
+
 async def test_lanes_side_by_side_write_what_each_writes_alone() -> None:
     tasks = [f"The {word} tests fail. Please fix the bug." for word in ("first", "second", "other", "last")]
 

@@ -1,8 +1,9 @@
 """A KV cache with the rules of llama.cpp's unified one and a "model" that is a pure function of the tokens before.
 
 Each cell holds one position and is seen by a set of sequences. Decoding checks what llama.cpp checks: positions go on
-where their sequence ends, and there is a free cell for each. The logits of an entry depend on every token its sequence
-holds up to it, so a wrong keep, rewind, share or eviction changes what is sampled.
+where their sequence ends, and there is a free cell for each. Cells are given out and visited as llama.cpp does it. The
+logits of an entry depend on every token its sequence holds up to it, so a wrong keep, rewind, share, copy or eviction
+changes what is sampled.
 """
 
 import zlib
@@ -19,6 +20,7 @@ VOCABULARY_SIZE = 50
 @dataclass(eq=False, slots=True)
 class Cell:
     token: int
+    place: int
     users: int = 1  # sequences that see it
 
 
@@ -36,7 +38,7 @@ def continuation(prompt: Sequence[int], count: int) -> list[int]:
 
 
 class FakeContext:
-    """See above. `decoded` counts tokens."""
+    """See above. `decoded` counts tokens, `visited` the cells that attention went over for them."""
 
     def __init__(self, cells: int, batch: int = 512, *, can_rewind: bool = True) -> None:
         self.tokens = np.zeros(batch, np.int32)
@@ -44,11 +46,20 @@ class FakeContext:
         self.sequences = np.zeros(batch, np.int32)
         self.wants_logits = np.zeros(batch, np.int8)
         self.decoded = 0
-        self._room = cells
+        self.visited = 0
+        self.loaded = 0  # tokens, by `load`
+        self.breaks_loads = False
         self._can_rewind = can_rewind
         self._sequences: defaultdict[int, list[Cell]] = defaultdict(list)
-        self._used = 0
+        self._is_used = np.zeros(cells, np.bool_)
+        self._head = 0
         self._answers: dict[int, int] = {}
+
+    @property
+    def range(self) -> int:
+        """Cells up to the last one in use."""
+        used = np.flatnonzero(self._is_used)
+        return int(used[-1]) + 1 if len(used) else 0
 
     def held(self, sequence: int) -> list[int]:
         """Tokens of a sequence, in order."""
@@ -56,19 +67,31 @@ class FakeContext:
 
     def decode(self, count: int) -> bool:
         assert 0 < count <= len(self.tokens)
-        if self._used + count > self._room:
+        places = self._take(count)
+        if places is None:
             return False
         self._answers = {}
-        for index in range(count):
+        for index, place in enumerate(places):
             sequence, position = int(self.sequences[index]), int(self.positions[index])
             cells = self._sequences[sequence]
             assert position == len(cells), f"position {position} after {len(cells)} tokens"
-            cells.append(Cell(int(self.tokens[index])))
+            cells.append(Cell(int(self.tokens[index]), place))
             if self.wants_logits[index]:
                 self._answers[index] = next_token(self.held(sequence))
-        self._used += count
         self.decoded += count
+        self.visited += count * self.range
         return True
+
+    def _take(self, count: int) -> list[int] | None:
+        """Free places from where the last ones were found, or from the start if enough is free before that."""
+        if int(self._is_used.sum()) + count > len(self._is_used):
+            return None
+        head = 0 if self._head > int(self._is_used.sum()) + 2 * count else self._head
+        free = np.flatnonzero(~self._is_used)
+        places = [*free[free >= head], *free[free < head]][:count]
+        self._is_used[places] = True
+        self._head = int(places[-1]) + 1
+        return [int(place) for place in places]
 
     def logits(self, index: int) -> NDArray[np.float32]:
         logits = np.zeros(VOCABULARY_SIZE, np.float32)
@@ -81,7 +104,9 @@ class FakeContext:
             return False
         for cell in cells[start:]:
             cell.users -= 1
-            self._used -= cell.users == 0
+            if cell.users == 0:
+                self._is_used[cell.place] = False
+                self._head = min(self._head, cell.place)
         del cells[start:]
         return True
 
@@ -92,3 +117,25 @@ class FakeContext:
         for cell in cells:
             cell.users += 1
         self._sequences[target] = cells
+
+    def save(self, sequence: int, start: int, end: int) -> NDArray[np.uint8] | None:
+        assert self._can_rewind, "a recurrent state has no parts"
+        tokens = self.held(sequence)[start:end]
+        assert len(tokens) == end - start, "more is asked for than is held"
+        return np.array([start, *tokens], np.int32).view(np.uint8)[:]
+
+    def load(self, sequence: int, start: int, end: int, data: NDArray[np.uint8]) -> bool:
+        first, *tokens = data.view(np.int32).tolist()
+        places = None if self.breaks_loads else self._take(len(tokens))
+        if places is None:
+            return False
+        cells = self._sequences[sequence]
+        assert start == len(cells), f"position {start} after {len(cells)} tokens"
+        for position, (token, place) in enumerate(zip(tokens, places, strict=True), first):
+            if start <= position < end:
+                cells.append(Cell(token, place))
+                self.loaded += 1
+            else:
+                self._is_used[place] = False
+        assert len(cells) == end, "the copy holds less than it should"
+        return True

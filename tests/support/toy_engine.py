@@ -62,6 +62,8 @@ class ToyEngine:
         self.fails_with: EndReason | None = None  # of the next runs, before any output
         self.fails_after: int | None = None  # steps; the run then ends UNAVAILABLE
         self.loses_kv = 0  # how many of the next runs find their KV gone
+        self.restores = False  # what runs keep was elsewhere in the meantime
+        self.recomputes = False  # what runs keep has to be decoded again
         self.has_run = asyncio.Event()  # a run was submitted; cleared by the test
         self._paused: list[Callable[[], None]] | None = None
 
@@ -242,7 +244,8 @@ class ToyRun:
             self.handle.kv = self.prompt + self._sampled[:-1]  # the last id was sampled but never decoded
         usage = Usage(
             prompt_tokens=len(self.prompt),
-            cached_tokens=self.keep,
+            cached_tokens=0 if self.handle.engine.recomputes else self.keep,
+            restored_tokens=self.keep if self.handle.engine.restores else 0,
             output_tokens=len(self._sampled),
             held_tokens=len(self.handle.kv),
         )

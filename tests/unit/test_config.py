@@ -53,6 +53,7 @@ def test_a_flag_wins_over_the_environment_and_none_is_no_flag() -> None:
         ({"HOTLOOP_SCRIPT": "x.yaml"}, "--script"),
         ({"HOTLOOP_SEQUENCES": "0"}, "sequences"),
         ({"HOTLOOP_SEQUENCES": "256"}, "sequences"),
+        ({"HOTLOOP_PARKED_KV_BYTES": "-2"}, "parked_kv_bytes"),
         ({"HOTLOOP_CONTEXT_TOKENS": "-1"}, "context_tokens"),
         ({"HOTLOOP_THREADS": "-2"}, "threads"),
         ({"HOTLOOP_LOG_LEVEL": "loud"}, "log_level"),

@@ -33,7 +33,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--host", help="address to listen on; default 127.0.0.1")
     parser.add_argument("--port", type=int, help="default 8000; 0 takes a free one")
     parser.add_argument("--context", type=int, metavar="TOKENS", help="context per chain; default: the model's own")
-    parser.add_argument("--sequences", type=int, metavar="N", help="chains whose KV is held at once; default 16")
+    parser.add_argument("--sequences", type=int, metavar="N", help="chains in the KV cache at once; default 16")
     parser.add_argument("--threads", type=int, metavar="N", help="engine threads; default: cores - 1")
     parser.add_argument("--allow-origin", action="append", metavar="ORIGIN", help="browser origin that may connect")
     parser.add_argument("--tool-servers", type=Path, metavar="FILE", help="MCP servers that responses may use")

@@ -4,6 +4,8 @@ Its slower paths:
 
     kv_lost            the engine dropped the chain's KV: the whole prompt travels again
     kv_forked          the parent's KV handle serves another turn: the chain continues on a fork
+    kv_restored        the engine had moved the chain's KV out of its cache, and brought it back
+    kv_recomputed      the engine decoded tokens again whose KV it had said to hold
     kv_not_held        the chain's tokens are known but it holds no KV handle: the whole prompt travels
     cut_not_found      where the kept items of an interrupted output end could not be told: the next turn renders in full
     output_rewritten   items left that do not say what was sampled, such as a garbled call as text: they are written anew
@@ -66,6 +68,7 @@ class PreparedTokenTurn(msgspec.Struct, eq=False):
     on_events: EventsCallback = _nobody_listens
     on_end: ModelEndCallback = _nobody_listens
     lease: KvLease | None = None
+    kept_tokens: int = 0  # of these the engine said that it holds their KV
     owns_lease: bool = False  # the lease was opened for this turn, not taken over from the parent
     running: Run | None = None
     outcome: ModelEnd | None = None
@@ -82,7 +85,9 @@ class PreparedTokenTurn(msgspec.Struct, eq=False):
         lease.is_busy = True
         try:
             common = self.rendered.view.length if self.owns_lease else self.rendered.keep
-            self._submit(min(lease.held, common))
+            keep = min(lease.held, common)
+            self.kept_tokens = 0 if self.owns_lease else keep
+            self._submit(keep)
         except BaseException:  # nothing runs: no end will give the lease back
             lease.is_busy = False
             if self.owns_lease:
@@ -243,6 +248,10 @@ class PreparedTokenTurn(msgspec.Struct, eq=False):
                 return
             reason, detail = EndReason.UNAVAILABLE, "the engine lost the chain's KV twice"
         self.lease.is_busy = False
+        if usage.restored_tokens:
+            self.fallbacks.append("kv_restored")
+        if usage.output_tokens and usage.cached_tokens < self.kept_tokens - 1:  # one is read again for its logits
+            self.fallbacks.append("kv_recomputed")
         if self.is_settled:  # discarded while it ran
             self.outcome = ModelEnd(reason, usage)
             self._give_lease_back()
@@ -264,6 +273,7 @@ class PreparedTokenTurn(msgspec.Struct, eq=False):
         """The handle lost its KV: open one for the whole prompt and go on with that."""
         assert self.lease is not None
         self.fallbacks.append("kv_lost")
+        self.kept_tokens = 0
         view = self.rendered.view
         handle = self.model.engine.open(view, parent=None, tenant=self.request.tenant)
         self.lease.replace_handle(handle, view)

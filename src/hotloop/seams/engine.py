@@ -34,6 +34,7 @@ class Usage(msgspec.Struct, frozen=True):
 
     prompt_tokens: int = 0  # keep + new
     cached_tokens: int = 0  # of these, found in the KV cache: not decoded again
+    restored_tokens: int = 0  # of the cached ones, brought back to the KV cache from copies in other memory
     output_tokens: int = 0
     held_tokens: int = 0  # tokens of this chain whose KV the handle holds now, from the chain's start
     queue_s: float = 0.0  # waiting for a sequence or a place in the batch

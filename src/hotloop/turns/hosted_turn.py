@@ -240,6 +240,7 @@ def _sum(a: Usage, b: Usage) -> Usage:
     return Usage(
         prompt_tokens=a.prompt_tokens + b.prompt_tokens,
         cached_tokens=a.cached_tokens + b.cached_tokens,
+        restored_tokens=a.restored_tokens + b.restored_tokens,
         output_tokens=a.output_tokens + b.output_tokens,
         held_tokens=b.held_tokens,
         queue_s=a.queue_s + b.queue_s,

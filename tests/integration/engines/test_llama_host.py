@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from tests.support.generating import TIMEOUT_S, assert_same_greedy, begin, finished, generate, greedy
+from tests.support.random_gguf import write_sliding_gguf
 
 from hotloop.engines.llama import LibraryError, LlamaEngine, ModelFileError
 from hotloop.engines.llama.binding import Model
@@ -211,6 +212,62 @@ async def test_a_small_cache_serves_more_chains_than_it_holds(random_model: Path
         for number, outcome in enumerate(outcomes):
             alone = engine.open(TokenView.of([]), parent=None, tenant=Tenant(f"alone {number}"))
             assert_same_greedy(await generate(alone, 0, [number] * 60, greedy(120, top_logprobs=2)), outcome)
+    finally:
+        await engine.close()
+
+
+async def test_chains_that_leave_the_cache_come_back_with_their_kv(random_model: Path) -> None:
+    engine = await LlamaEngine.start(str(random_model), threads=1, kv_cells=1024, sequences=2)
+    try:
+        handles = [engine.open(TokenView.of([]), parent=None, tenant=Tenant(f"{n}")) for n in range(6)]
+        chains = [[number] * 300 for number in range(6)]
+        held = [0] * 6
+        for turn in range(3):
+            for number, handle in enumerate(handles):
+                decoded = engine.decoded_tokens
+                outcome = await generate(handle, held[number], chains[number][held[number] :], greedy(5))
+                assert outcome.usage.restored_tokens == outcome.usage.cached_tokens == held[number]
+                assert engine.decoded_tokens - decoded == len(chains[number]) - held[number] + 4
+                chains[number] += [*outcome.ids, 60 + turn]
+                held[number] = outcome.usage.held_tokens
+        for number, chain in enumerate(chains):
+            alone = engine.open(TokenView.of([]), parent=None, tenant=Tenant(f"alone {number}"))
+            expected = await generate(alone, 0, chain, greedy(20, top_logprobs=2))
+            assert_same_greedy(
+                expected, await generate(handles[number], held[number], chain[held[number] :], greedy(20))
+            )
+    finally:
+        await engine.close()
+
+
+async def test_a_model_with_a_sliding_window_is_never_parked_and_rewinds_rightly(tmp_path: Path) -> None:
+    engine = await LlamaEngine.start(str(write_sliding_gguf(tmp_path / "sliding.gguf")), threads=1)
+    try:
+        handle = engine.open(TokenView.of([]), parent=None, tenant=LOCAL)
+        prompt = [number % 190 for number in range(500)]
+        await generate(handle, 0, prompt, greedy(1))
+        for number in range(4):
+            other = engine.open(TokenView.of([]), parent=None, tenant=Tenant("other"))
+            await generate(other, 0, [number] * 400, greedy(100))
+        rewound = await generate(handle, 300, [7], greedy(20))
+        assert rewound.usage.restored_tokens == 0
+        alone = engine.open(TokenView.of([]), parent=None, tenant=Tenant("alone"))
+        assert_same_greedy(await generate(alone, 0, [*prompt[:300], 7], greedy(20, top_logprobs=2)), rewound)
+    finally:
+        await engine.close()
+
+
+async def test_what_was_parked_is_lost_with_the_host_and_says_so(random_model: Path) -> None:
+    engine = await LlamaEngine.start(str(random_model), threads=1, sequences=1)
+    try:
+        handles = [engine.open(TokenView.of([]), parent=None, tenant=LOCAL) for _ in range(2)]
+        for number, handle in enumerate(handles):
+            await generate(handle, 0, [number] * 50, greedy(1))
+        pid = engine.host_pid
+        assert pid is not None
+        kill = partial(os.kill, pid, signal.SIGKILL)
+        await finished(begin(handles[1], 50, PROMPT, greedy(4000), on_step=kill)[1])
+        assert (await generate(handles[0], 50, [9], greedy(1))).reason is EndReason.NEEDS_FULL_PROMPT
     finally:
         await engine.close()
 

@@ -1,159 +1,188 @@
-"""Which chain's tokens are in the KV cache, in which sequence, and whose go first when room is needed.
+"""Which chain's tokens are in the KV cache, in which sequence, and whose leave it when room is needed or they idle.
 
     tokens  [ t0 … t(held-1) | t(held) … ]     held: have KV in `sequence`; the rest is still to be decoded
-    opened ──generate──▶ seated (a sequence is its own) ──evicted──▶ lost
-                            └──closed──▶ idle (kept for prefix reuse) ──evicted or taken over──▶ gone
 
-Sequences come from a pool. Cells are shared between sequences, so what evicting one frees is known only afterwards.
+    opened ──generate──▶ seated (a sequence is its own) ──swept out, or evicted──▶ parked (copies of its KV in host memory)
+                            ▲                                                        │  │
+                            └────────────────────── generate ────────────────────────┘  └──no memory──▶ lost
+
+A chain whose handle is closed stays, seated or parked, for prefix reuse, until it is taken over or evicted. Sequences come
+from a pool. Cells are shared between sequences. Idle chains do not stay seated because every token decoded visits all
+cells in use, also those of other chains: what one chain costs must not depend on how many others there are. They leave
+together, and those that stay are put back one behind the other: were holes left, a chain's next tokens would go to cells
+before those of its last ones, and attention adds up in the order of cells, so that the last bits of its output would depend
+on who else was there.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hotloop.engines.llama.cell_range import MOVE_COST, CellRange
+from hotloop.engines.llama.chain import Chain
+from hotloop.engines.llama.parking import PIECE_TOKENS, CopyableCache, KvCopies
+
 # An idle chain whose tail past the common prefix is at most this long is taken over instead of copied: a client that
 # sends its whole history each time would else leave one idle copy per turn.
 TAKE_OVER_TAIL_TOKENS = 512
+# A seated chain costs a visit of its cells for each token that others decode. It is copied when that has cost as much as
+# parking it and bringing it back: whatever comes next, no other rule costs less than half as much.
+PATIENCE_TOKENS = MOVE_COST
+AT_ONCE_TOKENS = 8 * PIECE_TOKENS  # copied before a turn begins; more would be felt
+MAX_CLOSED = 256  # parked chains of closed handles; each is looked at when a new handle looks for its prefix
 
 
-class KvCache(Protocol):
+class KvCache(CopyableCache, Protocol):
     """What is needed of a llama context."""
 
     def remove(self, sequence: int, start: int) -> bool: ...
     def share(self, source: int, target: int, end: int) -> None: ...
 
 
-class TokenBuffer:
-    """A growing array of token ids."""
-
-    def __init__(self, ids: NDArray[np.int32]) -> None:
-        self._ids = ids.copy()
-        self._length = len(ids)
-
-    def __len__(self) -> int:
-        return self._length
-
-    def append(self, token: int) -> None:
-        """Add one token."""
-        self._reserve(self._length + 1)
-        self._ids[self._length] = token
-        self._length += 1
-
-    def extend(self, ids: NDArray[np.int32]) -> None:
-        """Add tokens."""
-        self._reserve(self._length + len(ids))
-        self._ids[self._length : self._length + len(ids)] = ids
-        self._length += len(ids)
-
-    def truncate(self, length: int) -> None:
-        """Keep the first `length` tokens."""
-        assert length <= self._length
-        self._length = length
-
-    def view(self, start: int = 0, end: int | None = None) -> NDArray[np.int32]:
-        """The tokens from `start` to `end`; valid until the next change."""
-        return self._ids[start : self._length if end is None else min(end, self._length)]
-
-    def _reserve(self, size: int) -> None:
-        if size > len(self._ids):
-            grown = np.empty(max(size, 2 * len(self._ids), 64), np.int32)
-            grown[: self._length] = self.view()
-            self._ids = grown
-
-
-class Chain:
-    """The tokens of one KV handle and how many of them have KV."""
-
-    def __init__(self, tenant: str, tokens: NDArray[np.int32]) -> None:
-        self.tenant = tenant
-        self.tokens = TokenBuffer(tokens)
-        self.held = 0
-        self.sequence: int | None = None
-        self.is_idle = False  # its handle is closed
-        self.is_lost = False  # evicted: its next generate needs the full prompt
-        self.is_running = False
-        self.last_used = 0
-
-    def common_prefix(self, tokens: NDArray[np.int32]) -> int:
-        """How many of `tokens`, from the start, this chain holds KV for."""
-        length = min(self.held, len(tokens))
-        differing = np.flatnonzero(self.tokens.view(0, length) != tokens[:length])
-        return int(differing[0]) if len(differing) else length
-
-
 class ChainTable:
-    """The seated chains and the free sequences of one KV cache."""
+    """The seated and parked chains and the free sequences of one KV cache.
 
-    def __init__(self, cache: KvCache, *, sequences: int, idle_tokens: int, can_rewind: bool = True) -> None:
+    Args:
+        idle_tokens: of closed chains, where none can be parked.
+        parked_bytes: most memory for copies of KV; 0 parks nothing. Needs a cache that keeps the KV of every token.
+        can_rewind: the cache can drop a tail of a sequence.
+    """
+
+    def __init__(
+        self, cache: KvCache, *, sequences: int, idle_tokens: int, parked_bytes: int = 0, can_rewind: bool = True
+    ) -> None:
         self._cache = cache
+        self._copies = KvCopies(cache, max_bytes=parked_bytes)
         self._idle_tokens = idle_tokens
         self._free = list(range(sequences - 1, -1, -1))
         self._seated: dict[int, Chain] = {}
+        self._parked: dict[Chain, None] = {}  # longest parked first
+        self._cells = CellRange()
         self._can_rewind = can_rewind
         self._uses = 0
+        self._decoded = 0
+        self._is_sweep_due = False
+        self._ready: list[Chain] = []  # have idled and are copied: they leave with the next sweep
+        self._idle_cells = 0  # theirs alone
 
     def __iter__(self) -> Iterator[Chain]:
         return iter(self._seated.values())
+
+    @property
+    def parked_bytes(self) -> int:
+        """Memory that copies of KV take."""
+        return self._copies.size_bytes
 
     def touch(self, chain: Chain) -> None:
         """The chain is used now: it is the last to be evicted."""
         self._uses += 1
         chain.last_used = self._uses
+        chain.unused_since = self._decoded
+
+    def truncate(self, chain: Chain, length: int) -> None:
+        """Only the first `length` tokens of the chain go on."""
+        self.rewind(chain, length)
+        self._copies.cut(chain.pieces, length)
+        chain.tokens.truncate(length)
 
     def rewind(self, chain: Chain, held: int) -> None:
-        """Keep the KV of the first `held` tokens, or none where the memory cannot drop a tail."""
+        """Keep the KV of the first `held` tokens in the cache, or none where the memory cannot drop a tail."""
         if chain.sequence is None or held >= chain.held:
             return
         if not self._cache.remove(chain.sequence, held):
             self._cache.remove(chain.sequence, 0)
             held = 0
+        self._cells.free(chain.held - held)
         chain.held = held
 
+    # --- into the cache ---
+
     def seat(self, chain: Chain, wanted: int) -> bool:
-        """Give the chain a sequence with as much KV of its first `wanted` tokens as any chain of its tenant holds.
+        """Give the chain a sequence with as much KV of its first `wanted` tokens as any chain of its tenant has.
 
         False: every sequence belongs to a running chain.
         """
+        chain.restored = 0
         if chain.sequence is not None:
             return True
-        prefix = chain.tokens.view(0, wanted)
-        source, length = self._longest_prefix(chain, prefix)
-        if source is not None and source.is_idle and source.held - length <= TAKE_OVER_TAIL_TOKENS:
+        self._parked.pop(chain, None)  # it must not be forgotten for what leaves the cache now
+        if not chain.pieces:
+            self._adopt(chain, wanted)
+        source, length = self._longest_in_cache(chain, wanted)
+        if length < min(chain.copied, wanted) and self._can_sweep_now():
+            self._sweep()  # first: what comes back then lies in order, and nothing has to be moved later
+            source, length = None, 0
+        is_taken = source is not None and source.is_idle and source.held - length <= TAKE_OVER_TAIL_TOKENS
+        if source is not None and is_taken and length >= min(chain.copied, wanted):
             return self._take_over(chain, source, length)
         if source is not None and not self._can_rewind and source.held != length:
             source, length = None, 0
         if not self._free and not self.evict_one(spared=source) and not self.evict_one():
+            self._park(chain)
             return False
         if source is not None and source.sequence is None:  # nothing else could be evicted
             source, length = None, 0
-        sequence = self._free.pop()
-        if source is not None and source.sequence is not None:
-            self._cache.share(source.sequence, sequence, length)
-        self._sit(chain, sequence, length)
+        self._place(chain, wanted, source, length)
         return True
 
-    def _longest_prefix(self, chain: Chain, prefix: NDArray[np.int32]) -> tuple[Chain | None, int]:
-        best: Chain | None = None
-        best_length = 0
-        for other in self._seated.values():
-            if other.tenant == chain.tenant:
-                length = other.common_prefix(prefix)
-                if length > best_length or (length == best_length > 0 and other.is_idle):
-                    best, best_length = other, length
-        return best, best_length
+    def _place(self, chain: Chain, wanted: int, source: Chain | None, length: int) -> None:
+        """Seat a chain behind the first `length` tokens of `source`, in a free sequence."""
+        sequence = self._free.pop()
+        if length < wanted:  # of a piece that is loaded in part, the rest would leave holes before what is loaded
+            length = chain.piece_before(length)
+        if source is not None and source.sequence is not None and length:
+            self._cache.share(source.sequence, sequence, length)
+        self._sit(chain, sequence, length)
+        self._restore(chain, sequence, wanted)
+
+    def _adopt(self, chain: Chain, wanted: int) -> None:
+        """Begin with the copies of the parked chain that begins alike for longest."""
+        parked, length = self._longest_copy(chain, wanted, self._parked)
+        if parked is None:
+            return
+        self._copies.adopt(chain.pieces, parked.pieces, length)
+        if parked.is_idle and parked.copied - length <= TAKE_OVER_TAIL_TOKENS:
+            self._forget(parked)
+
+    def _longest_in_cache(self, chain: Chain, wanted: int) -> tuple[Chain | None, int]:
+        """The seated chain that begins like the first `wanted` tokens for longest, and for how long."""
+        among = (other for other in self if other is not chain and other.tenant == chain.tenant)
+        return _longest_prefix(chain.tokens.view(0, wanted), ((other, other.held) for other in among))
+
+    def _longest_copy(self, chain: Chain, wanted: int, among: Iterable[Chain]) -> tuple[Chain | None, int]:
+        """The same, of those whose copies it could use."""
+        fitting = (other for other in among if other is not chain and other.tenant == chain.tenant and other.pieces)
+        return _longest_prefix(chain.tokens.view(0, wanted), ((other, other.copied) for other in fitting))
 
     def _take_over(self, chain: Chain, source: Chain, length: int) -> bool:
         self.rewind(source, length)
         sequence, held = self._leave(source), source.held
+        self._copies.adopt(chain.pieces, source.pieces, held)
+        self._copies.cut(source.pieces, 0)
         self._sit(chain, sequence, held)
         return True
 
     def _sit(self, chain: Chain, sequence: int, held: int) -> None:
+        self._parked.pop(chain, None)
         chain.sequence, chain.held = sequence, held
         self._seated[sequence] = chain
         self.touch(chain)
+
+    def _restore(self, chain: Chain, sequence: int, wanted: int) -> None:
+        """Bring back from copies what the cache lacks of the first `wanted` tokens. What finds no room is decoded again."""
+        for piece in list(chain.pieces):
+            if min(piece.end, wanted) <= chain.held:
+                continue
+            while not self._copies.load(piece, sequence, chain.held):
+                if not self.evict_one(spared=chain):
+                    return
+            self._cells.add(piece.end - chain.held)
+            chain.restored += piece.end - chain.held
+            chain.held = piece.end
+
+    # --- out of it ---
 
     def _leave(self, chain: Chain) -> int:
         sequence = chain.sequence
@@ -163,35 +192,149 @@ class ChainTable:
         return sequence
 
     def unseat(self, chain: Chain) -> None:
-        """Free the chain's sequence and KV; its tokens stay, to be decoded again."""
+        """Free the chain's sequence and cells. Its tokens stay; those without a copy of their KV are to be decoded again."""
         sequence = self._leave(chain)
         self._cache.remove(sequence, 0)
         self._free.append(sequence)
+        _, shared = self._longest_in_cache(chain, chain.held)
+        self._cells.free(chain.held - shared)
+        if not self._seated:
+            self._cells.reset()
         chain.held = 0
+        self._park(chain)
+
+    def _park(self, chain: Chain) -> None:
+        if chain.pieces:
+            self._parked[chain] = None
+            closed = [parked for parked in self._parked if parked.is_idle]
+            for parked in closed[: max(len(closed) - MAX_CLOSED, 0)]:
+                self._forget(parked)
 
     def evict_one(self, spared: Chain | None = None) -> bool:
-        """Evict the chain that is missed least: idle ones first, then the least recently used one that does not run.
+        """Take the cells of the chain that is missed least: closed ones first, then the least recently used that does not run.
 
-        A handle that is still open is lost by this. False: there is none but `spared`.
+        It is parked, or else lost, open handle or not. False: there is none but `spared`.
         """
         candidates = [chain for chain in self._seated.values() if not chain.is_running and chain is not spared]
         if not candidates:
             return False
         victim = min(candidates, key=lambda chain: (not chain.is_idle, chain.last_used))
+        is_copied = self._copy(victim, self._seated_copies(victim))
         self.unseat(victim)
-        victim.is_lost = True
-        victim.tokens.truncate(0)
+        if not is_copied or not victim.pieces:
+            self._forget(victim)
         return True
 
-    def close(self, chain: Chain) -> None:
-        """The handle is gone. What has KV stays for prefix reuse, the newest `idle_tokens` of all idle chains.
+    def _forget(self, chain: Chain) -> None:
+        """Let go of a chain's copies. It is lost by that if it is nowhere else, and nothing waits to decode it again."""
+        self._copies.cut(chain.pieces, 0)
+        self._parked.pop(chain, None)
+        if chain.sequence is None and not chain.is_running:
+            chain.is_lost = True
+            chain.tokens.truncate(0)
 
-        More would only slow the others down: attention visits every cell in use, also those of other sequences.
-        """
+    def _copy(self, chain: Chain, before_parked: Iterable[Chain]) -> bool:
+        """Copy all KV of a seated chain. False: there is no memory for it."""
+        while chain.copied < chain.held:
+            if not self._copy_more(chain, before_parked):
+                return False
+        return True
+
+    def _copy_more(self, chain: Chain, before_parked: Iterable[Chain]) -> bool:
+        """Copy a piece of it. For want of memory the copies of `before_parked` go, then parked chains, closed ones first."""
+        assert chain.sequence is not None, "only what is seated has KV to copy"
+        if not self._copies.is_on:
+            return False
+        if not chain.pieces:  # what others have in common with it need not be copied
+            other, length = self._longest_copy(chain, chain.held, [*self._seated.values(), *self._parked])
+            self._copies.adopt(chain.pieces, [] if other is None else other.pieces, length)
+            if chain.copied == chain.held:
+                return True
+        victims = self._victims(before_parked)
+
+        def make_room() -> bool:
+            victim = next(victims, None)
+            if victim is not None:
+                self._forget(victim)
+            return victim is not None
+
+        return self._copies.save_next(chain.pieces, chain.sequence, chain.held, make_room)
+
+    def _victims(self, before_parked: Iterable[Chain]) -> Iterator[Chain]:
+        yield from before_parked
+        yield from sorted(self._parked, key=lambda chain: not chain.is_idle)
+
+    def _seated_copies(self, spared: Chain) -> Iterator[Chain]:
+        """Chains whose copies only save copying again, the one that will be parked last first."""
+        with_copies = [chain for chain in self._seated.values() if chain.pieces and chain is not spared]
+        yield from sorted(with_copies, key=lambda chain: -chain.last_used)
+
+    # --- in time ---
+
+    def decoded(self, tokens: int) -> None:
+        """So many tokens were decoded, by whichever chains: copy what has idled for long, a piece at a time; sweep."""
+        self._decoded += tokens
+        self._cells.add(tokens)
+        if not self._copies.is_on:
+            return
+        idle = [chain for chain in self._seated.values() if self._has_idled(chain)]
+        ready = [chain for chain in idle if not chain.not_copied]
+        if ready != self._ready:
+            self._ready, self._idle_cells = ready, self._cells_of(ready)
+        if self._cells.visited(tokens, self._idle_cells):
+            self._is_sweep_due = True
+        behind = [chain for chain in idle if chain.not_copied]
+        if self._is_sweep_due:  # then little is left to be copied at one time
+            behind += [chain for chain in self._seated.values() if chain.not_copied > PIECE_TOKENS]
+        if behind:
+            self._catch_up(min(behind, key=lambda chain: chain.last_used))
+        elif self._is_sweep_due:
+            self._is_sweep_due = False
+            self._sweep()
+
+    def _has_idled(self, chain: Chain) -> bool:
+        return not chain.is_running and self._decoded - chain.unused_since >= PATIENCE_TOKENS
+
+    def _cells_of(self, leaving: Sequence[Chain]) -> int:
+        """Cells that nobody but these seated chains uses."""
+        staying = [chain for chain in self if chain not in leaving]
+        cells = 0
+        for chain in leaving:
+            among = ((other, other.held) for other in staying if other.tenant == chain.tenant)
+            cells += chain.held - _longest_prefix(chain.tokens.view(0, chain.held), among)[1]
+            staying.append(chain)  # what these have in common counts once
+        return cells
+
+    def _catch_up(self, chain: Chain) -> None:
+        """Copy a piece of it. Without memory it stays, and others are looked at before it is again."""
+        if not self._copy_more(chain, self._seated_copies(chain)):
+            self._is_sweep_due = False
+            self.touch(chain)
+
+    def _can_sweep_now(self) -> bool:
+        """Nobody runs, and little is to be copied."""
+        return all(not chain.is_running for chain in self) and sum(chain.not_copied for chain in self) <= AT_ONCE_TOKENS
+
+    def _sweep(self) -> None:
+        """Empty the cache, and put the running chains back one behind the other. Nothing is done if they cannot be copied."""
+        leaving = [chain for chain in self._seated.values() if self._copy(chain, ())]
+        running = [chain for chain in self._seated.values() if chain.is_running]
+        if any(chain not in leaving for chain in running):
+            return
+        for chain in leaving:
+            self.unseat(chain)
+        for chain in running:
+            wanted = len(chain.tokens)
+            self._place(chain, wanted, *self._longest_in_cache(chain, wanted))
+
+    def close(self, chain: Chain) -> None:
+        """The handle is gone. What has KV stays for prefix reuse: where nothing can be parked, the newest `idle_tokens`."""
         chain.is_idle = True
-        chain.tokens.truncate(chain.held)
+        chain.tokens.truncate(chain.kept)
         if chain.sequence is not None and chain.held == 0:
             self.unseat(chain)
+        if self._copies.is_on:
+            return
         idle = sorted((other for other in self if other.is_idle), key=lambda other: other.last_used)
         excess = sum(other.held for other in idle) - self._idle_tokens
         for other in idle:
@@ -199,3 +342,14 @@ class ChainTable:
                 break
             excess -= other.held
             self.unseat(other)
+
+
+def _longest_prefix(tokens: NDArray[np.int32], among: Iterable[tuple[Chain, int]]) -> tuple[Chain | None, int]:
+    """Which chain begins with most of `tokens`, and with how many, if of each only the number beside it counts."""
+    best: Chain | None = None
+    best_length = 0
+    for other, limit in among:
+        length = other.common_prefix(tokens, limit)
+        if length > best_length or (length == best_length > 0 and other.is_idle):
+            best, best_length = other, length
+    return best, best_length

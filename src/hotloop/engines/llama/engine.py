@@ -63,6 +63,7 @@ class LlamaEngine:
         context_tokens: int | None = None,
         kv_cells: int | None = None,
         sequences: int | None = None,
+        parked_bytes: int | None = None,
         threads: int | None = None,
         watchdog_s: float = WATCHDOG_S,
         start_timeout_s: float = START_TIMEOUT_S,
@@ -73,7 +74,12 @@ class LlamaEngine:
         """
         check_header(path)
         options = HostOptions(
-            path=path, context_tokens=context_tokens, kv_cells=kv_cells, sequences=sequences, threads=threads
+            path=path,
+            context_tokens=context_tokens,
+            kv_cells=kv_cells,
+            sequences=sequences,
+            parked_bytes=parked_bytes,
+            threads=threads,
         )
         engine = cls(options, watchdog_s=watchdog_s, start_timeout_s=start_timeout_s)
         await engine._start_host()

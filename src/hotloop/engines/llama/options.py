@@ -10,6 +10,8 @@ DEFAULT_KV_CELLS = 32_768
 DEFAULT_SEQUENCES = 64
 MAX_KV_CELLS = 1 << 22
 MAX_SEQUENCES = 255  # llama.cpp has 256, of which one is for copying
+MAX_PARKED_BYTES = 1 << 40
+DEFAULT_PARKED_BYTES = 8 << 30  # at most; what llama.cpp's own server keeps of prompts in host memory
 MIN_CONTEXT_TOKENS = 16
 MIN_KV_CELLS = 512  # one batch: llama.cpp aborts on a batch larger than its cache
 
@@ -21,12 +23,14 @@ class HostOptions(msgspec.Struct, frozen=True, kw_only=True):
     context_tokens: int | None = None  # most tokens of one chain; default: the model's, at most 32,768
     kv_cells: int | None = None  # tokens of KV for all chains together; default: the context, at least 32,768
     sequences: int | None = None  # chains whose KV is kept at one time, 1 to 255; default 64
+    parked_bytes: int | None = None  # KV outside the cache; default: 1/8 of memory, at most 8 GiB; 0: none
     threads: int | None = None  # default: physical cores - 1, at least 1
 
     def __post_init__(self) -> None:
         _check("context_tokens", self.context_tokens, MIN_CONTEXT_TOKENS, MAX_KV_CELLS)
         _check("kv_cells", self.kv_cells, MIN_KV_CELLS, MAX_KV_CELLS)
         _check("sequences", self.sequences, 1, MAX_SEQUENCES)
+        _check("parked_bytes", self.parked_bytes, 0, MAX_PARKED_BYTES)
         _check("threads", self.threads, 1, 1024)
         if self.kv_cells is not None and self.context_tokens is not None and self.kv_cells < self.context_tokens:
             raise ValueError(f"kv_cells ({self.kv_cells}) must be at least context_tokens ({self.context_tokens})")
@@ -38,6 +42,7 @@ class Settings(msgspec.Struct, frozen=True):
     context_tokens: int
     kv_cells: int
     sequences: int
+    parked_bytes: int
     threads: int
 
 
@@ -49,8 +54,14 @@ def resolve(options: HostOptions, trained_context: int) -> Settings:
         context_tokens=context,
         kv_cells=options.kv_cells or max(context, DEFAULT_KV_CELLS),
         sequences=options.sequences or DEFAULT_SEQUENCES,
+        parked_bytes=default_parked_bytes() if options.parked_bytes is None else options.parked_bytes,
         threads=options.threads or max(1, physical_cores() - 1),
     )
+
+
+def default_parked_bytes() -> int:
+    """An eighth of the machine's memory, at most 8 GiB."""
+    return min(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 8, DEFAULT_PARKED_BYTES)
 
 
 def physical_cores() -> int:

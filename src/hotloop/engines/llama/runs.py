@@ -1,6 +1,6 @@
 """One generate under way in the engine host: its chain, its sampler, its counts and stamps."""
 
-from hotloop.engines.llama.chains import Chain
+from hotloop.engines.llama.chain import Chain
 from hotloop.engines.llama.grammar import ConstraintRun
 from hotloop.engines.llama.sampling import Sampler
 from hotloop.seams.engine import Sampling, TokenLogprob, Usage
@@ -18,6 +18,7 @@ class HostRun:
         self.stop_tokens = sampling.stop_tokens
         self.prompt_tokens = len(chain.tokens)
         self.cached_tokens = 0
+        self.restored_tokens = 0
         self.output_tokens = 0
         self._received_at = received_at
         self._admitted_at: float | None = None
@@ -53,6 +54,7 @@ class HostRun:
         if self._admitted_at is None:
             self._admitted_at = now
             self.cached_tokens = self.chain.held
+            self.restored_tokens = min(self.chain.restored, self.chain.held)
 
     def sampled(self, token: int, now: float) -> None:
         """`token` was picked; it is the chain's next."""
@@ -69,8 +71,9 @@ class HostRun:
         return Usage(
             prompt_tokens=self.prompt_tokens,
             cached_tokens=self.cached_tokens,
+            restored_tokens=self.restored_tokens,
             output_tokens=self.output_tokens,
-            held_tokens=self.chain.held,
+            held_tokens=self.chain.kept,
             queue_s=admitted - self._received_at,
             prefill_s=prefilled - admitted,
             decode_s=now - prefilled,

@@ -16,7 +16,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hotloop.engines.llama.chains import Chain, ChainTable, KvCache
+from hotloop.engines.llama.chain import Chain
+from hotloop.engines.llama.chains import ChainTable, KvCache
 from hotloop.engines.llama.grammar import ConstraintRun, GrammarError
 from hotloop.engines.llama.messages import Abort, Close, Ended, Generate, Open, Step, ToHost
 from hotloop.engines.llama.runs import HostRun, Picked
@@ -42,6 +43,7 @@ class Scheduler:
 
     Args:
         context_tokens: most tokens one chain may hold; the cache must have at least as many cells.
+        parked_bytes: most memory for KV outside the cache; 0 parks nothing.
         clock: seconds, monotonic.
         compile_constraint: starts compiling; answers through `constraint_ready`, now or later.
     """
@@ -53,11 +55,18 @@ class Scheduler:
         sequences: int,
         context_tokens: int,
         can_rewind: bool,
+        parked_bytes: int = 0,
         clock: Callable[[], float],
         compile_constraint: Callable[[HostRun, Constraint], None],
     ) -> None:
         self._context = context
-        self._table = ChainTable(context, sequences=sequences, idle_tokens=context_tokens, can_rewind=can_rewind)
+        self._table = ChainTable(
+            context,
+            sequences=sequences,
+            idle_tokens=context_tokens,
+            parked_bytes=parked_bytes,
+            can_rewind=can_rewind,
+        )
         self._context_tokens = context_tokens
         self._clock = clock
         self._compile_constraint = compile_constraint
@@ -90,8 +99,7 @@ class Scheduler:
             self._runs[run.number] = run
             self._end(run, EndReason.NEEDS_FULL_PROMPT)
             return
-        self._table.rewind(chain, message.keep)
-        chain.tokens.truncate(message.keep)
+        self._table.truncate(chain, message.keep)
         chain.tokens.extend(np.frombuffer(message.new, np.int32))
         chain.is_running = True
         run = HostRun(message.run, chain, message.sampling, self._clock())
@@ -134,6 +142,11 @@ class Scheduler:
     # --- what the engine does ---
 
     @property
+    def parked_bytes(self) -> int:
+        """Memory that KV outside the cache takes."""
+        return self._table.parked_bytes
+
+    @property
     def has_work(self) -> bool:
         """`step` would do or say something."""
         return bool(self._active or self._waiting or self._ended)
@@ -166,7 +179,9 @@ class Scheduler:
             plan = self._fill_batch()
             size = sum(count for _, count, _ in plan)
             if self._context.decode(size):
-                return size, self._advance(plan)
+                picked = self._advance(plan)
+                self._table.decoded(size)
+                return size, picked
             self._make_room()
         return 0, []
 

@@ -35,3 +35,10 @@ def test_one_core_is_left_to_the_server() -> None:
 def test_what_is_out_of_bounds_is_named(option: str, value: int) -> None:
     with pytest.raises(ValueError, match=option):
         HostOptions(path="m", **{option: value})
+
+
+def test_kv_outside_the_cache_is_bounded_by_default_and_may_be_none() -> None:
+    assert 0 < resolve(HostOptions(path="m"), 4096).parked_bytes <= 8 << 30
+    assert resolve(HostOptions(path="m", parked_bytes=0), 4096).parked_bytes == 0
+    with pytest.raises(ValueError, match="parked_bytes"):
+        HostOptions(path="m", parked_bytes=-1)

@@ -1,85 +1,18 @@
-from array import array
-from collections.abc import Sequence
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.fake_context import FakeContext, continuation
+from tests.support.fake_context import continuation
+from tests.support.llama_scheduler import Host
 
+from hotloop.engines.llama import cell_range, chains, parking
 from hotloop.engines.llama.grammar import ConstraintRun, GrammarError
-from hotloop.engines.llama.messages import Abort, Close, Ended, Generate, Open
-from hotloop.engines.llama.runs import HostRun
-from hotloop.engines.llama.scheduler import BATCH_TOKENS, Scheduler
-from hotloop.seams.engine import Constraint, EndReason, Sampling
-
-CONTEXT_TOKENS = 200
-MOST_STEPS = 5000
-
-
-def id_bytes(ids: Sequence[int]) -> bytes:
-    return array("I", ids).tobytes()
-
-
-@dataclass
-class Host:
-    """A scheduler over a fake context, and all that it said."""
-
-    sequences: int = 4
-    cells: int = 1000
-    context_tokens: int = CONTEXT_TOKENS
-    can_rewind: bool = True
-    ids: dict[int, list[int]] = field(default_factory=dict[int, list[int]])
-    ended: dict[int, Ended] = field(default_factory=dict[int, Ended])
-    compiling: list[HostRun] = field(default_factory=list[HostRun])
-    runs: int = 0
-
-    def __post_init__(self) -> None:
-        self.context = FakeContext(self.cells, can_rewind=self.can_rewind)
-        self.scheduler = Scheduler(
-            self.context,
-            sequences=self.sequences,
-            context_tokens=self.context_tokens,
-            can_rewind=self.can_rewind,
-            clock=lambda: 0.0,
-            compile_constraint=lambda run, _constraint: self.compiling.append(run),
-        )
-
-    def open(self, handle: int, tokens: Sequence[int] = (), tenant: str = "t") -> None:
-        self.scheduler.receive(Open(handle, tenant, id_bytes(tokens)))
-
-    def close(self, handle: int) -> None:
-        self.scheduler.receive(Close(handle))
-
-    def submit(
-        self, handle: int, keep: int, new: Sequence[int], max_tokens: int = 3, constraint: Constraint | None = None
-    ) -> int:
-        self.runs += 1
-        sampling = Sampling(max_tokens=max_tokens, temperature=0.0)
-        self.scheduler.receive(Generate(handle, self.runs, keep, id_bytes(new), sampling, constraint))
-        self.ids[self.runs] = []
-        return self.runs
-
-    def step(self) -> None:
-        step = self.scheduler.step()
-        for run, token in zip(array("I", step.runs), array("I", step.tokens), strict=True):
-            assert run not in self.ended, "a token after the end"
-            self.ids[run].append(token)
-        for ended in step.ended:
-            assert ended.run not in self.ended, "a second end"
-            self.ended[ended.run] = ended
-
-    def finish(self) -> None:
-        for _ in range(MOST_STEPS):
-            if not self.scheduler.has_work:
-                return
-            self.step()
-        raise AssertionError("the scheduler turns round and round")
-
-    def run(self, handle: int, keep: int, new: Sequence[int], max_tokens: int = 3) -> Ended:
-        run = self.submit(handle, keep, new, max_tokens)
-        self.finish()
-        return self.ended[run]
+from hotloop.engines.llama.messages import Abort
+from hotloop.engines.llama.scheduler import BATCH_TOKENS
+from hotloop.seams.engine import Constraint, EndReason
 
 
 def test_output_is_the_models_and_only_new_tokens_are_decoded() -> None:
@@ -273,8 +206,21 @@ ACTIONS = st.one_of(
     GENERATE,
     st.tuples(st.just("abort"), st.integers(0, 4), st.just(0), st.just(0)),
     st.tuples(st.just("reopen"), st.integers(0, 4), st.integers(0, 30), st.just(0)),
+    st.tuples(st.just("break"), st.just(0), st.just(0), st.just(0)),
     st.tuples(st.just("step"), st.integers(1, 8), st.just(0), st.just(0)),
 )
+
+
+@contextmanager
+def small_pieces(patience: int) -> Generator[None]:
+    """Chains of a few dozen tokens have several pieces, are parked after a few, and moved together."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parking, "PIECE_TOKENS", 7)
+        patch.setattr(chains, "PIECE_TOKENS", 7)
+        patch.setattr(chains, "PATIENCE_TOKENS", patience)
+        patch.setattr(cell_range, "MIN_USELESS", 4)
+        patch.setattr(cell_range, "MOVE_COST", patience)
+        yield
 
 
 @dataclass
@@ -316,29 +262,44 @@ class Server:
 
 @pytest.mark.parametrize("can_rewind", [True, False])
 @settings(deadline=None)
-@given(sequences=st.integers(1, 4), cells=st.integers(40, 70), actions=st.lists(ACTIONS, min_size=10, max_size=60))
+@given(
+    sequences=st.integers(1, 4),
+    cells=st.integers(40, 70),
+    parked_bytes=st.sampled_from([0, 150, 400, 1_000_000]),
+    patience=st.sampled_from([0, 5, 64]),
+    actions=st.lists(ACTIONS, min_size=10, max_size=60),
+)
 def test_whatever_happens_every_run_ends_once_with_the_models_own_output(
-    can_rewind: bool, sequences: int, cells: int, actions: list[tuple[str, int, int, int]]
+    can_rewind: bool,
+    sequences: int,
+    cells: int,
+    parked_bytes: int,
+    patience: int,
+    actions: list[tuple[str, int, int, int]],
 ) -> None:
-    host = Host(sequences=sequences, cells=cells, context_tokens=40, can_rewind=can_rewind)
+    host = Host(sequences=sequences, cells=cells, context_tokens=40, can_rewind=can_rewind, parked_bytes=parked_bytes)
     server = Server(host)
     for slot in range(5):
         server.reopen(slot, [])
-    for kind, number, length, tokens in actions:
-        match kind:
-            case "step":
-                for _ in range(number if host.scheduler.has_work else 0):
-                    host.step()
-            case "abort":
-                if number in server.running:
-                    host.scheduler.receive(Abort(server.running[number]))
-            case "reopen":
-                server.reopen(number, [token % 3 for token in range(length)])
-            case _:
-                server.generate(number, length, tokens)
-        server.settle()
-    host.finish()
+    with small_pieces(patience):
+        for kind, number, length, tokens in actions:
+            match kind:
+                case "step":
+                    for _ in range(number if host.scheduler.has_work else 0):
+                        host.step()
+                case "break":
+                    host.context.breaks_loads = not host.context.breaks_loads
+                case "abort":
+                    if number in server.running:
+                        host.scheduler.receive(Abort(server.running[number]))
+                case "reopen":
+                    server.reopen(number, [token % 3 for token in range(length)])
+                case _:
+                    server.generate(number, length, tokens)
+            server.settle()
+        host.finish()
     assert set(host.ended) == set(host.ids)
+    assert host.scheduler.parked_bytes <= parked_bytes
     for run, prompt in server.prompts.items():
         assert host.ids[run] == continuation(prompt, len(host.ids[run]))
         assert host.ended[run].usage.held_tokens <= len(prompt) + len(host.ids[run])
