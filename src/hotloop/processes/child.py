@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from hotloop.errors import ServerFault
 
 START_TIMEOUT_S = 60.0  # a child takes a third of a second to start; an overloaded machine is no reason to fail
+PIECE_BYTES = 2**18  # written at a time
 
 
 class Child:
@@ -50,8 +51,10 @@ class Child:
         stdin = self._process.stdin
         assert stdin is not None
         for part in parts:
-            stdin.write(part)
-        await stdin.drain()
+            view = memoryview(part)
+            for start in range(0, len(view), PIECE_BYTES):  # what does not fit the pipe is copied
+                stdin.write(view[start : start + PIECE_BYTES])
+                await stdin.drain()
 
     async def line(self) -> bytes:
         """The next line of its standard output; without a newline, it has ended."""

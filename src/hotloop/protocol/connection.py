@@ -202,7 +202,7 @@ class Connection(Generic[Bound]):
         failure = self._refuse_steer(steer, turn)
         if failure is not None:
             return [self._beside(steer.target, _FAILED, failed_fields(steer, failure))]
-        steer = msgspec.structs.replace(steer, id=steer_id, input=steer.input.copy())  # without the message around it
+        steer = msgspec.structs.replace(steer, id=steer_id)
         self._steers += 1
         self.held_bytes += steer.size_bytes
         accepted = self._beside(steer.target, _ACCEPTED, accepted_fields(steer))

@@ -64,10 +64,9 @@ def decode_injection(message: bytes) -> Injection:
 def decline_injection(injection: Injection) -> bytes:
     """The answer to `response.inject`: it belongs to multi-agent responses, which are not served."""
     target = injection.response_id if isinstance(injection.response_id, str) else ""
-    fields = b',"response_id":%b,"input":%b,"error":%b' % (
-        json_bytes(target),
-        bytes(injection.input),
-        _error("response_not_found", "This server does not inject into running responses."),
+    error = _error("response_not_found", "This server does not inject into running responses.")
+    fields = b"".join(
+        (b',"response_id":', json_bytes(target), b',"input":', memoryview(injection.input), b',"error":', error)
     )
     return numbered_event(b"response.inject.failed", 0, None, fields)
 
@@ -75,7 +74,8 @@ def decline_injection(injection: Injection) -> bytes:
 def numbered_event(kind: bytes, number: int, stream_id: str | None, fields: bytes) -> bytes:
     """An event that no running response makes. `fields` begins with a comma."""
     lane = b"" if stream_id is None else b',"stream_id":' + json_bytes(stream_id)
-    return b'{"type":"%b","sequence_number":%d%b%b}' % (kind, number, lane, fields)
+    head = b'{"type":"%b","sequence_number":%d%b' % (kind, number, lane)
+    return b"".join((head, fields, b"}"))  # the fields may be long
 
 
 def _error(code: str, message: str) -> bytes:

@@ -125,9 +125,10 @@ def _as_sent(part: dict[str, Any]) -> dict[str, Any]:
 def item_list(items: Sequence[Item], *, has_more: bool) -> bytes:
     """A list object of items that have ids."""
     first, last = (id_of(items[0]), id_of(items[-1])) if items else (None, None)
-    return b'{"object":"list","data":[%b],"first_id":%b,"last_id":%b,"has_more":%b}' % (
-        b",".join(map(shown, items)),
+    end = b'],"first_id":%b,"last_id":%b,"has_more":%b}' % (
         json_bytes(first),
         json_bytes(last),
         b"true" if has_more else b"false",
     )
+    texts = [piece for item in items for piece in (b",", shown(item))]
+    return b"".join((b'{"object":"list","data":[', *texts[1:], end))  # copied once: they may be long

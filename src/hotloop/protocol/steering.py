@@ -1,5 +1,6 @@
 """What `response.steer` asks for and what is answered (docs/protocol.md §9.1): the rules that need no connection."""
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -48,22 +49,15 @@ class Steer(msgspec.Struct, frozen=True):
     """One submission. `id` is empty until it was accepted."""
 
     target: str  # the response it steers
-    input: msgspec.Raw  # as the client sent it
+    input: msgspec.Raw  # as the client sent it: a part of its message, not a copy
+    size_bytes: int  # of that message
     problem: str = ""  # why it is not valid
     id: str = ""
 
     @property
-    def size_bytes(self) -> int:
-        """What holding it costs."""
-        return memoryview(self.input).nbytes
-
-    @property
-    def messages(self) -> bytes:
-        """The input as items, comma-separated JSON. Of one that is valid."""
-        text = bytes(self.input)
-        if text.startswith(b'"'):
-            return b'{"type":"message","role":"user","content":%b}' % text
-        return text[1:-1].strip()
+    def messages(self) -> list[bytes | memoryview]:
+        """The input as items, comma-separated JSON, in pieces. Of one that is valid."""
+        return _items_in(memoryview(self.input))
 
 
 class _SteerMessage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -83,6 +77,7 @@ class _SteerEvent(msgspec.Struct, frozen=True):
     input: msgspec.Raw = msgspec.Raw(b"null")
 
 
+_BLANK = re.compile(rb"[ \t\r\n]*")
 _decoder = msgspec.json.Decoder(_SteerEvent)
 _input_decoder: msgspec.json.Decoder[str | list[_SteerMessage]] = msgspec.json.Decoder(_SteerInput)
 
@@ -92,15 +87,16 @@ def decode_steer(message: bytes) -> Steer:
     check_utf8(message)  # the input is given back as it is
     event = decode_as(_decoder, message)
     target = event.previous_response_id
+    size = len(message)
     if not isinstance(target, str):
-        return Steer("", event.input, "'previous_response_id' must be a string.")
+        return Steer("", event.input, size, "'previous_response_id' must be a string.")
     try:
         decode_as(_input_decoder, event.input, "input")
     except InvalidJson:
         raise
     except ApiError as error:
-        return Steer(target, event.input, str(error))
-    return Steer(target, event.input)
+        return Steer(target, event.input, size, str(error))
+    return Steer(target, event.input, size)
 
 
 def may_stop_after(output: Sequence[Item]) -> bool:
@@ -119,20 +115,35 @@ def is_steerable(request: ResponseCreate) -> bool:
 
 def successor_of(request: ResponseCreate, response_id: str, steers: Sequence[Steer]) -> ResponseCreate:
     """The request of the response that the server starts by itself: settings as before, the steers for input."""
-    raw = b"[" + b",".join(steer.messages for steer in steers) + b"]"
-    return msgspec.structs.replace(request, input=msgspec.Raw(raw), previous_response_id=response_id)
+    return msgspec.structs.replace(request, input=_joined(steers), previous_response_id=response_id)
 
 
 def with_steers(request: ResponseCreate, steers: Sequence[Steer]) -> ResponseCreate:
     """The client's own continuation with the steers before its input. An input of a wrong type is left to be refused."""
-    own = bytes(request.input).strip()
-    if own.startswith(b'"'):
-        own = b'[{"type":"message","role":"user","content":' + own + b"}]"
-    if not own.startswith(b"[") and own != b"null":
+    own = memoryview(request.input)
+    first = bytes(own[:1])
+    if first not in (b"[", b'"', b"n"):
         return request
-    rest = own[1:-1].strip() if own != b"null" else b""
-    pieces = [steer.messages for steer in steers] + ([rest] if rest else [])
-    return msgspec.structs.replace(request, input=msgspec.Raw(b"[" + b",".join(pieces) + b"]"))
+    rest = [] if first == b"n" else _items_in(own)
+    return msgspec.structs.replace(request, input=_joined(steers, rest))
+
+
+def _items_in(text: memoryview) -> list[bytes | memoryview]:
+    """The items of an input, comma-separated, in pieces; nothing if there are none."""
+    if bytes(text[:1]) == b'"':
+        return [b'{"type":"message","role":"user","content":', text, b"}"]
+    inside = text[1:-1]
+    blank = _BLANK.match(inside)
+    return [] if blank is not None and blank.end() == len(inside) else [inside]
+
+
+def _joined(steers: Sequence[Steer], rest: Sequence[bytes | memoryview] = ()) -> msgspec.Raw:
+    """One input of the steers and what comes behind them: copied once, it may be long."""
+    pieces: list[bytes | memoryview] = []
+    for messages in (*(steer.messages for steer in steers), rest):
+        if messages:
+            pieces += (b"," if pieces else b"[", *messages)
+    return msgspec.Raw(b"".join((*pieces, b"]")))
 
 
 def accepted_fields(steer: Steer) -> bytes:
@@ -152,11 +163,13 @@ def pending_fields(steer: Steer, calls: Sequence[OwedItem]) -> bytes:
 
 def failed_fields(steer: Steer, code: SteerError) -> bytes:
     """Fields of `response.steer.failed`: the input goes back."""
-    named: dict[str, Any] = {"id": steer.id} if steer.id else {}
-    named |= {"previous_response_id": steer.target, "input": steer.input}
+    named = (
+        {"id": steer.id, "previous_response_id": steer.target} if steer.id else {"previous_response_id": steer.target}
+    )
     message = steer.problem if code == "invalid_input" else _MESSAGES[code]
     error = {"type": "invalid_request_error", "code": code, "message": message}
-    return b',"steer":%b,"error":%b' % (json_bytes(named), json_bytes(error))
+    head, behind = json_bytes(named)[:-1], json_bytes(error)
+    return b"".join((b',"steer":', head, b',"input":', memoryview(steer.input), b'},"error":', behind))
 
 
 def _stub(call: OwedItem) -> dict[str, str]:
