@@ -83,7 +83,7 @@ FULL = Plan(
         *_lengths(65, "loopback", "interactive", 100, 50, 20),
         *_lengths(65, "loopback", "heavy", 50, 20),
         *_lengths(65, "WAN", "interactive", 50),
-        Series(0, "loopback", "chat", REAL_TURNS, 3, FAST),
+        Series(0, "loopback", "chat", REAL_TURNS, 15, FAST),  # the engine's own time varies more than what is saved
     )
 )
 QUICK = Plan((Series(4_000, "loopback", "interactive", 50, 3),))
