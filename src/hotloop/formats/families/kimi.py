@@ -35,7 +35,7 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from hotloop.formats.bases.answer import THINK, THINK_END
-from hotloop.formats.bases.answers.dialect import Forgets, MarkIds, Role, Tail
+from hotloop.formats.bases.answers.dialect import After, Forgets, MarkIds, Role, Tail
 from hotloop.formats.bases.answers.grammar import Opening, row_of_calls, section_calls
 from hotloop.formats.bases.answers.parser import CallsReader
 from hotloop.formats.bases.answers.section_calls import CallMarks, SectionCalls
@@ -147,7 +147,7 @@ class KimiK2:
     def write_outputs_end(self, writer: TokenWriter) -> None:
         return None
 
-    def write_prompt(self, writer: TokenWriter, tail: Tail, *, thinks: bool) -> None:
+    def write_prompt(self, writer: TokenWriter, after: After, *, thinks: bool) -> None:
         self._open(writer)
 
     def write_thought(self, writer: TokenWriter, reasoning: str) -> None:

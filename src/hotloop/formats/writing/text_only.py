@@ -22,10 +22,10 @@ def refuse_unsupported(items: Sequence[Item]) -> None:
     for index, item in enumerate(items):
         content: str | Sequence[ContentPart] | Sequence[ResultPart]
         match item:
-            case Message():
-                field, content = "content", item.content
             case FunctionCallOutput() | CustomToolCallOutput():
                 field, content = "output", item.output
+            case Message():
+                field, content = "content", item.content
             case _:
                 continue
         if isinstance(content, str):

@@ -6,7 +6,7 @@ how the pieces are spelled; what it has to know of the chain so far is the `Tail
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 import msgspec
 
@@ -27,6 +27,8 @@ from hotloop.seams.engine import Constraint
 from hotloop.seams.prompt import CallRules, PromptContext
 
 Role = Literal["user", "system"]
+After = Literal["start", "question", "answer", "outputs"]  # what a chain ends with
+AFTER: tuple[After, ...] = get_args(After)
 MarkIds = Callable[[str], int | None]  # a marker's control token, if the vocabulary has one
 
 # When a template leaves reasoning out: of all that stands before a question; of all up to an answer without calls, once a
@@ -37,7 +39,7 @@ Forgets = Literal["at_questions", "at_answers", "at_first_answer", "never"]
 class Tail(msgspec.Struct, frozen=True):
     """What a chain ends with, as far as the spelling of what follows depends on it."""
 
-    after: Literal["start", "question", "answer", "outputs"] = "start"
+    after: After = "start"
     phase: Phase = ""  # of the last message; "" if nothing can join it
     closing: int = 0  # tokens that close it: taken back when an item joins
     outputs_begun: bool = False  # the opening of tool outputs stands already
@@ -132,7 +134,7 @@ class Dialect(Protocol):
         """The end of a row of outputs."""
         ...
 
-    def write_prompt(self, writer: TokenWriter, tail: Tail, *, thinks: bool) -> None:
+    def write_prompt(self, writer: TokenWriter, after: After, *, thinks: bool) -> None:
         """The generation prompt."""
         ...
 

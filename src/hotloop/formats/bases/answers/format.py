@@ -7,12 +7,14 @@ the items since then, is shared with the chain, not copied.
 
 from array import array
 from collections.abc import Sequence
+from functools import partial
 
 import msgspec
 from msgspec.structs import replace
 
 from hotloop.formats.bases.answer import THINK_END, joins, phase_after
 from hotloop.formats.bases.answers.dialect import (
+    AFTER,
     Dialect,
     Forgets,
     Tail,
@@ -65,6 +67,11 @@ class AnswerFormat:
         self._marks = MarkTable(dialect.marks, tokenizer.special)
         self._end = written(tokenizer, dialect.write_end)
         self._calls_end = written(tokenizer, dialect.write_calls_end)
+        self._prompts = {
+            (after, thinks): written(tokenizer, partial(dialect.write_prompt, after=after, thinks=thinks))
+            for after in AFTER
+            for thinks in (False, True)
+        }
 
     @property
     def name(self) -> str:
@@ -143,8 +150,7 @@ class AnswerFormat:
     def generation_prompt(self, state: RenderState) -> "array[int]":
         """The head of an answer."""
         assert isinstance(state, AnswerState)
-        thinks = self._dialect.thinks(state.context)
-        return written(self._tokenizer, lambda writer: self._dialect.write_prompt(writer, state.tail, thinks=thinks))
+        return self._prompts[state.tail.after, self._dialect.thinks(state.context)][:]
 
     def commit(self, state: RenderState, length: int, sampled: Sequence[int], output: Sequence[Item]) -> Extension:
         """Generation prompt, sampled ids, end of the answer. Output without items leaves nothing behind."""

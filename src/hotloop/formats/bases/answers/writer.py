@@ -45,6 +45,9 @@ class AnswerWriter:
         if not joins(self.tail.phase, item):
             self.end()
         match item:
+            case FunctionCallOutput() | CustomToolCallOutput():
+                self.tail = self._dialect.write_output(self._writer, self.tail, text_of(item.output))
+                self._phase("outputs")
             case Message(role="assistant"):
                 self._head("", shown)
                 self._writer.text(text_of(item.content))
@@ -56,9 +59,6 @@ class AnswerWriter:
                 self._phase("thought")
             case FunctionCall() | CustomToolCall():
                 self._call(item.name, call_arguments(item), shown)
-            case FunctionCallOutput() | CustomToolCallOutput():
-                self.tail = self._dialect.write_output(self._writer, self.tail, text_of(item.output))
-                self._phase("outputs")
             case OpaqueItem():
                 self._message("system", opaque_text(item))
             case ItemReference():

@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from hotloop.formats.bases.answer import THINK, THINK_END
-from hotloop.formats.bases.answers.dialect import MarkIds, Role, Tail
+from hotloop.formats.bases.answers.dialect import After, MarkIds, Role, Tail
 from hotloop.formats.bases.answers.grammar import Opening, row_of_calls, section_calls
 from hotloop.formats.bases.answers.parser import CallsReader
 from hotloop.formats.bases.answers.section_calls import SectionCalls
@@ -139,7 +139,7 @@ class DeepSeekR1(DeepSeekDialect):
         writer.mark(OUTPUTS_END)
         writer.mark(EOS)
 
-    def write_prompt(self, writer: TokenWriter, tail: Tail, *, thinks: bool) -> None:
+    def write_prompt(self, writer: TokenWriter, after: After, *, thinks: bool) -> None:
         writer.mark(ASSISTANT)
         self._open_think(writer)
 
@@ -218,8 +218,8 @@ class DeepSeekV31(DeepSeekDialect):
         _write_output(writer, text)
         return tail
 
-    def write_prompt(self, writer: TokenWriter, tail: Tail, *, thinks: bool) -> None:
-        if tail.after != "outputs":
+    def write_prompt(self, writer: TokenWriter, after: After, *, thinks: bool) -> None:
+        if after != "outputs":
             writer.mark(ASSISTANT)
         elif not thinks:
             return
@@ -261,7 +261,7 @@ class DeepSeekV32(DeepSeekDialect):
     def write_head(self, writer: TokenWriter, tail: Tail, reasoning: str, *, thinks: bool, shown: bool) -> None:
         if tail.after == "answer":
             return
-        self._open(writer, tail)
+        self._open(writer, tail.after)
         if thinks and shown:
             writer.mark(THINK)
             writer.text(reasoning)
@@ -288,8 +288,8 @@ class DeepSeekV32(DeepSeekDialect):
             writer.text("\n</function_results>")
         return replace(tail, waiting=waiting, outputs_begun=bool(waiting))
 
-    def write_prompt(self, writer: TokenWriter, tail: Tail, *, thinks: bool) -> None:
-        self._open(writer, tail)
+    def write_prompt(self, writer: TokenWriter, after: After, *, thinks: bool) -> None:
+        self._open(writer, after)
         writer.mark(THINK if thinks else THINK_END)
 
     def sampled_calls(self, tail: Tail, names: Sequence[str], headers: Sequence[str]) -> Tail:
@@ -304,8 +304,8 @@ class DeepSeekV32(DeepSeekDialect):
         think = self.think_block(ids, context)
         return answer_constraint(context, rules, row_of_calls(opening, calls), think=think, must_think=True)
 
-    def _open(self, writer: TokenWriter, tail: Tail) -> None:
-        if tail.after == "outputs":
+    def _open(self, writer: TokenWriter, after: After) -> None:
+        if after == "outputs":
             writer.text("\n\n")
         else:
             writer.mark(ASSISTANT)

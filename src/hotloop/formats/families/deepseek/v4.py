@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from hotloop.formats.bases.answer import THINK, THINK_END
-from hotloop.formats.bases.answers.dialect import Forgets, MarkIds, Role, Tail
+from hotloop.formats.bases.answers.dialect import After, Forgets, MarkIds, Role, Tail
 from hotloop.formats.bases.answers.grammar import row_of_calls
 from hotloop.formats.bases.answers.parser import CallsReader
 from hotloop.formats.families.deepseek.dialect import DeepSeekDialect, write_dsml_tools
@@ -106,7 +106,7 @@ class DeepSeekV4(DeepSeekDialect):
         writer.text(f"<tool_result>{text}</tool_result>")
         return replace(tail, after="outputs")
 
-    def write_prompt(self, writer: TokenWriter, tail: Tail, *, thinks: bool) -> None:
+    def write_prompt(self, writer: TokenWriter, after: After, *, thinks: bool) -> None:
         writer.mark(ASSISTANT)
         writer.mark(THINK if thinks else THINK_END)
 

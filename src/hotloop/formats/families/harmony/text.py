@@ -97,6 +97,8 @@ class ItemWriter:
     def write(self, item: Item, *, shows_reasoning: bool) -> None:
         """Write one item as one message."""
         match item:
+            case FunctionCallOutput() | CustomToolCallOutput():
+                self._output(item.call_id, text_of(item.output))
             case Message(role="assistant"):
                 write_head(self._writer, item)
                 self._writer.text(text_of(item.content))
@@ -108,8 +110,6 @@ class ItemWriter:
             case FunctionCall() | CustomToolCall():
                 write_call(self._writer, item)
                 self.called(item)
-            case FunctionCallOutput() | CustomToolCallOutput():
-                self._output(item.call_id, text_of(item.output))
             case OpaqueItem():
                 self._message("developer", opaque_text(item))
             case ItemReference():

@@ -33,7 +33,7 @@ from hotloop.formats.families.llama3.parser import Llama3Parser
 from hotloop.formats.parsing.text_decoder import PieceTable
 from hotloop.formats.writing.item_text import call_arguments, json_text, not_sampled
 from hotloop.formats.writing.text_only import refuse_unsupported
-from hotloop.formats.writing.token_writer import TokenWriter, known_tokens, required_token
+from hotloop.formats.writing.token_writer import TokenWriter, known_tokens, required_token, written
 from hotloop.formats.writing.tool_text import shown_tools, tool_object
 from hotloop.protocol.items import (
     CustomToolCall,
@@ -90,6 +90,7 @@ class Llama3:
         self._end = required_token(tokenizer, END, self.name)
         self._stops = known_tokens(tokenizer, (END, END_OF_STEP, END_OF_TEXT))
         self._table = PieceTable(tokenizer.piece)
+        self._prompt = written(tokenizer, lambda writer: _open(writer, "assistant"))
 
     @property
     def name(self) -> str:
@@ -136,13 +137,13 @@ class Llama3:
     def generation_prompt(self, state: RenderState) -> "array[int]":
         """The head of an assistant message, behind the tools if nothing has been said yet."""
         assert isinstance(state, Llama3State)
+        if not state.owes_tools:
+            return self._prompt[:]
         writer = TokenWriter(self._tokenizer)
-        if state.owes_tools:
-            _open(writer, "user")
-            writer.text(_tools_text(state.context))
-            writer.mark(END)
-        _open(writer, "assistant")
-        return writer.tokens()
+        _open(writer, "user")
+        writer.text(_tools_text(state.context))
+        writer.mark(END)
+        return writer.tokens() + self._prompt
 
     def commit(self, state: RenderState, length: int, sampled: Sequence[int], output: Sequence[Item]) -> Extension:
         """Generation prompt, sampled ids, end of turn. Output without items leaves nothing behind."""

@@ -184,6 +184,8 @@ class ItemWriter:
         if not joins(self.phase, item):
             self.end()
         match item:
+            case FunctionCallOutput() | CustomToolCallOutput():
+                self._output(item.call_id, text_of(item.output))
             case Message(role="assistant"):
                 self._writer.text(text_of(item.content))
                 self.phase = "text"
@@ -196,8 +198,6 @@ class ItemWriter:
                 self.phase = "thought"
             case FunctionCall() | CustomToolCall():
                 self._call(item)
-            case FunctionCallOutput() | CustomToolCallOutput():
-                self._output(item.call_id, text_of(item.output))
             case OpaqueItem():
                 self._system(opaque_text(item))
             case ItemReference():
