@@ -178,6 +178,23 @@ async def test_a_turn_that_is_not_stored_is_over_in_the_engines_own_call() -> No
     assert body(await running)["status"] == "completed"
 
 
+@pytest.mark.parametrize("flag", [None, {"a rule": "zzz"}], ids=["no rules", "rules"])
+async def test_what_a_step_gives_leaves_in_the_engines_own_call(flag: dict[str, str] | None) -> None:
+    pipeline, sink = Pipeline(ToyEngine(lambda prompt: say("an answer"), step=1), flag=flag), RecordingSink()
+    pipeline.engine.pause()
+    running = asyncio.create_task(pipeline.run(sink, input="hi", store=False))
+    for _ in range(10):  # ticks, more than it takes to submit
+        await asyncio.sleep(0)
+    tasks, grown = asyncio.all_tasks(), list[int]()
+    for _ in range(20):  # more than it takes; no tick of the loop from here on
+        before = sink.types.count("output_text.delta")
+        pipeline.engine.advance()
+        grown.append(sink.types.count("output_text.delta") - before)
+        assert asyncio.all_tasks() == tasks, "and no task"
+    assert [number for number in grown if number] == [1] * len("an answer")
+    assert body(await running)["status"] == "completed"
+
+
 async def test_a_fault_at_the_end_does_not_reach_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*given: object, **more: object) -> None:
         raise RuntimeError("a bug")
