@@ -5,7 +5,8 @@
 The reader takes what the socket gives, in any split. The common case, one whole unfragmented message in one piece, is one
 slice and one unmasking in C. A message that comes in pieces, by fragments or because it is long, is unmasked, inflated and
 checked piece by piece, so that its end costs no more than any other piece. A size over the limit is refused when the header
-announces it, before anything is kept.
+announces it, before anything is kept. Behind a long message the reader stops: what a few bytes inflate to is not made before
+somebody has room for it.
 """
 
 import codecs
@@ -88,7 +89,7 @@ class FrameReader:
         deflate: permessage-deflate was agreed on, without context takeover.
     """
 
-    __slots__ = ("_chunks", "_deflate", "_held", "_limit", "_long", "_needed", "_open")
+    __slots__ = ("_chunks", "_deflate", "_held", "_limit", "_long", "_needed", "_open", "is_behind")
 
     def __init__(self, max_message_bytes: int, *, deflate: bool = False) -> None:
         self._limit = max_message_bytes
@@ -98,6 +99,7 @@ class FrameReader:
         self._needed = 2  # bytes from which on the next frame can be read further
         self._open: _Assembly | None = None  # a message of which more is to come
         self._long: _LongFrame | None = None  # a frame of its that has begun
+        self.is_behind = False  # it stopped behind a long message: feed nothing, to go on
 
     @property
     def held_bytes(self) -> int:
@@ -105,7 +107,8 @@ class FrameReader:
         return self._held + (self._open.size if self._open is not None else 0)
 
     def feed(self, data: bytes) -> list[Received]:
-        """The messages and control frames that `data` completes; a breach comes last, behind what preceded it."""
+        """The messages and control frames that `data` completes, up to a long message (`is_behind`); a breach comes last."""
+        self.is_behind = False
         if self._chunks:
             self._chunks.append(data)
             self._held += len(data)
@@ -118,6 +121,10 @@ class FrameReader:
         try:
             if self._long is not None:
                 data = self._go_on(self._long, data, received)
+                if received and data:
+                    self.is_behind, self._needed = True, 2
+                    self._keep(data)
+                    return received
             start = 0 if self._open is not None else _whole_text_start(data, self._limit)
             if start:
                 received.append(_whole(data[0], unmask(data[start:], data[start - 4 : start]), self._limit))
@@ -127,10 +134,12 @@ class FrameReader:
             received.append(Breach(error.code, error.reason))
             return received
         if read < len(data):
-            rest = data[read:] if read else data
-            self._chunks.append(rest)
-            self._held = len(rest)
+            self._keep(data[read:] if read else data)
         return received
+
+    def _keep(self, rest: bytes) -> None:
+        self._chunks.append(rest)
+        self._held = len(rest)
 
     def _read(self, data: bytes, received: list[Received]) -> int:
         """Add what is complete to `received`; returns where the rest begins. Raises FrameError."""
@@ -145,9 +154,12 @@ class FrameReader:
                 self._needed = end - at
                 break
             frame = self._frame(data[at], unmask(data[start:end], data[start - 4 : start]))
+            at = end
             if frame is not None:
                 received.append(frame)
-            at = end
+                if type(frame) is Message and len(frame.data) >= LONG_FRAME_BYTES:
+                    self.is_behind = at < size
+                    break
         return at
 
     def _bounds(self, data: bytes, at: int, size: int) -> tuple[int, int]:

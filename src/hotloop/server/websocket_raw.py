@@ -184,7 +184,11 @@ class RawWebSocket(asyncio.Protocol):
 
     def _read_on(self, _: "asyncio.Future[None]") -> None:
         self._is_held = False
-        if not self._transport.is_closing():
+        if self._transport.is_closing():
+            return
+        if self._reader.is_behind:
+            self.data_received(b"")
+        if not self._is_held:
             self._transport.resume_reading()
 
     # --- asyncio.Protocol ---
@@ -206,12 +210,18 @@ class RawWebSocket(asyncio.Protocol):
             return
         if self._state is _State.LOST:
             return
-        for received in self._reader.feed(data):
-            if type(received) is Message and self._state is _State.OPEN:
-                assert self._listener is not None
-                self._listener.on_message(received.data, is_text=received.is_text)
-            else:
-                self._receive(received)
+        reader = self._reader
+        found = reader.feed(data)
+        while found:
+            for received in found:
+                if type(received) is Message and self._state is _State.OPEN:
+                    assert self._listener is not None
+                    self._listener.on_message(received.data, is_text=received.is_text)
+                else:
+                    self._receive(received)
+            if not reader.is_behind or self._is_held:
+                return
+            found = reader.feed(b"")
 
     def eof_received(self) -> None:
         """The peer sends no more: the transport closes itself."""

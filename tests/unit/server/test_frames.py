@@ -18,6 +18,7 @@ from websockets.streams import StreamReader
 from hotloop.server.frames import (
     CLOSE,
     INVALID_DATA,
+    LONG_FRAME_BYTES,
     PING,
     PONG,
     PROTOCOL_ERROR,
@@ -52,7 +53,15 @@ def client_frame(opcode: int, payload: bytes, *, fin: bool = True, rsv1: bool = 
 def read(data: bytes, cuts: Sequence[int] = (), *, deflate: bool = False, limit: int = LIMIT) -> list[Received]:
     reader = FrameReader(limit, deflate=deflate)
     bounds = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
-    return [one for start, end in pairwise(bounds) for one in reader.feed(data[start:end])]
+    return [one for start, end in pairwise(bounds) for one in all_of(reader, data[start:end])]
+
+
+def all_of(reader: FrameReader, data: bytes) -> list[Received]:
+    """What is found if nobody stops behind long messages."""
+    received = reader.feed(data)
+    while reader.is_behind:
+        received += reader.feed(b"")
+    return received
 
 
 def breach(received: Sequence[Received]) -> int:
@@ -155,6 +164,19 @@ def test_a_long_message_is_held_once() -> None:
     (message,) = received
     assert isinstance(message, Message) and len(message.data) == size
     assert peak < 1.3 * size
+
+
+@pytest.mark.parametrize("size", [LONG_FRAME_BYTES, 10 * LONG_FRAME_BYTES])
+@pytest.mark.parametrize("cut", [0, 1, 7, 40])
+def test_what_few_bytes_inflate_to_comes_one_message_at_a_time(size: int, cut: int) -> None:
+    reader = FrameReader(LIMIT, deflate=True)
+    sent = [Message(letter * size, is_text=True) for letter in (b"a", b"b", b"c")]
+    wire = b"".join(client_frame(TEXT, compressed(one.data), rsv1=True) for one in sent) + client_frame(PING, b"")
+    received = [reader.feed(wire[:cut]) + reader.feed(wire[cut:])]
+    while reader.is_behind:
+        received.append(reader.feed(b""))
+    assert received == [*([one] for one in sent), [Ping(b"")]]
+    assert reader.held_bytes == 0
 
 
 def compressed(data: bytes) -> bytes:
