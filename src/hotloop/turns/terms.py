@@ -1,9 +1,11 @@
 """The terms a turn runs on: what follows from its request's settings, everything but its input and what it continues.
 
 An agent sends the same settings with every turn. They are compared, value by value, with those of the create before it on
-its lane; as long as they are equal nothing that follows from them is worked out again.
+its lane, over HTTP with those of its tenant's create before; as long as they are equal nothing that follows from them is
+worked out again.
 """
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any, Final
@@ -22,6 +24,7 @@ from hotloop.seams.model import Model, SamplingWishes
 from hotloop.seams.prompt import CallRules, PromptContext
 from hotloop.session.chain_settings import ChainSettings
 from hotloop.session.model_context import ContextCache, ContextKey
+from hotloop.session.principal import Tenant
 from hotloop.turns.services import ModelContext, TurnServices
 
 _CONTEXT_COPIES = 4  # of its texts: the key, the decoded tools, the prompt, the echo
@@ -105,6 +108,28 @@ class LaneTerms:
             self._asked = (*asked[:_TOOLS], terms.context.tools, *asked[_TOOLS + 1 :])
             self._terms = terms
         return terms
+
+
+class TenantTerms:
+    """For creates that come on no lane: what is remembered of each tenant's latest, as of a lane's.
+
+    Tenants that asked for nothing for the longest time are forgotten first.
+    """
+
+    def __init__(self, tenants: int = 16) -> None:
+        self._most = tenants
+        self._lanes: OrderedDict[Tenant, LaneTerms] = OrderedDict()
+
+    def of(self, tenant: Tenant) -> LaneTerms:
+        """The tenant's."""
+        found = self._lanes.get(tenant)
+        if found is None:
+            found = self._lanes[tenant] = LaneTerms()
+            if len(self._lanes) > self._most:
+                self._lanes.popitem(last=False)
+        else:
+            self._lanes.move_to_end(tenant)
+        return found
 
 
 def _is_plain(request: ResponseCreate) -> bool:

@@ -12,6 +12,7 @@ from hotloop.server.door import Door
 from hotloop.server.http_turn import HttpTurns
 from hotloop.server.replay_stream import ReplayStream
 from hotloop.server.sinks import AsgiSend, SseSink
+from hotloop.turns.terms import TenantTerms
 from hotloop.turns.turn_request import TurnRequest
 
 
@@ -22,6 +23,7 @@ class CreateResponse:
         self._turns = turns
         self._door = door
         self._background = background
+        self._terms = TenantTerms()
 
     async def __call__(self, scope: AsgiScope, receive: AsgiReceive, send: AsgiSend) -> None:
         """One request."""
@@ -57,6 +59,7 @@ class CreateResponse:
             record=create.record("sse" if request.stream else "http"),
             survey=create.read.survey,
             wants_timing=wants_timing(scope["headers"]),
+            lane_terms=self._terms.of(principal.tenant),
         )
 
 

@@ -18,6 +18,7 @@ from hotloop.server.connections import OpenConnections
 from hotloop.server.door import Door
 from hotloop.server.http_turn import HttpTurns
 from hotloop.server.routes.create import CreateResponse
+from hotloop.turns.terms import Terms, terms_of
 
 
 class Server:
@@ -174,3 +175,30 @@ async def test_a_reader_that_never_reads_is_given_up(way: str, monkeypatch: pyte
     await exchange.over()
     await asyncio.wait_for(pipeline.engine.runs[0].over.wait(), timeout=5)
     server.check_nothing_is_left()
+
+
+async def test_unchanged_settings_are_not_worked_out_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+
+    def noting(*given: Any, **asked: Any) -> Terms:
+        made.append(given)
+        return terms_of(*given, **asked)
+
+    monkeypatch.setattr("hotloop.turns.terms.terms_of", noting)
+    server = Server()
+    tools = [{"type": "function", "name": name, "parameters": {"type": "object"}} for name in ("a", "b")]
+    steps: list[tuple[dict[str, Any], int]] = [
+        ({"tools": tools}, 1),
+        ({"tools": tools}, 1),
+        ({"tools": tools, "instructions": "Be brief."}, 2),
+        ({"tools": tools, "instructions": "Be brief."}, 2),
+        ({"tools": tools[1:], "instructions": "Be brief."}, 3),
+        ({"tools": tools}, 4),
+    ]
+    previous: str | None = None
+    for fields, expected in steps:
+        answer = (await server.post(previous_response_id=previous, **fields).over()).json
+        previous = answer["id"]
+        assert [tool["name"] for tool in answer["tools"]] == [tool["name"] for tool in fields["tools"]]
+        assert answer["instructions"] == fields.get("instructions")
+        assert len(made) == expected
