@@ -16,7 +16,7 @@ from typing import Any
 
 from hotloop.errors import ApiError, IdempotencyKeyReused, InvalidRequest, RateLimited, ServerFault
 from hotloop.server.answers import error_response
-from hotloop.server.body import AsgiReceive, AsgiScope, ClientGone, receive_body
+from hotloop.server.body import OFF_LOOP_BYTES, AsgiReceive, AsgiScope, ClientGone, receive_body
 from hotloop.server.door import Door
 from hotloop.server.http_turn import client_left
 from hotloop.server.replay import Lagged, ReplayLog
@@ -97,10 +97,11 @@ class Idempotency:
             if not 0 < len(key) <= MAX_KEY_CHARS:
                 raise InvalidRequest(f"An Idempotency-Key has 1 to {MAX_KEY_CHARS} characters.")
             body = await receive_body(scope, receive, self._door.max_body_bytes)
-            exchange = self._find(place, _fingerprint(scope, body))
+            fingerprint = await _fingerprint_of(scope, body)
+            exchange = self._find(place, fingerprint)
             is_first = exchange is None
             if exchange is None:
-                exchange = self._begin(app, place, scope, body)
+                exchange = self._begin(app, place, scope, body, fingerprint)
         except ApiError as error:
             await error_response(error)(scope, receive, send)
         except ClientGone:
@@ -125,10 +126,10 @@ class Idempotency:
             raise IdempotencyKeyReused("The answer to this Idempotency-Key was too large to be kept.")
         return known
 
-    def _begin(self, app: AsgiApp, place: _Place, scope: AsgiScope, body: bytes) -> _Exchange:
+    def _begin(self, app: AsgiApp, place: _Place, scope: AsgiScope, body: bytes, fingerprint: bytes) -> _Exchange:
         if len(self._exchanges) >= self._limits.entries:
             raise RateLimited("Too many requests with an Idempotency-Key are running.", retry_after_s=1)
-        exchange = _Exchange(_fingerprint(scope, body), self._clock(), self._limits.answer_bytes)
+        exchange = _Exchange(fingerprint, self._clock(), self._limits.answer_bytes)
         self._exchanges[place] = exchange
         task = asyncio.create_task(self._run(app, place, exchange, scope, body))
         self._running[task] = exchange
@@ -231,6 +232,13 @@ def _key_of(scope: AsgiScope) -> str | None:
     if scope["type"] != "http" or scope["method"] != "POST":
         return None
     return next((value.decode("latin-1") for name, value in scope["headers"] if name == b"idempotency-key"), None)
+
+
+async def _fingerprint_of(scope: AsgiScope, body: bytes) -> bytes:
+    """What tells the request from others. Hashing a long body takes a millisecond a megabyte, without the GIL."""
+    if len(body) > OFF_LOOP_BYTES:
+        return await asyncio.to_thread(_fingerprint, scope, body)
+    return _fingerprint(scope, body)
 
 
 def _fingerprint(scope: AsgiScope, body: bytes) -> bytes:

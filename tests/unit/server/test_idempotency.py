@@ -1,4 +1,5 @@
 import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -101,6 +102,23 @@ async def test_another_request_with_the_key_is_refused(other: dict[str, Any]) ->
     await place.post().over()
     refused = await place.post(**other).over()
     assert (refused.status, refused.json["error"]["code"]) == (409, "idempotency_key_reused")
+
+
+async def test_a_long_body_is_hashed_in_a_thread_and_counts_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[int] = []
+
+    def noting(scope: AsgiScope, body: bytes) -> bytes:
+        threads.append(threading.get_ident())
+        return body
+
+    monkeypatch.setattr("hotloop.server.idempotency.OFF_LOOP_BYTES", 10)
+    monkeypatch.setattr("hotloop.server.idempotency._fingerprint", noting)
+    place = Place()
+    first, second = place.post(b"h" * 11), place.post(b"h" * 11)
+    assert (await first.over()).body == (await second.over()).body == b"1:" + b"h" * 11
+    assert (await place.post(b"i" * 11).over()).status == 409
+    assert len(place.bodies) == 1
+    assert len(threads) == 3 and threading.get_ident() not in threads
 
 
 async def test_a_key_belongs_to_its_tenant() -> None:
