@@ -197,6 +197,8 @@ def test_such_an_event_broken_anywhere_or_told_twice(
         b'"input":[ {"role":"user","content":"a"} ,\n{"role":"user","content":"a"}\t]',
         b'"input":[{"role":"user","content":"a"},{}]',
         b'"input":[' + b",".join([b"{}"] * 70_000) + b"]",
+        b'"input":[{"role":"user","content":[' + b",".join([b'{"type":"input_text","text":""}'] * 16_385) + b"]}]",
+        b'"input":[{"role":"user","content":[' + b",".join([b'{"type":"x"}'] * 16_385) + b"]}]",
         b'"input":"' + b"a" * 10_485_761 + b'"',
         b'"stream_id":"a","store":false,"background":true',
         b'"stream_id":" "',

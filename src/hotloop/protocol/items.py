@@ -4,9 +4,13 @@ Items travel both ways, so one struct serves input and output. Unknown fields ar
 are left out when encoded, never null. Item types that only some other server executes are kept whole as `OpaqueItem`.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
+from msgspec import Meta
+
+MAX_PARTS = 16_384  # ours: of one item, which is parsed without a break; as many take some 5 ms
+_FEW: Final = Meta(max_length=MAX_PARTS)
 
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
 Role = Literal["user", "assistant", "system", "developer"]
@@ -119,7 +123,7 @@ class Message(_Item, frozen=True, tag="message"):
     """A message of any role. `content` is a text or parts."""
 
     role: Role
-    content: str | list[ContentPart]
+    content: str | Annotated[list[ContentPart], _FEW]
     phase: str | None = None
 
 
@@ -137,7 +141,7 @@ class FunctionCallOutput(_Item, frozen=True, tag="function_call_output"):
     """What the function returned."""
 
     call_id: str
-    output: str | list[ResultPart]
+    output: str | Annotated[list[ResultPart], _FEW]
 
 
 class CustomToolCall(_Item, frozen=True, tag="custom_tool_call"):
@@ -154,14 +158,14 @@ class CustomToolCallOutput(_Item, frozen=True, tag="custom_tool_call_output"):
     """What the custom tool returned."""
 
     call_id: str
-    output: str | list[ResultPart]
+    output: str | Annotated[list[ResultPart], _FEW]
 
 
 class Reasoning(_Item, frozen=True, tag="reasoning"):
     """The model's reasoning: raw `content`, a `summary`, or sealed."""
 
-    summary: list[SummaryText] = []
-    content: list[ReasoningText] | None = None
+    summary: Annotated[list[SummaryText], _FEW] = []
+    content: Annotated[list[ReasoningText], _FEW] | None = None
     encrypted_content: str | None = None
 
 

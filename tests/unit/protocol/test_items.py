@@ -3,7 +3,9 @@ import json
 import msgspec
 import pytest
 
+from hotloop.errors import InvalidRequest
 from hotloop.protocol.items import (
+    MAX_PARTS,
     STRUCT_BY_TYPE,
     FunctionCall,
     InputImage,
@@ -17,6 +19,7 @@ from hotloop.protocol.items import (
     SummaryText,
     text_of,
 )
+from hotloop.protocol.request import decode_item
 
 
 def test_the_table_knows_every_type_by_its_own_tag() -> None:
@@ -56,3 +59,22 @@ def test_what_was_sent_out_is_taken_back_unchanged() -> None:
         Reasoning(id="r", content=[ReasoningText(text="why")], encrypted_content="x"),
     ):
         assert msgspec.json.decode(msgspec.json.encode(item), type=type(item)) == item
+
+
+@pytest.mark.parametrize("part", [b'{"type":"input_text","text":""}', b'{"type":"unheard_of"}'])
+@pytest.mark.parametrize(
+    ("head", "name"),
+    [
+        (b'"role":"user"', b"content"),
+        (b'"type":"function_call_output","call_id":"c"', b"output"),
+        (b'"type":"custom_tool_call_output","call_id":"c"', b"output"),
+    ],
+)
+def test_an_item_holds_so_many_parts_and_no_more(head: bytes, name: bytes, part: bytes) -> None:
+    def item(count: int) -> bytes:
+        return b'{%b,"%b":[%b]}' % (head, name, b",".join([part] * count))
+
+    decode_item(item(MAX_PARTS), "input[0]")
+    with pytest.raises(InvalidRequest) as refused:
+        decode_item(item(MAX_PARTS + 1), "input[0]")
+    assert refused.value.param == f"input[0].{name.decode()}"
