@@ -61,6 +61,11 @@ class FakeContext:
         used = np.flatnonzero(self._is_used)
         return int(used[-1]) + 1 if len(used) else 0
 
+    def lies_in_order(self) -> bool:
+        """The cells of every sequence are in the order of its tokens."""
+        places = [[cell.place for cell in cells] for cells in self._sequences.values()]
+        return all(of_one == sorted(of_one) for of_one in places)
+
     def held(self, sequence: int) -> list[int]:
         """Tokens of a sequence, in order."""
         return [cell.token for cell in self._sequences[sequence]]

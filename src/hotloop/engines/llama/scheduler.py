@@ -167,6 +167,11 @@ class Scheduler:
             if not self._table.seat(run.chain, run.reusable_tokens):
                 blocked = True
                 continue
+            if self._active and run.chain.held < min(run.chain.copied, run.reusable_tokens):
+                # no room to bring back all it has: it waits for that instead of decoding it again
+                self._table.unseat(run.chain)
+                self._is_full = True
+                continue
             self._table.rewind(run.chain, run.reusable_tokens)
             run.admitted(self._clock())
             self._waiting.remove(run)

@@ -4,6 +4,7 @@ from tests.support.fake_context import continuation
 from tests.support.llama_scheduler import Host
 
 from hotloop.engines.llama import chains
+from hotloop.engines.llama.messages import Abort
 from hotloop.seams.engine import EndReason
 
 MUCH = 1 << 30  # bytes
@@ -148,3 +149,139 @@ def test_chains_that_run_side_by_side_go_on_through_a_sweep() -> None:
         assert host.ids[run] == continuation([handle] * 1000 + [9], 400)
     assert host.context.range < 3000, "five chains were left where two run"
     assert host.context.decoded == 5 * 1000 + 2 * 400
+
+
+def test_a_parked_chain_waits_for_room_instead_of_being_decoded_again() -> None:
+    host = Host(sequences=4, cells=300, context_tokens=250, parked_bytes=MUCH)
+    for handle in (1, 2, 3):  # two of them fit
+        host.open(handle)
+        host.run(handle, 0, [handle] * 120, 1)
+    runs = {handle: host.submit(handle, 120, [9], 20) for handle in (2, 3, 1)}
+    host.finish()
+    for handle, run in runs.items():
+        assert host.ids[run] == continuation([handle] * 120 + [9], 20)
+        assert host.ended[run].usage.cached_tokens == 120
+    assert host.context.decoded == 3 * 120 + 3 * 20
+
+
+def test_a_chain_that_was_rewound_is_parked_as_it_is_now() -> None:
+    host = Host(sequences=1, parked_bytes=MUCH)
+    host.open(1)
+    host.open(2)
+    chain = [1] * 50
+    host.run(1, 0, chain, 1)
+    for keep in (50, 30, 20):
+        host.run(2, 0, [2] * 5, 1)  # takes the sequence
+        chain = [*chain[:keep], 7, keep]
+        host.run(1, keep, chain[keep:], 1)
+    host.run(2, 0, [2] * 5, 1)
+    host.run(1, 22, [9], 4)
+    assert host.ids[host.runs] == continuation([*chain, 9], 4)
+
+
+def test_parked_kv_is_shared_within_a_tenant_only() -> None:
+    host = Host(sequences=1, parked_bytes=MUCH)
+    for handle, tenant in ((1, "a"), (2, "b")):
+        host.open(handle, tenant=tenant)
+        host.run(handle, 0, [5] * 50, 1)  # the first one is parked by this
+    host.open(3, tenant="b")
+    host.open(4, tenant="c")
+    assert host.run(4, 0, [5] * 60, 1).usage.cached_tokens == 0
+    assert host.run(3, 0, [5] * 60, 1).usage.cached_tokens == 50
+
+
+def test_where_memory_ends_closed_chains_go_before_open_ones() -> None:
+    host = Host(sequences=1, parked_bytes=600)  # 50 tokens are 204 bytes
+    for handle in (1, 2, 3):
+        host.open(handle)
+        host.run(handle, 0, [handle] * 50, 1)
+    host.close(2)
+    host.open(4)
+    host.run(4, 0, [4] * 50, 1)
+    assert host.run(1, 50, [9], 1).usage.restored_tokens == 50
+
+
+def test_where_memory_ends_copies_of_what_is_in_the_cache_go_first() -> None:
+    host = Host(sequences=2, parked_bytes=500)  # 50 tokens are 204 bytes
+    for handle in (1, 2, 3):
+        host.open(handle)
+        host.run(handle, 0, [handle] * 50, 1)
+    host.run(1, 50, [9], 1)  # 2 is parked; 1 is back, and its copy is kept
+    host.open(4)
+    host.run(4, 0, [4] * 50, 1)  # 3 is parked
+    assert host.run(2, 50, [9], 1).usage.restored_tokens == 50
+    assert host.scheduler.parked_bytes <= 500
+
+
+def test_an_abort_while_a_parked_chain_waits_leaves_it_what_it_has() -> None:
+    host = Host(sequences=1, parked_bytes=MUCH)
+    for handle in (1, 2):
+        host.open(handle)
+        host.run(handle, 0, [handle] * 50, 1)
+    host.submit(2, 50, [9], 20)
+    host.step()
+    waiting = host.submit(1, 50, [9], 20)
+    host.step()
+    host.scheduler.receive(Abort(waiting))
+    host.finish()
+    assert host.ended[waiting].usage.held_tokens == 50
+    assert host.run(1, 50, [8], 1).usage.restored_tokens == 50
+
+
+def test_chains_that_take_turns_are_brought_back_once_a_turn() -> None:
+    host = Host(sequences=10, cells=20_000, context_tokens=8000, parked_bytes=MUCH)
+    held = dict.fromkeys(range(1, 7), 0)
+    for handle in held:
+        host.open(handle)
+    for handle in held:
+        held[handle] = host.run(handle, 0, [handle] * 1000, 100).usage.held_tokens
+    restored, loaded = 0, host.context.loaded
+    for _ in range(3):
+        for handle in held:
+            ended = host.run(handle, held[handle], [handle] * 50, 100)
+            restored += ended.usage.restored_tokens
+            held[handle] = ended.usage.held_tokens
+            assert host.context.lies_in_order(), "attention adds up in the order of cells"
+    assert restored > 3 * 6 * 1000
+    assert host.context.loaded - loaded < 1.1 * restored
+
+
+def test_a_fork_that_comes_back_beside_its_running_parent_lies_in_order() -> None:
+    host = Host(sequences=4, cells=5000, context_tokens=2000, parked_bytes=MUCH)
+    host.open(1)
+    host.run(1, 0, [1] * 400, 1)
+    host.open(2, [1] * 400)
+    host.run(2, 400, [2] * 200, 1)
+    for handle in (3, 4, 5):
+        host.open(handle)
+        host.run(handle, 0, [handle] * 400, 150)
+    run = host.submit(1, 400, [9], 300)
+    host.step()
+    assert host.run(2, 600, [8], 100).usage.cached_tokens == 600
+    assert host.ids[host.runs] == continuation([1] * 400 + [2] * 200 + [8], 100)
+    assert host.ids[run] == continuation([1] * 400 + [9], 300)
+    assert host.context.lies_in_order()
+
+
+def test_few_cells_that_idle_are_left_alone_also_where_several_chains_share_them() -> None:
+    host = Host(sequences=6, cells=5000, context_tokens=2000, parked_bytes=MUCH)
+    for handle in (1, 2, 3):
+        host.open(handle)
+        host.run(handle, 0, [*range(200), handle], 10)
+    host.open(9)
+    host.run(9, 0, [9] * 100, 1500)
+    assert host.context.loaded == 0, "they are 230 cells together"
+
+
+def test_a_history_that_is_resent_takes_memory_once() -> None:
+    host = Host(sequences=4, cells=5000, context_tokens=2000, parked_bytes=MUCH)
+    host.open(999)
+    others = [9] * 5
+    history = [1] * 100
+    for turn in range(30):
+        host.open(turn)
+        host.run(turn, 0, history, 3)
+        history += [*host.ids[host.runs], 7]
+        host.close(turn)
+        host.run(999, 0, others, 140)  # long enough for the closed chain to be copied
+    assert host.scheduler.parked_bytes < 4 * (len(history) + 1000)
