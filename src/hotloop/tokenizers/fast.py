@@ -40,9 +40,8 @@ _ALPHABETS = (
 )  # fmt: skip
 
 
-# What a template writes between the contents: a few short texts, the same in every turn. The longest of them, in front of
-# each of Harmony's tool outputs, is 23 characters and the tool's name.
-_SHORT_CHARS = 48
+# What a template writes between the contents: a few short texts, the same in every turn.
+_SHORT_CHARS = 24
 _SHORT_TEXTS = 1024
 
 

@@ -1,6 +1,5 @@
 """The fast encoder is used where it gives the ids of the exact one, and only there."""
 
-from array import array
 from pathlib import Path
 
 import pytest
@@ -42,25 +41,6 @@ def test_both_give_the_same_ids_on_marked_text(qwen: tuple[FastTokenizer, GgufTo
     marks = ["<|im_start|>", "<|im_end|>", "<tool_call>", "</think>", "<", "|", ">", " ", "\n", "x", "12345"]
     text = "".join(data.draw(st.lists(st.sampled_from(marks), max_size=30)))
     assert quick.encode(text) == reference.encode(text)
-
-
-def test_what_harmony_writes_in_front_of_every_output_is_encoded_once(
-    qwen: tuple[FastTokenizer, GgufTokenizer],
-) -> None:
-    quick, reference = qwen
-    encoded: list[str] = []
-
-    class Counting:
-        def encode(self, text: str) -> "array[int]":
-            encoded.append(text)
-            return quick.encode(text)
-
-    counted = FastTokenizer(reference, Counting())
-    for _ in range(2):
-        for name in ("shell", "look_up_the_weather_there"):
-            head = f"functions.{name} to=assistant"
-            assert counted.encode(head) == quick.encode(head)
-    assert len(encoded) == 2
 
 
 def test_long_text_gives_the_same_ids(qwen: tuple[FastTokenizer, GgufTokenizer]) -> None:
