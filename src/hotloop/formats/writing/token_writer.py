@@ -40,6 +40,12 @@ class TokenWriter:
                 self._end_run()
             self._tokens.append(token)
 
+    def put(self, tokens: "array[int]") -> None:
+        """Tokens that were written before, from a control token to a control token."""
+        if self._run:
+            self._end_run()
+        self._tokens += tokens
+
     def template(self, text: str, marks: tuple[str, ...]) -> None:
         """Fixed text of the template with `marks` in it."""
         while True:

@@ -24,6 +24,7 @@ Where it differs from the published template, on purpose:
 import dataclasses
 from array import array
 from collections.abc import Mapping, Sequence
+from functools import lru_cache, partial
 from types import MappingProxyType
 
 import msgspec
@@ -45,6 +46,7 @@ from hotloop.formats.families.harmony.text import (
     write_call_body,
     write_channel,
     write_generation_prompt,
+    write_output_head,
     write_preamble,
 )
 from hotloop.formats.parsing.text_decoder import PieceTable
@@ -59,6 +61,8 @@ from hotloop.seams.prompt import CallRules, PromptContext
 from hotloop.seams.tokenizer import Tokenizer
 from hotloop.session.item_log import ItemLog
 
+_HEADS = 256  # of outputs, by the tool's name, that are kept: more than an agent has tools
+_NAME_CHARS = 128  # of a tool's name; that in an item may be of any length
 _NO_CALLS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -103,6 +107,7 @@ class Harmony:
         self._marks = {token: mark for mark, token in self._ids.items() if token not in self._stops}
         self._markers = Markers(*(self._ids[mark] for mark in (START, END, MESSAGE, CHANNEL, CONSTRAIN)))
         self._prompt = written(tokenizer, write_generation_prompt)
+        self._known_heads = lru_cache(_HEADS)(self._written_head)
 
     @property
     def name(self) -> str:
@@ -141,7 +146,7 @@ class Harmony:
         self, state: HarmonyState, keep: int, items: Sequence[Item], final: int, reason: str | None
     ) -> Extension:
         writer = TokenWriter(self._tokenizer, keep)
-        out = ItemWriter(writer, dict(state.calls.open), state.calls.last)
+        out = ItemWriter(writer, dict(state.calls.open), state.calls.last, self._output_head)
         answered = state
         for index, item in enumerate(items):
             out.write(item, shows_reasoning=index > final)
@@ -158,6 +163,12 @@ class Harmony:
             is_start=state.is_start and not items,
         )
         return Extension(keep, writer.tokens(), new_state, tuple(writer.checkpoints), reason)
+
+    def _output_head(self, name: str) -> "array[int]":
+        return self._known_heads(name) if len(name) <= _NAME_CHARS else self._written_head(name)
+
+    def _written_head(self, name: str) -> "array[int]":
+        return written(self._tokenizer, partial(write_output_head, name=name))
 
     def generation_prompt(self, state: RenderState) -> "array[int]":
         """The head of a message from the assistant; channel and recipient are the model's choice."""

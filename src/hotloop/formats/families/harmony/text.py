@@ -11,6 +11,8 @@
 Every item is a message of its own, so every split into turns gives the same text.
 """
 
+from array import array
+from collections.abc import Callable
 from typing import assert_never
 
 from hotloop.formats.families.harmony.tool_types import namespace_text
@@ -86,13 +88,17 @@ class ItemWriter:
         writer: where the text goes.
         calls: names of the tools whose outputs are still to come, by call id; owned and kept up to date.
         last_call: the tool called last, for outputs of calls that are not known.
+        output_head: the tokens of `write_output_head` for a tool.
     """
 
-    def __init__(self, writer: TokenWriter, calls: dict[str, str], last_call: str) -> None:
+    def __init__(
+        self, writer: TokenWriter, calls: dict[str, str], last_call: str, output_head: "Callable[[str], array[int]]"
+    ) -> None:
         self.calls = calls
         self.last_call = last_call
         self.wrote_analysis = False
         self._writer = writer
+        self._output_head = output_head
 
     def write(self, item: Item, *, shows_reasoning: bool) -> None:
         """Write one item as one message."""
@@ -136,12 +142,7 @@ class ItemWriter:
         self.wrote_analysis = True
 
     def _output(self, call_id: str, text: str) -> None:
-        name = self.calls.pop(call_id, self.last_call)
-        self._writer.mark(START)
-        self._writer.text(f"{NAMESPACE}.{name} to=assistant" if name else f"{NAMESPACE} to=assistant")
-        self._writer.mark(CHANNEL)
-        self._writer.text(COMMENTARY)
-        self._writer.mark(MESSAGE)
+        self._writer.put(self._output_head(self.calls.pop(call_id, self.last_call)))
         self._writer.text(json_text(text))
         close(self._writer, END)
 
@@ -162,6 +163,15 @@ def write_head(writer: TokenWriter, item: Message | Reasoning) -> None:
     """The head of reasoning or of a message from the model, from its start on."""
     write_generation_prompt(writer)
     write_channel(writer, item)
+
+
+def write_output_head(writer: TokenWriter, name: str) -> None:
+    """The head of an output of the tool called `name`, or of no known tool."""
+    writer.mark(START)
+    writer.text(f"{NAMESPACE}.{name} to=assistant" if name else f"{NAMESPACE} to=assistant")
+    writer.mark(CHANNEL)
+    writer.text(COMMENTARY)
+    writer.mark(MESSAGE)
 
 
 def write_channel(writer: TokenWriter, item: Message | Reasoning) -> None:

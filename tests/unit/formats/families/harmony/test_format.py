@@ -78,6 +78,19 @@ class Chain:
         return TOKENIZER.decode(self.tokens).removeprefix(SYSTEM)
 
 
+def test_the_head_of_a_tools_outputs_is_tokenized_once_if_the_name_is_one_of_a_tool() -> None:
+    spy = SpyTokenizer(TOKENIZER, SPECIALS)
+    chain = Chain(PromptContext(), Harmony(spy))
+    for name, texts_of_a_head in (("shell", 0), ("x" * 1_000, 2)):
+        for turn in range(3):
+            chain.give(FunctionCall(call_id="c", name=name, arguments="{}"))
+            before = spy.encode_calls
+            chain.give(FunctionCallOutput(call_id="c", output="done"))
+            assert turn == 0 or spy.encode_calls - before == 1 + texts_of_a_head
+        head = f"<|start|>functions.{name} to=assistant<|channel|>commentary<|message|>"
+        assert spy.decode(chain.tokens).endswith(f'{head}"done"<|end|>')
+
+
 def test_a_tool_loop_written_out() -> None:
     chain = Chain(PromptContext("Be brief.", decode_tools(b'[{"type":"function","name":"ls","description":"lists"}]')))
     chain.give(Message(role="user", content="What is here?"))
