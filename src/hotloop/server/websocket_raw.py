@@ -405,8 +405,9 @@ def raw_path_fits() -> bool:
         expected = False
     else:
         ours, theirs = (signature(one.__init__).parameters for one in (RawWebSocket, Theirs))
-        state = {"connections", "tasks", "default_headers"}
-        expected = list(ours) == list(theirs) and state <= set(vars(ServerState()))
+        state = ServerState()
+        has_all = all(hasattr(state, name) for name in ("connections", "tasks", "default_headers"))
+        expected = list(ours) == list(theirs) and has_all
     if not expected:
         logger.warning("this uvicorn has another WebSocket contract: events go through ASGI, which costs more")
     return expected

@@ -6,7 +6,8 @@ import logging
 import re
 import socket
 import ssl
-from collections.abc import AsyncGenerator
+import sys
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from itertools import count
 from pathlib import Path
@@ -106,12 +107,25 @@ def test_uvicorn_still_makes_protocols_the_way_ours_expects() -> None:
     assert issubclass(RawWebSocket, asyncio.Protocol)
 
 
-def test_another_contract_falls_back_to_asgi_and_says_so(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def _other_arguments(patch: pytest.MonkeyPatch) -> None:
     def other(self: Any, config: Any) -> None: ...
 
-    monkeypatch.setattr(WebSocketsSansIOProtocol, "__init__", other)
+    patch.setattr(WebSocketsSansIOProtocol, "__init__", other)
+
+
+def _other_state(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("hotloop.server.websocket_raw.ServerState", object)
+
+
+def _elsewhere(patch: pytest.MonkeyPatch) -> None:
+    patch.setitem(sys.modules, "uvicorn.protocols.websockets.websockets_sansio_impl", None)
+
+
+@pytest.mark.parametrize("change", [_other_arguments, _other_state, _elsewhere])
+def test_another_contract_falls_back_to_asgi_and_says_so(
+    change: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    change(monkeypatch)
     assert not raw_path_fits()
     assert "events go through ASGI" in caplog.text
 

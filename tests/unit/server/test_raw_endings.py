@@ -46,6 +46,19 @@ def test_a_peer_that_answers_is_pinged_again_and_kept() -> None:
     run_virtual(main())
 
 
+def test_pongs_that_answer_nothing_keep_nobody() -> None:
+    async def main() -> None:
+        wire, transport = opened(ping_s=PING_S)
+        for _ in range(int(PING_S + PONG_S)):
+            wire.data_received(client_frame(PONG, b"unasked for"))
+            await asyncio.sleep(1)
+        await asyncio.sleep(1)
+        assert transport.aborted_at == PING_S + PONG_S
+        wire.connection_lost(None)
+
+    run_virtual(main())
+
+
 def finished(wire: RawWebSocket) -> None:
     wire.push([b"last"])
     wire.finish(1000)
@@ -124,6 +137,10 @@ def test_the_server_knows_its_connections_while_they_are_open() -> None:
         wire, _ = opened()
         known: set[Any] = wire._server.connections
         assert wire in known
+        (task,) = wire._server.tasks  # what serves it: uvicorn waits for that too
+        await asyncio.wait_for(task, 1)
+        await asyncio.sleep(0)
+        assert not wire._server.tasks
         wire.finish(1000)
         assert wire in known, "a shutdown waits for those that are being closed"
         wire.connection_lost(None)

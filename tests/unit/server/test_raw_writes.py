@@ -10,9 +10,18 @@ from tests.unit.server.test_frames import client_frame
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from hotloop.server.frames import LONG_FRAME_BYTES, PING, PONG, TEXT, close_frame, control_frame, text_frames
+from hotloop.server.frames import (
+    LONG_FRAME_BYTES,
+    PING,
+    PONG,
+    TEXT,
+    close_frame,
+    control_frame,
+    deflated_frame,
+    text_frames,
+)
 from hotloop.server.handshake import UpgradeRequest
-from hotloop.server.websocket_raw import Listener, RawWebSocket, raw_protocol
+from hotloop.server.websocket_raw import DEFLATE_FROM_BYTES, Listener, RawWebSocket, raw_protocol
 
 UPGRADE = (
     b"GET /x HTTP/1.1\r\nhost: a\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
@@ -98,12 +107,20 @@ def listener_of(wire: RawWebSocket) -> Recorder:
 def opened(
     max_delay_s: float = 0.0, ping_s: float | None = None, upgrade: bytes = UPGRADE
 ) -> tuple[RawWebSocket, Transport]:
+    wire, transport = upgraded(upgrade, max_delay_s=max_delay_s, ws_ping_interval=ping_s)
+    transport.writes.clear()
+    return wire, transport
+
+
+def upgraded(upgrade: bytes, *, max_delay_s: float = 0.0, **options: Any) -> tuple[RawWebSocket, Transport]:
+    """With the answer to the upgrade still among the writes; `options` are uvicorn's."""
     kind = raw_protocol(Open(), max_pending_bytes=MAX_PENDING, slow_reader_s=60, max_delay_s=max_delay_s)
-    config = Config(cast(Any, None), ws_ping_interval=ping_s, ws_ping_timeout=PONG_S)
-    wire, transport = kind(config, ServerState(), {}), Transport()
+    config = Config(cast(Any, None), **{"ws_ping_interval": None, "ws_ping_timeout": PONG_S, **options})
+    state = ServerState()
+    state.default_headers = [(b"date", b"today")]
+    wire, transport = kind(config, state, {}), Transport()
     wire.connection_made(cast(Any, transport))
     wire.data_received(upgrade)
-    transport.writes.clear()
     return wire, transport
 
 
@@ -219,6 +236,25 @@ def test_many_long_messages_together_all_arrive_where_nobody_holds_them() -> Non
         sent = [b"%d" % number * LONG_FRAME_BYTES for number in range(5)]
         wire.data_received(b"".join(client_frame(TEXT, one) for one in sent))
         assert listener_of(wire).messages == sent
+        wire.connection_lost(None)
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("is_on", [True, False])
+def test_only_large_events_are_compressed_and_only_where_that_was_agreed_on(is_on: bool) -> None:
+    async def main() -> None:
+        offer = UPGRADE[:-2] + b"sec-websocket-extensions: permessage-deflate\r\n\r\n"
+        wire, transport = upgraded(offer, ws_per_message_deflate=is_on)
+        answer = transport.writes.pop()[1]
+        assert (b"permessage-deflate" in answer) is is_on
+        assert b"\r\ndate: today\r\n" in answer
+        small, large = b"x" * (DEFLATE_FROM_BYTES - 1), b"x" * DEFLATE_FROM_BYTES
+        wire.push([small, large, small])
+        await asyncio.sleep(0)
+        ((_, sent),) = transport.writes
+        plain = text_frames([small])
+        assert sent == plain + (deflated_frame(large) if is_on else text_frames([large])) + plain
         wire.connection_lost(None)
 
     run_virtual(main())
