@@ -211,6 +211,42 @@ async def test_an_sse_peer_that_is_gone_closes_the_sink(at_the_end: bool) -> Non
     assert sink.is_closed
 
 
+# --- clients that read again ---
+
+
+@pytest.mark.parametrize("kind", [WebSocketSink, SseSink])
+async def test_producers_are_told_once_that_the_client_reads_again_if_they_were_told_that_it_does_not(
+    kind: type[WebSocketSink] | type[SseSink],
+) -> None:
+    client, told = Client(), list[int]()  # messages that had been taken by then
+    sink = kind(client.send, max_pending_bytes=1000)
+    again = asyncio.Event()
+
+    def resume() -> None:
+        told.append(len(client.messages))
+        again.set()
+
+    sink.on_writable(resume)
+    pump = asyncio.create_task(sink.pump())
+    paused = [sink.is_paused]
+    client.reads.clear()
+    sink.push([event(0)])
+    await asyncio.wait_for(client.is_sending.wait(), timeout=5)
+    paused.append(sink.is_paused)
+    assert told == []
+    client.reads.set()
+    await asyncio.wait_for(again.wait(), timeout=5)
+    paused.append(sink.is_paused)
+    assert paused == [False, True, False]
+    for number in (1, 2):  # nobody asks meanwhile, so nobody is told
+        client.is_sending.clear()
+        sink.push([event(number)])
+        await asyncio.wait_for(client.is_sending.wait(), timeout=5)
+    assert len(told) == 1 and told[0] >= 1
+    sink.finish(1000) if isinstance(sink, WebSocketSink) else sink.finish()
+    await asyncio.wait_for(pump, timeout=5)
+
+
 # --- events that may wait ---
 
 

@@ -5,10 +5,11 @@ import tracemalloc
 import zlib
 from collections.abc import Sequence
 from itertools import pairwise
+from random import Random
 from unittest.mock import patch
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from websockets.exceptions import ProtocolError
 from websockets.extensions.permessage_deflate import PerMessageDeflate
@@ -207,6 +208,8 @@ def test_events_together_are_the_frames_of_each(sizes: list[int]) -> None:
 
 
 @given(st.binary(max_size=5000), st.integers(9, 15))
+@example(Random(0).randbytes(5000), 9)  # repeated further back than that window reaches
+@example(Random(0).randbytes(5000), 12)
 def test_a_deflated_frame_is_inflated_by_another_implementation(event: bytes, bits: int) -> None:
     extension = PerMessageDeflate(
         remote_no_context_takeover=True,
@@ -237,6 +240,26 @@ def test_a_size_over_the_limit_is_refused_by_its_header_alone() -> None:
     reader = FrameReader(1000)
     assert breach(reader.feed(bytes((0x81, 0xFE)) + (1001).to_bytes(2, "big") + b"mask")) == TOO_BIG
     assert reader.held_bytes == 0
+
+
+@pytest.mark.parametrize("size", [101, 1000, 5000])
+def test_a_whole_frame_over_the_limit_is_refused_too(size: int) -> None:
+    assert breach(read(client_frame(TEXT, b"x" * size), limit=100)) == TOO_BIG
+    assert read(client_frame(TEXT, b"x" * 100), limit=100) == [Message(b"x" * 100, is_text=True)]
+
+
+def test_a_bomb_in_fragments_is_refused_where_together_they_are_over_the_limit() -> None:
+    payload = compressed(b"\0" * 3 * LIMIT)
+    fragments_ = [payload[at : at + 200] for at in range(0, len(payload), 200)]
+    reader = FrameReader(LIMIT, deflate=True)
+    received: list[Received] = []
+    for number, piece in enumerate(fragments_):
+        is_first, is_last = number == 0, number == len(fragments_) - 1
+        received += reader.feed(client_frame(2 if is_first else 0, piece, fin=is_last, rsv1=is_first))
+        assert reader.held_bytes <= LIMIT
+        if received:
+            break
+    assert breach(received) == TOO_BIG
 
 
 def test_many_small_fragments_cost_no_more_than_what_they_hold() -> None:
@@ -279,6 +302,12 @@ def test_fragments_together_are_held_to_the_limit() -> None:
 )
 def test_a_breach_names_its_close_code(wire: bytes, code: int) -> None:
     assert breach(read(wire)) == code
+
+
+def test_only_the_first_frame_of_a_message_says_that_it_is_compressed() -> None:
+    begun = client_frame(TEXT, compressed(b"x" * 50)[:5], fin=False, rsv1=True)
+    assert breach(read(begun + client_frame(0, b"y", rsv1=True), deflate=True)) == PROTOCOL_ERROR
+    assert breach(read(client_frame(PING, b"", rsv1=True), deflate=True)) == PROTOCOL_ERROR
 
 
 def test_garbage_that_says_it_is_compressed_is_refused() -> None:

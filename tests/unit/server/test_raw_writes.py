@@ -115,7 +115,8 @@ def opened(
 def upgraded(upgrade: bytes, *, max_delay_s: float = 0.0, **options: Any) -> tuple[RawWebSocket, Transport]:
     """With the answer to the upgrade still among the writes; `options` are uvicorn's."""
     kind = raw_protocol(Open(), max_pending_bytes=MAX_PENDING, slow_reader_s=60, max_delay_s=max_delay_s)
-    config = Config(cast(Any, None), **{"ws_ping_interval": None, "ws_ping_timeout": PONG_S, **options})
+    given: dict[str, Any] = {"ws_ping_interval": None, "ws_ping_timeout": PONG_S, **options}
+    config = Config(cast(Any, None), **given)
     state = ServerState()
     state.default_headers = [(b"date", b"today")]
     wire, transport = kind(config, state, {}), Transport()
