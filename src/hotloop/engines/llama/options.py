@@ -1,5 +1,6 @@
 """How much of the machine the engine may use, and the defaults that follow from the model and the machine."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -12,6 +13,7 @@ MAX_KV_CELLS = 1 << 22
 MAX_SEQUENCES = 255  # llama.cpp has 256, of which one is for copying
 MAX_PARKED_BYTES = 1 << 40
 DEFAULT_PARKED_BYTES = 8 << 30  # at most; what llama.cpp's own server keeps of prompts in host memory
+CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of the container, from inside
 MIN_CONTEXT_TOKENS = 16
 MIN_KV_CELLS = 512  # one batch: llama.cpp aborts on a batch larger than its cache
 
@@ -59,9 +61,12 @@ def resolve(options: HostOptions, trained_context: int) -> Settings:
     )
 
 
-def default_parked_bytes() -> int:
-    """An eighth of the machine's memory, at most 8 GiB."""
-    return min(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 8, DEFAULT_PARKED_BYTES)
+def default_parked_bytes(cgroup_limit: Path = CGROUP_LIMIT) -> int:
+    """An eighth of the memory that the machine has, or that its container may use; at most 8 GiB."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with contextlib.suppress(OSError, ValueError):  # no such file, or "max" in it
+        memory = min(memory, int(cgroup_limit.read_text()))
+    return min(memory // 8, DEFAULT_PARKED_BYTES)
 
 
 def physical_cores() -> int:

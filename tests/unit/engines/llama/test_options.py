@@ -1,6 +1,14 @@
+from pathlib import Path
+
 import pytest
 
-from hotloop.engines.llama.options import DEFAULT_CONTEXT_TOKENS, HostOptions, physical_cores, resolve
+from hotloop.engines.llama.options import (
+    DEFAULT_CONTEXT_TOKENS,
+    HostOptions,
+    default_parked_bytes,
+    physical_cores,
+    resolve,
+)
 
 
 def test_the_context_is_the_models_own() -> None:
@@ -35,6 +43,15 @@ def test_one_core_is_left_to_the_server() -> None:
 def test_what_is_out_of_bounds_is_named(option: str, value: int) -> None:
     with pytest.raises(ValueError, match=option):
         HostOptions(path="m", **{option: value})
+
+
+def test_a_container_with_little_memory_keeps_little_kv_outside_the_cache(tmp_path: Path) -> None:
+    limit = tmp_path / "memory.max"
+    everything = default_parked_bytes(limit)
+    limit.write_text("max\n")
+    assert default_parked_bytes(limit) == everything
+    limit.write_text(f"{1 << 26}\n")
+    assert default_parked_bytes(limit) == 1 << 23
 
 
 def test_kv_outside_the_cache_is_bounded_by_default_and_may_be_none() -> None:
