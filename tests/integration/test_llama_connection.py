@@ -114,6 +114,7 @@ async def test_more_conversations_than_the_cache_has_sequences_for_lose_no_kv() 
         counted = fallbacks(server)
         assert counted.keys() == {"kv_restored"}
         assert counted["kv_restored"] >= 2 * len(lanes) - 1, "the last turn's record may still be on its way"
+        assert server.app.services.records.counters.restored_tokens > 0
         records = server.app.services.records.latest()
         for before, after in zip(records, records[len(lanes) :], strict=False):
             assert after.usage.cached_tokens >= before.usage.prompt_tokens, "the history was decoded again"

@@ -47,6 +47,7 @@ class TurnCounters:
         self.hosted_s = 0.0
         self.prompt_tokens = 0
         self.cached_tokens = 0  # as the engine reports them
+        self.restored_tokens = 0  # of these, brought back from other memory
         self.output_tokens = 0
         self.recognitions = 0  # turns whose input began with a history that was remembered
         self.recognised_tokens = 0

@@ -67,6 +67,7 @@ class TurnRecord(msgspec.Struct):
             "engine_s": round(self.engine_s, 6),
             "prompt_tokens": self.usage.prompt_tokens,
             "cached_tokens": self.usage.cached_tokens,
+            "restored_tokens": self.usage.restored_tokens,
             "output_tokens": self.usage.output_tokens,
             "recognised_items": self.recognised_items,
             "recognised_tokens": self.recognised_tokens,
@@ -131,6 +132,7 @@ def _count(counters: TurnCounters, record: TurnRecord) -> None:
     counters.hosted_s += record.hosted_s
     counters.prompt_tokens += usage.prompt_tokens
     counters.cached_tokens += usage.cached_tokens
+    counters.restored_tokens += usage.restored_tokens
     counters.output_tokens += usage.output_tokens
     counters.recognitions += bool(record.recognised_items)
     counters.recognised_tokens += record.recognised_tokens

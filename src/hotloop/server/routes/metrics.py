@@ -21,6 +21,7 @@ from hotloop.turns.services import TurnServices
 _TOKENS = (
     ("prompt_tokens", "Tokens of all prompts."),
     ("cached_tokens", "Prompt tokens that the engine found in its KV cache."),
+    ("restored_tokens", "Cached tokens whose KV had left the engine's KV cache and was brought back from host memory."),
     ("generation_tokens", "Tokens sampled."),
     (
         "recognised_tokens",
@@ -72,7 +73,13 @@ def _turns(counters: TurnCounters) -> Iterator[Metric]:
     for (transport, outcome), count in counters.outcomes.items():
         turns.add_metric([transport, outcome], count)
     yield turns
-    values = (counters.prompt_tokens, counters.cached_tokens, counters.output_tokens, counters.recognised_tokens)
+    values = (
+        counters.prompt_tokens,
+        counters.cached_tokens,
+        counters.restored_tokens,
+        counters.output_tokens,
+        counters.recognised_tokens,
+    )
     for (name, help_), value in zip(_TOKENS, values, strict=True):
         yield CounterMetricFamily(f"hotloop:{name}", help_, value=value)
     yield _labelled("fallbacks", "Slower paths taken, by reason.", "reason", counters.fallbacks)
