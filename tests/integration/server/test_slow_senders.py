@@ -62,11 +62,26 @@ async def write_on(writer: asyncio.StreamWriter, piece: bytes) -> None:
         await writer.drain()
 
 
-async def test_what_is_refused_is_the_head_that_is_too_large() -> None:
+def opened_by_hand() -> tuple[GuardedHttp, Transport]:
     config = Config(unasked, ws="none", log_config=None, lifespan="off")
     config.load()
     protocol, transport = GuardedHttp(config, ServerState(), {}), Transport()
     protocol.connection_made(cast(Any, transport))
+    return protocol, transport
+
+
+@pytest.mark.parametrize("unsent", [0, 1])
+async def test_who_has_not_even_read_the_last_answer_is_not_waited_for(unsent: int) -> None:
+    protocol, transport = opened_by_hand()
+    transport.unsent = unsent
+    protocol.timeout_keep_alive_handler()
+    assert transport.closed_at is not None
+    assert (transport.aborted_at is not None) is bool(unsent)
+    protocol.connection_lost(None)
+
+
+async def test_what_is_refused_is_the_head_that_is_too_large() -> None:
+    protocol, transport = opened_by_hand()
     protocol.data_received(b"GET / HTTP/1.1\r\n")
     for _ in range(MAX_HEAD_BYTES // 1024):
         protocol.data_received(b"x-more: %b\r\n" % (b"y" * 1014))

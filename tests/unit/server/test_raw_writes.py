@@ -42,6 +42,7 @@ class Transport:
         self.closed_at: float | None = None
         self.aborted_at: float | None = None
         self.is_reading = True
+        self.unsent = 0
 
     def write(self, data: bytes) -> None:
         self.writes.append((round(asyncio.get_running_loop().time(), 3), data))
@@ -65,7 +66,7 @@ class Transport:
         self.is_reading = True
 
     def get_write_buffer_size(self) -> int:
-        return 0
+        return self.unsent
 
     def set_write_buffer_limits(self, high: int) -> None: ...
 
