@@ -55,6 +55,12 @@ async def test_turns_tokens_fallbacks_and_refusals_are_counted() -> None:
     assert samples["hotloop:fallbacks_total", (("reason", "context_changed"),)] == 1
     usage = [final_response(first)["usage"], done["usage"]]
     assert samples["hotloop:prompt_tokens_total", ()] == sum(one["input_tokens"] for one in usage)
+    cached = [one["input_tokens_details"]["cached_tokens"] for one in usage]
+    assert samples["hotloop:cached_tokens_total", ()] == sum(cached)
+    assert samples["hotloop:received_bytes_total", ()] > 200
+    assert samples["hotloop:sent_bytes_total", ()] > 2000
+    assert samples["hotloop:e2e_request_latency_seconds_count", ()] == 3
+    assert samples["hotloop:time_to_engine_seconds_count", ()] == 2
     assert samples["hotloop:generation_tokens_total", ()] == sum(one["output_tokens"] for one in usage)
     assert samples["hotloop:time_to_first_token_seconds_count", ()] == 2
     gaps = sum(one["output_tokens"] - 1 for one in usage)
