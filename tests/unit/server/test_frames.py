@@ -1,6 +1,7 @@
 """Frames as bytes, in any split, checked against the `websockets` library's own codec."""
 
 import os
+import sys
 import tracemalloc
 import zlib
 from collections.abc import Sequence
@@ -39,7 +40,7 @@ from hotloop.server.frames import (
     is_sendable,
     text_frames,
 )
-from hotloop.server.unmask import unmask, unmask_numpy
+from hotloop.server.unmask import _fastest, unmask, unmask_numpy
 
 LIMIT = 1 << 20
 MASK = b"\x1f\x2e\x3d\x4c"
@@ -344,6 +345,12 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
 def test_both_ways_of_unmasking_agree(data: bytes, mask: bytes) -> None:
     assert unmask(data, mask) == unmask_numpy(data, mask)
     assert unmask_numpy(unmask_numpy(data, mask), mask) == data
+
+
+def test_without_the_extension_of_websockets_numpy_unmasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert unmask is not unmask_numpy
+    monkeypatch.setitem(sys.modules, "websockets.speedups", None)
+    assert _fastest() is unmask_numpy
 
 
 def test_a_ping_frame_is_well_formed() -> None:
