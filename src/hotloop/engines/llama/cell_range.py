@@ -7,8 +7,8 @@ llama.cpp's attention visits every cell up to the last used one, for every token
 so, and does not say where anything lies; what is kept here is an estimate, exact whenever the cache was empty.
 """
 
-# Visiting a cell for one decoded token takes 40 ns with 2.5 kB of KV per token, 200 ns with 37 kB; copying it out and in
-# again takes 2.4 and 16 µs (docs/measurements.md): as much as visiting it this many times.
+# Copying a cell out and in again takes as long as visiting it 43 to 78 times, with 2.6 as with 37 kB of KV per token
+# (docs/measurements.md).
 MOVE_COST = 64
 MIN_USELESS = 256  # llama.cpp rounds the range up to this
 
