@@ -12,6 +12,7 @@ import time
 import tracemalloc
 from array import array
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import TypeVar
 
 from hotloop.bench.answers import BenchError
@@ -246,19 +247,24 @@ def cpu_of(call: Callable[[], object], times: int) -> float:
     return (time.process_time() - before) / times
 
 
-def ratio_in_turns(above: Callable[[], object], below: Callable[[], object], pairs: int) -> float:
-    """CPU of `above` over that of `below`, called in turns, so that what slows the machine slows both.
+def ratio_in_turns(
+    above: Callable[[], object], below: Callable[[], object], pairs: int, *, below_times: int = 1
+) -> float:
+    """CPU of one call of `above` over that of `below`, called in turns, so that what slows the machine slows both.
 
-    The first call behind another arm finds the processor's caches full of that arm's work. So one call of each is not
+    The first call behind another arm finds the processor's caches full of that arm's work. So one turn of each is not
     counted, and each goes first in every other pair.
+
+    Args:
+        below_times: calls of `below` in its turn, where it is much the shorter one.
     """
-    calls = (above, below)
+    turns = (partial(cpu_of, above, 1), partial(cpu_of, below, below_times))
     spent = [0.0, 0.0]
-    for call in calls:
-        call()
+    for turn in turns:
+        turn()
     for pair in range(pairs):
         for place in (0, 1) if pair % 2 else (1, 0):
-            spent[place] += cpu_of(calls[place], 1)
+            spent[place] += turns[place]()
     return spent[0] / spent[1]
 
 

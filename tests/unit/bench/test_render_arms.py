@@ -31,3 +31,9 @@ def test_a_ratio_is_that_of_the_costs_whoever_comes_behind_other_work(clock: Clo
 def test_each_goes_first_in_every_other_pair(clock: Clock) -> None:
     ratio_in_turns(lambda: clock.call("a", 1), lambda: clock.call("b", 1), 4)
     assert clock.calls == "ab" + "ba" + "ab" + "ba" + "ab"
+
+
+def test_a_turn_of_the_shorter_one_may_be_several_calls_and_counts_as_one(clock: Clock) -> None:
+    found = ratio_in_turns(lambda: clock.call("a", 30), lambda: clock.call("b", 2), 2, below_times=3)
+    assert found == pytest.approx(15)
+    assert clock.calls == "abbb" + "bbba" + "abbb"
