@@ -37,7 +37,8 @@ _TIMES = {"extend": 20, "rerender": 1, "recognise": 5, "resend": 1}  # calls in 
 
 # Ratios that are judged, call by call: extend at the long history over extend at the short one, and at the long one
 _FLAT, _VS_RERENDER, _HIT = "flat", "rerender over extend", "resend over recognise"
-_LONG_PAIRS = 2  # of the last two
+_LONG_RATIOS = {_VS_RERENDER: ("rerender", "extend", 100), _HIT: ("resend", "recognise", 20)}  # calls of the second
+_LONG_PAIRS = 2
 _FLAT_PAIRS = 200  # nine in ten samples of two equal chains lie within 0.95 and 1.05; with 30 within 0.88 and 1.10
 
 
@@ -87,16 +88,15 @@ def measure(plan: Plan, tokenizer_path: Path | None = None) -> Findings:
         for (family, tokens), chain in chains.items()
         for arm, times in _TIMES.items()
     }
-    for family in formats:
-        long, short = chains[family, _LONG].extend, chains[family, _SHORT].extend
-        arms[family, _LONG, _FLAT] = partial(ratio_in_turns, long, short, _FLAT_PAIRS)
-        for name, above, below in ((_VS_RERENDER, "rerender", "extend"), (_HIT, "resend", "recognise")):
-            chain = chains[family, _LONG]
-            arms[family, _LONG, name] = partial(
-                ratio_in_turns, getattr(chain, above), getattr(chain, below), _LONG_PAIRS, below_times=_TIMES[below]
-            )
     for sample in arms.values():
         sample()  # warm-up
+    for family in formats:  # these begin with a turn that is not counted
+        chain, short = chains[family, _LONG], chains[family, _SHORT]
+        arms[family, _LONG, _FLAT] = partial(ratio_in_turns, chain.extend, short.extend, _FLAT_PAIRS)
+        for name, (above, below, times) in _LONG_RATIOS.items():
+            arms[family, _LONG, name] = partial(
+                ratio_in_turns, getattr(chain, above), getattr(chain, below), _LONG_PAIRS, below_times=times
+            )
     gc.collect()
     gc.freeze()
     try:
