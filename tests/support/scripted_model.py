@@ -39,6 +39,16 @@ CONVERSATIONS: list[dict[str, Any]] = [
 ]
 
 
+# Scenes of a long answer, and of what its successor says when it is told to be shorter.
+STEERED: list[dict[str, Any]] = [
+    {
+        "match": "^ponder",
+        "turns": [{"reasoning": "word " * 20, "text": "word " * 400, "pace": {"tokens": 1, "seconds": 0.005}}],
+    },
+    {"match": "^shorter", "turns": [{"text": "Short, then.", "requires_history": "ponder"}]},
+]
+
+
 def scripted_model(
     conversations: list[dict[str, Any]] | None = None, *, thinking: bool = True, context_tokens: int = 100_000
 ) -> TokenModel:

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from tests.support.event_order import check_response_events
 from tests.support.live_server import Event, LiveServer, Socket, live_server, open_socket, output_text
-from tests.support.scripted_model import LOOK_UP, scripted_model
+from tests.support.scripted_model import LOOK_UP, STEERED, scripted_model
 
 from hotloop.decoding.reader import UNAVAILABLE
 from hotloop.protocol.client_event import ClientEvent, read_event
@@ -21,11 +21,7 @@ LONG = 2000
 PADDING = "padding " * (LONG // 8)
 
 SCRIPT: list[dict[str, Any]] = [
-    {
-        "match": "^ponder",
-        "turns": [{"reasoning": "word " * 20, "text": "word " * 400, "pace": {"tokens": 1, "seconds": 0.005}}],
-    },
-    {"match": "^shorter", "turns": [{"text": "Short, then.", "requires_history": "ponder"}]},
+    *STEERED,
     {
         "match": "^look",
         "turns": [

@@ -6,16 +6,12 @@ from typing import Any
 from openai import AsyncOpenAI
 from tests.support.event_order import check_response_events, split_responses
 from tests.support.live_server import live_server, open_socket, output_text
-from tests.support.scripted_model import LOOK_UP, scripted_model
+from tests.support.scripted_model import LOOK_UP, STEERED, scripted_model
 
 GENERATION_PROMPT = 2  # tokens: the head of an assistant message
 
 SCRIPT: list[dict[str, Any]] = [
-    {
-        "match": "^ponder",
-        "turns": [{"reasoning": "word " * 20, "text": "word " * 400, "pace": {"tokens": 1, "seconds": 0.005}}],
-    },
-    {"match": "^shorter", "turns": [{"text": "Short, then.", "requires_history": "ponder"}]},
+    *STEERED,
     {
         "match": "^look",
         "turns": [

@@ -1,5 +1,8 @@
 """Chains that idle: what they cost the others, where their KV goes, and how it comes back."""
 
+from collections.abc import Callable
+
+import pytest
 from tests.support.fake_context import continuation
 from tests.support.llama_scheduler import Host
 
@@ -51,22 +54,22 @@ def test_a_parked_chain_can_be_rewound() -> None:
     assert (ended.usage.cached_tokens, ended.usage.restored_tokens) == (700, 700)
 
 
-def test_more_handles_than_sequences_lose_nothing() -> None:
-    host = Host(sequences=2, parked_bytes=MUCH)
+@pytest.mark.parametrize(
+    "host",
+    [
+        pytest.param(lambda: Host(sequences=2, parked_bytes=MUCH), id="more handles than sequences"),
+        pytest.param(
+            lambda: Host(sequences=8, cells=200, context_tokens=100, parked_bytes=MUCH), id="more tokens than cells"
+        ),
+    ],
+)
+def test_more_than_the_cache_has_room_for_loses_nothing(host: Callable[[], Host]) -> None:
+    full = host()
     for handle in range(1, 8):
-        host.open(handle)
-        host.run(handle, 0, [handle] * 50, 1)
+        full.open(handle)
+        full.run(handle, 0, [handle] * 50, 1)
     for handle in range(1, 8):
-        assert host.run(handle, 50, [9], 1).usage.cached_tokens == 50
-
-
-def test_more_tokens_than_cells_lose_nothing() -> None:
-    host = Host(sequences=8, cells=200, context_tokens=100, parked_bytes=MUCH)
-    for handle in range(1, 8):
-        host.open(handle)
-        host.run(handle, 0, [handle] * 50, 1)
-    for handle in range(1, 8):
-        assert host.run(handle, 50, [9], 1).usage.cached_tokens == 50
+        assert full.run(handle, 50, [9], 1).usage.cached_tokens == 50
 
 
 def test_where_memory_ends_the_chain_that_was_parked_first_is_lost_and_says_so() -> None:
