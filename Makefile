@@ -74,7 +74,7 @@ test: check $(ASSETS_STAMP)
 test-long: $(STAMP) $(ASSETS_STAMP) $(ASSETS_LONG_STAMP) $(CLIENTS_STAMPS)
 	$(BIN)/python -m pytest -m long
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -n auto --dist worksteal --timeout 3600 tests/properties \
-	  tests/contracts/test_format_contract.py
+	  tests/contracts/test_format_contract.py tests/unit/engines/llama/test_scheduler.py
 
 format: $(STAMP)
 	$(BIN)/ruff format .

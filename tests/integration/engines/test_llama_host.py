@@ -15,6 +15,9 @@ from tests.support.random_gguf import write_sliding_gguf
 
 from hotloop.engines.llama import LibraryError, LlamaEngine, ModelFileError
 from hotloop.engines.llama.binding import Model
+from hotloop.engines.llama.link import HostLink, spawn
+from hotloop.engines.llama.messages import Generate, frame
+from hotloop.engines.llama.options import HostOptions
 from hotloop.seams.engine import EndReason, Sampling
 from hotloop.session.principal import LOCAL, Tenant
 from hotloop.session.token_log import TokenView
@@ -68,6 +71,17 @@ async def test_a_killed_host_fails_its_runs_and_the_next_turn_works(engine: Llam
     assert (outcome.reason, len(outcome.ids)) == (EndReason.LENGTH, 5)
     assert engine.host_pid not in (None, pid)
     assert not is_alive(pid)
+
+
+async def test_a_host_that_fails_says_why(random_model: Path) -> None:
+    lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    host = await spawn(
+        HostOptions(path=str(random_model), threads=1), lambda: HostLink(lambda _step: None, lost.set_result)
+    )
+    await host.link.ready()
+    host.link.send(frame(Generate(99, 1, 0, b"", greedy(1), None)))  # there is no such handle
+    assert (await asyncio.wait_for(lost, TIMEOUT_S)).startswith("KeyError in _generate, line ")
+    await host.stop()
 
 
 async def test_what_cannot_be_said_to_the_host_fails_its_caller_only(engine: LlamaEngine) -> None:

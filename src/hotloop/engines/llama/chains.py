@@ -324,7 +324,7 @@ class ChainTable:
         for chain in leaving:
             self.unseat(chain)
         for chain in running:
-            wanted = len(chain.tokens)
+            wanted = max(len(chain.tokens) - 1, 0)  # another chain may hold even what this one has just sampled
             self._place(chain, wanted, *self._longest_in_cache(chain, wanted))
 
     def close(self, chain: Chain) -> None:

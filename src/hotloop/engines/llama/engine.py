@@ -176,11 +176,13 @@ class LlamaEngine:
             if run is not None:
                 run.end(ended.reason, ended.usage, ended.detail)
 
-    def _on_lost(self) -> None:
+    def _on_lost(self, reason: str) -> None:
         self._lost.set()
         if self._host is not None and not self._is_closed:  # not one that was given up before it ended
             self._host = None
-            self._forget_epoch("the engine host ended; it is being restarted")
+            ended = f"the engine host ended ({reason})" if reason else "the engine host ended"
+            log.error("%s; %d turns end with it", ended, len(self._runs))
+            self._forget_epoch(f"{ended}; it is being restarted")
 
     def _forget_epoch(self, detail: str, reason: EndReason = EndReason.UNAVAILABLE) -> None:
         """Every handle up to now has lost its KV, every run is over."""

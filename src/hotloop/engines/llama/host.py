@@ -14,6 +14,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
@@ -158,6 +159,9 @@ def main() -> None:
             link.sendall(frame(Unusable(str(error))))
         except (BrokenPipeError, ConnectionResetError):
             return
+        except Exception as error:  # a fault of ours: where it happened, but no value, which may be somebody's text
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            link.sendall(frame(Unusable(f"{type(error).__name__} in {where.name}, line {where.lineno}")))
 
 
 if __name__ == "__main__":

@@ -24,14 +24,19 @@ STOP_GRACE_S = 5.0  # the host ends itself on the end of the link; what still li
 
 
 class HostLink(asyncio.Protocol):
-    """Frames to and from one engine host. Every callback comes on the event loop."""
+    """Frames to and from one engine host. Every callback comes on the event loop.
 
-    def __init__(self, on_step: Callable[[Step], None], on_lost: Callable[[], None]) -> None:
+    Args:
+        on_lost: gets what the host says of its end, "" if it says nothing.
+    """
+
+    def __init__(self, on_step: Callable[[Step], None], on_lost: Callable[[str], None]) -> None:
         self._on_step = on_step
         self._on_lost = on_lost
         self._frames = FrameReader()
         self._transport: asyncio.Transport | None = None
         self._first: asyncio.Future[FromHost] = asyncio.get_running_loop().create_future()
+        self._end_reason = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # a stream socket's transport is one
@@ -43,11 +48,13 @@ class HostLink(asyncio.Protocol):
                 self._on_step(message)
             elif not self._first.done():
                 self._first.set_result(message)
+            elif isinstance(message, Unusable):
+                self._end_reason = message.reason
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self._first.done():
             self._first.set_result(Unusable("the engine host ended while it started"))
-        self._on_lost()
+        self._on_lost(self._end_reason)
 
     def send(self, encoded: bytes) -> None:
         """Queue a frame; it leaves at once unless the host does not read."""

@@ -58,7 +58,7 @@ class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
 
 
 class Unusable(msgspec.Struct, frozen=True, array_like=True, tag="unusable"):
-    """The model cannot be loaded: `path` is set if the file is at fault. The host exits."""
+    """The host exits: the model cannot be loaded, and `path` is set if the file is at fault; or the engine failed later."""
 
     reason: str
     path: str | None = None

@@ -154,6 +154,22 @@ def test_chains_that_run_side_by_side_go_on_through_a_sweep() -> None:
     assert host.context.decoded == 5 * 1000 + 2 * 400
 
 
+def test_a_chain_that_says_what_another_one_said_before_it_goes_on_through_a_sweep() -> None:
+    host = Host(sequences=8, cells=8000, context_tokens=2000, parked_bytes=MUCH)
+    for handle in range(1, 4):
+        host.open(handle)
+        host.run(handle, 0, [handle] * 1000, 1)
+    runs: list[int] = []
+    for handle in (10, 11):  # the second one samples what the first one holds already
+        host.open(handle)
+        runs.append(host.submit(handle, 0, [5] * 50, 400))
+        host.step()
+    host.finish()
+    assert host.context.range < 2000, "nothing was swept"
+    for run in runs:
+        assert host.ids[run] == continuation([5] * 50, 400)
+
+
 def test_a_parked_chain_waits_for_room_instead_of_being_decoded_again() -> None:
     host = Host(sequences=4, cells=300, context_tokens=250, parked_bytes=MUCH)
     for handle in (1, 2, 3):  # two of them fit

@@ -206,6 +206,7 @@ ACTIONS = st.one_of(
     GENERATE,
     st.tuples(st.just("abort"), st.integers(0, 4), st.just(0), st.just(0)),
     st.tuples(st.just("reopen"), st.integers(0, 4), st.integers(0, 30), st.just(0)),
+    st.tuples(st.just("twin"), st.integers(0, 4), st.integers(0, 4), st.integers(1, 30)),
     st.tuples(st.just("break"), st.just(0), st.just(0), st.just(0)),
     st.tuples(st.just("step"), st.integers(1, 8), st.just(0), st.just(0)),
 )
@@ -251,6 +252,14 @@ class Server:
         self.running[slot] = run
         self.prompts[run] = [*self.chains[slot][:keep], *new]
 
+    def twin(self, slot: int, other: int, tokens: int) -> None:
+        """Ask what the other slot was asked, and so be told the same, a little later."""
+        prompt = self.prompts[self.running[other]] if other in self.running else self.chains[other]
+        if slot != other and prompt:
+            self.reopen(slot, prompt)
+            self.running[slot] = run = self.host.submit(self.handles[slot], len(prompt) - 1, prompt[-1:], tokens)
+            self.prompts[run] = prompt
+
     def settle(self) -> None:
         for slot, run in list(self.running.items()):
             if run in self.host.ended:
@@ -294,6 +303,8 @@ def test_whatever_happens_every_run_ends_once_with_the_models_own_output(
                         host.scheduler.receive(Abort(server.running[number]))
                 case "reopen":
                     server.reopen(number, [token % 3 for token in range(length)])
+                case "twin":
+                    server.twin(number, length, tokens)
                 case _:
                     server.generate(number, length, tokens)
             server.settle()
