@@ -143,12 +143,15 @@ class RawWebSocket(asyncio.Protocol):
         if self.is_paused:
             self._hold(len(frames))
         elif not self._is_flushing:
-            # Not at once: uvloop makes a system call of every write, and more may come in this tick, of other lanes too.
-            self._is_flushing = True
-            if self.max_delay_s:
-                self._loop.call_later(self.max_delay_s, self._flush)
-            else:
-                self._loop.call_soon(self._flush)
+            self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        """Not at once: uvloop makes a system call of every write, and more may come in this tick, of other lanes too."""
+        self._is_flushing = True
+        if self.max_delay_s:
+            self._loop.call_later(self.max_delay_s, self._flush)
+        else:
+            self._loop.call_soon(self._flush)
 
     def send_frame(self, frame: bytes) -> None:
         """One finished frame, behind what is pending."""
@@ -210,6 +213,19 @@ class RawWebSocket(asyncio.Protocol):
             return
         if self._state is _State.LOST:
             return
+        if self._is_flushing:
+            self._read(data)
+            return
+        self._is_flushing = True  # not yet: what a message puts into the loop comes before the flush
+        try:
+            self._read(data)
+        finally:
+            if self._parts:
+                self._flush_soon()
+            else:
+                self._is_flushing = False
+
+    def _read(self, data: bytes) -> None:
         reader = self._reader
         found = reader.feed(data)
         while found:

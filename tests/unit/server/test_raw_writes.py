@@ -142,6 +142,30 @@ def test_events_of_one_tick_or_of_the_delay_leave_in_one_write(max_delay_s: floa
     run_virtual(main())
 
 
+def test_what_a_message_starts_in_the_next_callback_leaves_with_its_first_events() -> None:
+    async def main() -> None:
+        wire, transport = opened()
+        listener, loop = listener_of(wire), asyncio.get_running_loop()
+
+        def answer() -> None:
+            wire.push([b"created"])
+            loop.call_soon(wire.push, [b"first step"])
+
+        listener.on_next = answer
+        for _ in range(2):
+            wire.data_received(client_frame(TEXT, b"create"))
+            await asyncio.sleep(0)
+        listener.on_next = _nothing
+        wire.data_received(client_frame(TEXT, b"nothing to say"))
+        wire.push([b"later"])
+        await asyncio.sleep(0)
+        answered = text_frames([b"created", b"first step"])
+        assert [data for _, data in transport.writes] == [answered, answered, text_frames([b"later"])]
+        wire.connection_lost(None)
+
+    run_virtual(main())
+
+
 def test_what_waits_leaves_before_a_close() -> None:
     async def main() -> None:
         wire, transport = opened(0.5)
