@@ -6,6 +6,7 @@ logits of an entry depend on every token its sequence holds up to it, so a wrong
 changes what is sampled.
 """
 
+import weakref
 import zlib
 from collections import defaultdict
 from collections.abc import Sequence
@@ -54,6 +55,16 @@ class FakeContext:
         self._is_used = np.zeros(cells, np.bool_)
         self._head = 0
         self._answers: dict[int, int] = {}
+        self._copies: list[weakref.ref[NDArray[np.uint8]]] = []
+
+    @property
+    def used(self) -> int:
+        """Cells in use."""
+        return int(self._is_used.sum())
+
+    def copies(self) -> list[int]:
+        """Sizes, in bytes, of what `save` gave and somebody still has."""
+        return [data.nbytes for copy in self._copies if (data := copy()) is not None]
 
     @property
     def range(self) -> int:
@@ -89,9 +100,9 @@ class FakeContext:
 
     def _take(self, count: int) -> list[int] | None:
         """Free places from where the last ones were found, or from the start if enough is free before that."""
-        if int(self._is_used.sum()) + count > len(self._is_used):
+        if self.used + count > len(self._is_used):
             return None
-        head = 0 if self._head > int(self._is_used.sum()) + 2 * count else self._head
+        head = 0 if self._head > self.used + 2 * count else self._head
         free = np.flatnonzero(~self._is_used)
         places = [*free[free >= head], *free[free < head]][:count]
         self._is_used[places] = True
@@ -127,7 +138,9 @@ class FakeContext:
         assert self._can_rewind, "a recurrent state has no parts"
         tokens = self.held(sequence)[start:end]
         assert len(tokens) == end - start, "more is asked for than is held"
-        return np.array([start, *tokens], np.int32).view(np.uint8)[:]
+        data = np.array([start, *tokens], np.int32).view(np.uint8)[:]
+        self._copies.append(weakref.ref(data))
+        return data
 
     def load(self, sequence: int, start: int, end: int, data: NDArray[np.uint8]) -> bool:
         first, *tokens = data.view(np.int32).tolist()

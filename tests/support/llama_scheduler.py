@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from tests.support.fake_context import FakeContext
 
-from hotloop.engines.llama.messages import Close, Ended, Generate, Open
+from hotloop.engines.llama.messages import Close, Ended, Generate, KvHeld, Open
 from hotloop.engines.llama.runs import HostRun
 from hotloop.engines.llama.scheduler import Scheduler
 from hotloop.seams.engine import Constraint, Sampling
@@ -32,6 +32,7 @@ class Host:
     ended: dict[int, Ended] = field(default_factory=dict[int, Ended])
     compiling: list[HostRun] = field(default_factory=list[HostRun])
     runs: int = 0
+    held: KvHeld = field(default_factory=KvHeld)  # as it was last told
 
     def __post_init__(self) -> None:
         if not self.can_rewind:
@@ -64,6 +65,10 @@ class Host:
 
     def step(self) -> None:
         step = self.scheduler.step()
+        assert step.held != self.held, "it was told before"
+        self.held = step.held or self.held
+        sizes = self.context.copies()
+        assert self.held == KvHeld(self.context.used, sum(sizes), len(sizes))
         for run, token in zip(array("I", step.runs), array("I", step.tokens), strict=True):
             assert run not in self.ended, "a token after the end"
             self.ids[run].append(token)

@@ -40,6 +40,7 @@ class ToyEngine:
     """
 
     name = "toy"
+    kv_use = None
 
     def __init__(
         self,

@@ -22,7 +22,7 @@ from hotloop.models.token_state import TokenState, TurnSetup
 from hotloop.models.token_turn import PreparedTokenTurn, Rendered
 from hotloop.protocol.items import Item
 from hotloop.protocol.unknown_parts import is_shown_as_json
-from hotloop.seams.engine import Engine, Sampling
+from hotloop.seams.engine import Engine, KvUse, Sampling
 from hotloop.seams.format import Extension, Fallback, Format, RenderState
 from hotloop.seams.grammar import GrammarValidator
 from hotloop.seams.model import ModelRequest
@@ -82,6 +82,11 @@ class TokenModel:
     def kept_bytes(self) -> int:
         """Bytes of the token logs of all chains."""
         return self.log.size_bytes
+
+    @property
+    def kv_use(self) -> KvUse | None:
+        """As the engine says."""
+        return self.engine.kv_use
 
     def piece(self, token: int) -> bytes:
         """Bytes of a token."""

@@ -42,6 +42,15 @@ class Usage(msgspec.Struct, frozen=True):
     decode_s: float = 0.0
 
 
+class KvUse(msgspec.Struct, frozen=True):
+    """Memory that the KV of all chains takes now."""
+
+    cells: int  # of the KV cache, one a token; what chains share counts once
+    total_cells: int
+    parked_bytes: int = 0  # of copies outside the cache
+    parked_copies: int = 0
+
+
 class TokenLogprob(msgspec.Struct, frozen=True):
     """Log-probability of a sampled token and of the likeliest alternatives, likeliest first."""
 
@@ -181,6 +190,11 @@ class Engine(Protocol):
     @property
     def context_tokens(self) -> int:
         """Most tokens one chain may hold, prompt and output together."""
+        ...
+
+    @property
+    def kv_use(self) -> KvUse | None:
+        """Memory that KV takes; None where the engine has none, or does not say."""
         ...
 
     def open(self, tokens: TokenView, *, parent: KvHandle | None, tenant: Tenant) -> KvHandle:

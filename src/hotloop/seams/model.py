@@ -13,7 +13,7 @@ import msgspec
 
 from hotloop.errors import ApiError
 from hotloop.protocol.items import Item
-from hotloop.seams.engine import EndReason, Usage
+from hotloop.seams.engine import EndReason, KvUse, Usage
 from hotloop.seams.format import ParsedEvent
 from hotloop.seams.prompt import CallRules, PromptContext
 from hotloop.session.chain import ModelState
@@ -127,6 +127,11 @@ class Model(Protocol):
     @property
     def kept_bytes(self) -> int:
         """Bytes of rendered state kept now, over all chains; what chains share counts once."""
+        ...
+
+    @property
+    def kv_use(self) -> KvUse | None:
+        """Memory that the engine's KV takes; None where that is not known."""
         ...
 
     def piece(self, token: int) -> bytes:

@@ -18,7 +18,7 @@ from hotloop.engines.llama.binding import Model
 from hotloop.engines.llama.link import HostLink, spawn
 from hotloop.engines.llama.messages import Generate, frame
 from hotloop.engines.llama.options import HostOptions
-from hotloop.seams.engine import EndReason, Sampling
+from hotloop.seams.engine import Constraint, EndReason, KvUse, Sampling
 from hotloop.session.principal import LOCAL, Tenant
 from hotloop.session.token_log import TokenView
 
@@ -71,6 +71,24 @@ async def test_a_killed_host_fails_its_runs_and_the_next_turn_works(engine: Llam
     assert (outcome.reason, len(outcome.ids)) == (EndReason.LENGTH, 5)
     assert engine.host_pid not in (None, pid)
     assert not is_alive(pid)
+
+
+async def test_with_a_host_its_kv_is_gone(engine: LlamaEngine) -> None:
+    handle = engine.open(TokenView.of([]), parent=None, tenant=LOCAL)
+    await generate(handle, 0, PROMPT, greedy(5))
+    total = engine.kv_use.total_cells
+    assert engine.kv_use == KvUse(len(PROMPT) + 4, total)
+    pid = engine.host_pid
+    assert pid is not None
+    _, outcome = begin(handle, 0, PROMPT, greedy(4000), on_step=partial(os.kill, pid, signal.SIGKILL))
+    await finished(outcome)
+    assert engine.kv_use == KvUse(0, total)
+    again = engine.open(TokenView.of([]), parent=None, tenant=LOCAL)
+    outcome = await generate(again, 0, PROMPT, greedy(5), constraint=Constraint("no grammar"))
+    assert outcome.reason is EndReason.CONSTRAINT
+    assert engine.kv_use == KvUse(0, total), "the next host has computed nothing yet"
+    await generate(again, 0, PROMPT, greedy(5))
+    assert engine.kv_use.cells == len(PROMPT) + 4
 
 
 async def test_a_host_that_fails_says_why(random_model: Path) -> None:

@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 
 from hotloop.engines.llama.cell_range import MOVE_COST, CellRange
 from hotloop.engines.llama.chain import Chain
+from hotloop.engines.llama.messages import KvHeld
 from hotloop.engines.llama.parking import PIECE_TOKENS, CopyableCache, KvCopies
+from hotloop.engines.llama.shared_cells import SharedCells
 
 # An idle chain whose tail past the common prefix is at most this long is taken over instead of copied: a client that
 # sends its whole history each time would else leave one idle copy per turn.
@@ -60,6 +62,7 @@ class ChainTable:
         self._seated: dict[int, Chain] = {}
         self._parked: dict[Chain, None] = {}  # longest parked first
         self._cells = CellRange()
+        self._shared = SharedCells(sequences)
         self._can_rewind = can_rewind
         self._uses = 0
         self._decoded = 0
@@ -71,9 +74,9 @@ class ChainTable:
         return iter(self._seated.values())
 
     @property
-    def parked_bytes(self) -> int:
-        """Memory that copies of KV take."""
-        return self._copies.size_bytes
+    def held(self) -> KvHeld:
+        """Memory that KV takes, in the cache and outside of it."""
+        return KvHeld(self._cells.used, self._copies.size_bytes, self._copies.count)
 
     def touch(self, chain: Chain) -> None:
         """The chain is used now: it is the last to be evicted."""
@@ -94,8 +97,13 @@ class ChainTable:
         if not self._cache.remove(chain.sequence, held):
             self._cache.remove(chain.sequence, 0)
             held = 0
-        self._cells.free(chain.held - held)
+        self._give_back(chain.sequence, chain.held, held)
         chain.held = held
+
+    def _give_back(self, sequence: int, held: int, length: int) -> None:
+        """A sequence has let go of its cells from `length` on; those that others see stay in use."""
+        self._cells.free(max(held - max(length, self._shared.seen_by_others(sequence)), 0))
+        self._shared.cut(sequence, length)
 
     # --- into the cache ---
 
@@ -134,6 +142,7 @@ class ChainTable:
             length = chain.piece_before(length)
         if source is not None and source.sequence is not None and length:
             self._cache.share(source.sequence, sequence, length)
+            self._shared.share(source.sequence, sequence, length)
         self._sit(chain, sequence, length)
         self._restore(chain, sequence, wanted)
 
@@ -196,8 +205,7 @@ class ChainTable:
         sequence = self._leave(chain)
         self._cache.remove(sequence, 0)
         self._free.append(sequence)
-        _, shared = self._longest_in_cache(chain, chain.held)
-        self._cells.free(chain.held - shared)
+        self._give_back(sequence, chain.held, 0)
         if not self._seated:
             self._cells.reset()
         chain.held = 0
@@ -297,12 +305,12 @@ class ChainTable:
 
     def _cells_of(self, leaving: Sequence[Chain]) -> int:
         """Cells that nobody but these seated chains uses."""
-        staying = [chain for chain in self if chain not in leaving]
+        staying = [sequence for sequence, chain in self._seated.items() if chain not in leaving]
         cells = 0
         for chain in leaving:
-            among = ((other, other.held) for other in staying if other.tenant == chain.tenant)
-            cells += chain.held - _longest_prefix(chain.tokens.view(0, chain.held), among)[1]
-            staying.append(chain)  # what these have in common counts once
+            assert chain.sequence is not None, "it is seated"
+            cells += chain.held - self._shared.seen_by(staying, chain.sequence)
+            staying.append(chain.sequence)  # what these have in common counts once
         return cells
 
     def _catch_up(self, chain: Chain) -> None:

@@ -17,9 +17,9 @@ from hotloop.engines.llama.faults import LibraryError, LlamaError
 from hotloop.engines.llama.gguf_file import check_header
 from hotloop.engines.llama.handle import LlamaHandle, LlamaRun
 from hotloop.engines.llama.link import HostLink, HostProcess, spawn
-from hotloop.engines.llama.messages import Generate, Open, Ready, Step, ToHost, frame, id_bytes
+from hotloop.engines.llama.messages import Generate, KvHeld, Open, Ready, Step, ToHost, frame, id_bytes
 from hotloop.engines.llama.options import HostOptions
-from hotloop.seams.engine import EndReason, KvHandle, Usage
+from hotloop.seams.engine import EndReason, KvHandle, KvUse, Usage
 from hotloop.session.principal import Tenant
 from hotloop.session.token_log import TokenView
 
@@ -44,6 +44,7 @@ class LlamaEngine:
         self._process: HostProcess | None = None  # the newest one, in whatever state
         self._host: HostProcess | None = None  # the same, while it is up and its model is loaded
         self._ready = Ready(0, 0, 0, 0, can_rewind=True)
+        self._held = KvHeld()
         self._lost = asyncio.Event()
         self._supervisor: asyncio.Task[None] | None = None
         self._runs: dict[int, LlamaRun] = {}
@@ -97,6 +98,12 @@ class LlamaEngine:
     @property
     def can_rewind(self) -> bool:
         return self._ready.can_rewind
+
+    @property
+    def kv_use(self) -> KvUse:
+        """As of the host's last step; nothing while there is no host."""
+        held = KvHeld() if self._host is None else self._held
+        return KvUse(held.cells, self._ready.kv_cells, held.parked_bytes, held.copies)
 
     @property
     def host_pid(self) -> int | None:
@@ -165,6 +172,8 @@ class LlamaEngine:
     def _on_step(self, step: Step) -> None:
         self._last_sign_s = self._loop.time()
         self.decoded_tokens += step.decoded
+        if step.held is not None:
+            self._held = step.held
         if step.runs:
             numbers, tokens = array("I", step.runs), array("I", step.tokens)
             for index, number in enumerate(numbers):
@@ -211,7 +220,7 @@ class LlamaEngine:
             raise
         if self._lost.is_set():
             raise LibraryError("the engine host ended while it started")
-        self._host = host
+        self._host, self._held = host, KvHeld()
         waiting, self._waiting = self._waiting, []
         for encoded in waiting:
             host.link.send(encoded)

@@ -73,6 +73,14 @@ class Ended(msgspec.Struct, frozen=True, array_like=True):
     detail: str
 
 
+class KvHeld(msgspec.Struct, frozen=True, array_like=True):
+    """Memory that the KV of all chains takes."""
+
+    cells: int = 0  # of the cache; what chains share counts once
+    parked_bytes: int = 0
+    copies: int = 0  # pieces that are parked
+
+
 class Step(msgspec.Struct, frozen=True, array_like=True, tag="step"):
     """One engine step: `tokens[i]` was sampled for `runs[i]`; then the runs that are over."""
 
@@ -81,6 +89,7 @@ class Step(msgspec.Struct, frozen=True, array_like=True, tag="step"):
     logprobs: list[TokenLogprob | None] | None = None
     ended: Sequence[Ended] = ()
     decoded: int = 0  # tokens in this step's batch, prompts included
+    held: KvHeld | None = None  # after the step; None: as it was after the one before
 
 
 ToHost = Open | Generate | Abort | Close

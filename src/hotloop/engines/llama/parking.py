@@ -51,6 +51,7 @@ class KvCopies:
         self._max_bytes = max_bytes
         self._bytes_per_token = 0  # learnt with the first copy
         self.size_bytes = 0
+        self.count = 0
 
     @property
     def is_on(self) -> bool:
@@ -78,6 +79,7 @@ class KvCopies:
         self.cut(pieces, start)
         pieces.append(Piece(Copy(data), start, end))
         self.size_bytes += data.nbytes
+        self.count += 1
         return True
 
     def load(self, piece: Piece, sequence: int, start: int) -> bool:
@@ -106,3 +108,4 @@ class KvCopies:
         copy.users -= 1
         if copy.users == 0:
             self.size_bytes -= copy.data.nbytes
+            self.count -= 1

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from hotloop.engines.llama.chain import Chain
 from hotloop.engines.llama.chains import ChainTable, KvCache
 from hotloop.engines.llama.grammar import ConstraintRun, GrammarError
-from hotloop.engines.llama.messages import Abort, Close, Ended, Generate, Open, Step, ToHost
+from hotloop.engines.llama.messages import Abort, Close, Ended, Generate, KvHeld, Open, Step, ToHost
 from hotloop.engines.llama.runs import HostRun, Picked
 from hotloop.seams.engine import Constraint, EndReason
 
@@ -75,6 +75,7 @@ class Scheduler:
         self._waiting: deque[HostRun] = deque()
         self._active: list[HostRun] = []
         self._ended: list[Ended] = []
+        self._told = KvHeld()
         self._is_full = False  # a run was preempted: nothing more is admitted until another one ends
 
     # --- what the server says ---
@@ -142,21 +143,28 @@ class Scheduler:
     # --- what the engine does ---
 
     @property
-    def parked_bytes(self) -> int:
-        """Memory that KV outside the cache takes."""
-        return self._table.parked_bytes
+    def held(self) -> KvHeld:
+        """Memory that KV takes now."""
+        return self._table.held
 
     @property
     def has_work(self) -> bool:
         """`step` would do or say something."""
-        return bool(self._active or self._waiting or self._ended)
+        return bool(self._active or self._waiting or self._ended) or self._table.held != self._told
 
     def step(self) -> Step:
         """Admit what there is room for, decode one batch, sample. Raises DecodeError if the engine is broken."""
         self._admit()
         decoded, picked = self._decode_batch() if self._active else (0, [])
         ended, self._ended = self._ended, []
-        return _step_message(picked, ended, decoded)
+        return _step_message(picked, ended, decoded, self._news())
+
+    def _news(self) -> KvHeld | None:
+        held = self._table.held
+        if held == self._told:
+            return None
+        self._told = held
+        return held
 
     def _admit(self) -> None:
         blocked = self._is_full
@@ -258,10 +266,10 @@ class Scheduler:
         return run.number, token, logprob
 
 
-def _step_message(picked: list[Picked], ended: list[Ended], decoded: int) -> Step:
+def _step_message(picked: list[Picked], ended: list[Ended], decoded: int, held: KvHeld | None) -> Step:
     if not picked:
-        return Step(ended=ended, decoded=decoded)
+        return Step(ended=ended, decoded=decoded, held=held)
     runs = array("I", [number for number, _, _ in picked])
     tokens = array("I", [token for _, token, _ in picked])
     logprobs = [logprob for _, _, logprob in picked]
-    return Step(runs.tobytes(), tokens.tobytes(), logprobs if any(logprobs) else None, ended, decoded)
+    return Step(runs.tobytes(), tokens.tobytes(), logprobs if any(logprobs) else None, ended, decoded, held)

@@ -73,6 +73,11 @@ class ScriptedEngine:
         """Kind of engine."""
         return "scripted"
 
+    @property
+    def kv_use(self) -> None:
+        """There is no KV."""
+        return None
+
     def open(self, tokens: TokenView, *, parent: KvHandle | None, tenant: Tenant) -> "ScriptedHandle":
         """See `Engine.open`."""
         ids = tokens.tokens()

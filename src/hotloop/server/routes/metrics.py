@@ -4,7 +4,7 @@ Names have the stems that users of vLLM know, with our prefix: `vllm:num_request
 Everything about turns comes from their records (`turns/counters.py`), read when asked; nothing is computed on a turn's path.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from starlette.requests import Request
 from starlette.responses import Response
 
+from hotloop.seams.engine import KvUse
 from hotloop.server.connections import OpenConnections
 from hotloop.server.door import Door
 from hotloop.turns.counters import Histogram, TurnCounters
@@ -106,27 +107,41 @@ def _tool_servers(counters: TurnCounters) -> Iterator[Metric]:
 
 
 def _caches(services: TurnServices) -> Iterator[Metric]:
+    models = set(services.models.values())
+    kv = [use for model in models if (use := model.kv_use) is not None]
     held = GaugeMetricFamily("hotloop:cache_bytes", "Bytes accounted, by memory.", labels=["cache"])
     entries = GaugeMetricFamily("hotloop:cache_entries", "Entries, by memory.", labels=["cache"])
-    memories = (
+    memories = [
         ("chains", services.chains.total_bytes, len(services.chains)),
         ("prefixes", services.prefixes.total_bytes, len(services.prefixes)),
         ("items", services.item_digests.size_bytes, len(services.item_digests)),
         ("contexts", services.contexts.total_bytes, len(services.contexts)),
-    )
+    ]
+    if kv:
+        memories.append(("parked_kv", sum(use.parked_bytes for use in kv), sum(use.parked_copies for use in kv)))
     for name, size, count in memories:
         held.add_metric([name], size)
         entries.add_metric([name], count)
     yield held
     yield entries
-    tokens = sum(model.kept_bytes for model in set(services.models.values()))
+    yield from _kv_cache(kv)
+    tokens = sum(model.kept_bytes for model in models)
     yield _gauge("token_log_bytes", "Bytes of the tokens of all chains; what chains share counts once.", tokens)
     yield CounterMetricFamily(
         "hotloop:chain_evictions", "Chains pushed out by a bound.", value=services.chains.evictions
     )
 
 
-def _gauge(name: str, help_: str, value: float) -> Metric:
+def _kv_cache(kv: Sequence[KvUse]) -> Iterator[Metric]:
+    """The engines' own; without a value where none says it."""
+    total = sum(use.total_cells for use in kv)
+    used = sum(use.cells for use in kv)
+    yield _gauge("kv_cache_cells", "Cells of the KV cache; one holds a token.", total or None)
+    yield _gauge("kv_cache_used_cells", "Cells in use; what chains share counts once.", used if total else None)
+    yield _gauge("kv_cache_usage_perc", "The part of the cells in use, from 0 to 1.", used / total if total else None)
+
+
+def _gauge(name: str, help_: str, value: float | None) -> Metric:
     return GaugeMetricFamily(f"hotloop:{name}", help_, value=value)
 
 

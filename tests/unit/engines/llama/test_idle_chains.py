@@ -77,7 +77,7 @@ def test_where_memory_ends_the_chain_that_was_parked_first_is_lost_and_says_so()
     for handle in range(1, 5):
         host.open(handle)
         host.run(handle, 0, [handle] * 50, 1)
-    assert host.scheduler.parked_bytes <= 600
+    assert host.scheduler.held.parked_bytes <= 600
     assert host.run(1, 50, [9], 1).reason is EndReason.NEEDS_FULL_PROMPT
     assert host.run(3, 50, [9], 1).usage.restored_tokens == 50
 
@@ -92,13 +92,13 @@ def test_a_copy_that_cannot_be_brought_back_is_decoded_again() -> None:
 
 def test_a_fork_of_a_parked_chain_begins_with_its_kv() -> None:
     host = with_idle_chains(8, MUCH)
-    size = host.scheduler.parked_bytes
+    size = host.scheduler.held.parked_bytes
     host.open(200, [3] * 900)
     assert host.run(200, 900, [9], 1).usage.restored_tokens == 900
     assert host.run(3, 1000, [9], 1).usage.cached_tokens == 1000
     host.open(300)
     host.run(300, 0, [5] * 30, 200)
-    assert host.scheduler.parked_bytes < 1.3 * size, "what chains have in common takes memory once"
+    assert host.scheduler.held.parked_bytes < 1.3 * size, "what chains have in common takes memory once"
 
 
 def test_a_beginning_that_many_chains_share_is_copied_once_and_does_not_drive_anyone_out() -> None:
@@ -110,7 +110,7 @@ def test_a_beginning_that_many_chains_share_is_copied_once_and_does_not_drive_an
     host.open(100)
     host.run(100, 0, [*prompt, 5], 500)
     assert host.context.loaded == 0, "the others have 20 cells each that are theirs alone"
-    assert host.scheduler.parked_bytes < 4 * (1024 + 10 * 300)
+    assert host.scheduler.held.parked_bytes < 4 * (1024 + 10 * 300)
     for handle in range(1, 11):
         assert host.run(handle, 1044, [9], 1).usage.cached_tokens == 1044
 
@@ -229,7 +229,7 @@ def test_where_memory_ends_copies_of_what_is_in_the_cache_go_first() -> None:
     host.open(4)
     host.run(4, 0, [4] * 50, 1)  # 3 is parked
     assert host.run(2, 50, [9], 1).usage.restored_tokens == 50
-    assert host.scheduler.parked_bytes <= 500
+    assert host.scheduler.held.parked_bytes <= 500
 
 
 def test_an_abort_while_a_parked_chain_waits_leaves_it_what_it_has() -> None:
@@ -303,4 +303,4 @@ def test_a_history_that_is_resent_takes_memory_once() -> None:
         history += [*host.ids[host.runs], 7]
         host.close(turn)
         host.run(999, 0, others, 140)  # long enough for the closed chain to be copied
-    assert host.scheduler.parked_bytes < 4 * (len(history) + 1000)
+    assert host.scheduler.held.parked_bytes < 4 * (len(history) + 1000)

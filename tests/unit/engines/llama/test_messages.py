@@ -11,6 +11,7 @@ from hotloop.engines.llama.messages import (
     FrameReader,
     FromHost,
     Generate,
+    KvHeld,
     Open,
     Ready,
     Step,
@@ -35,6 +36,7 @@ FROM_HOST: list[FromHost] = [
     Unusable("no such file", "x.gguf"),
     Step(IDS, IDS, [TokenLogprob(1, -0.5, ((1, -0.5),)), None], [Ended(2, EndReason.STOP, Usage(1, 2, 3), "")], 9),
     Step(ended=[]),
+    Step(ended=[], held=KvHeld(5, 1 << 40, 3)),
 ]
 
 

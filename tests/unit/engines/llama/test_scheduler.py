@@ -72,6 +72,33 @@ def test_an_abort_of_a_run_that_is_over_is_nothing() -> None:
     assert not host.scheduler.has_work
 
 
+def test_what_is_held_is_told_also_when_nobody_runs() -> None:
+    host = Host(context_tokens=200)
+    for handle in (1, 2, 3):
+        host.open(handle)
+        host.run(handle, 0, [handle] * 100, 0)
+    assert host.held.cells == 300
+    for handle in (1, 2, 3):
+        host.close(handle)
+    assert host.scheduler.has_work, "closed chains may keep as much as one context"
+    host.step()
+    assert host.held.cells == 200
+    assert not host.scheduler.has_work
+
+
+def test_cells_that_chains_share_count_once_and_those_that_only_hold_the_same_twice() -> None:
+    host = Host()
+    for handle in (1, 2):
+        host.open(handle)
+    for handle in (1, 2):
+        host.submit(handle, 0, [7] * 50, 1)
+    host.finish()
+    assert host.held.cells == 100, "they were computed side by side"
+    host.open(3, [7] * 50)
+    host.run(3, 50, [8] * 10, 0)
+    assert host.held.cells == 110
+
+
 def test_the_context_ends_a_run_when_it_is_full() -> None:
     host = Host(context_tokens=10)
     host.open(1)
@@ -310,7 +337,7 @@ def test_whatever_happens_every_run_ends_once_with_the_models_own_output(
             server.settle()
         host.finish()
     assert set(host.ended) == set(host.ids)
-    assert host.scheduler.parked_bytes <= parked_bytes
+    assert host.scheduler.held.parked_bytes <= parked_bytes
     for run, prompt in server.prompts.items():
         assert host.ids[run] == continuation(prompt, len(host.ids[run]))
         assert host.ended[run].usage.held_tokens <= len(prompt) + len(host.ids[run])
