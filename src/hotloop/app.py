@@ -37,6 +37,7 @@ from hotloop.server.connections import OpenConnections
 from hotloop.server.responses_door import ResponsesDoor
 from hotloop.server.runtime import DrainingServer, listen, uvicorn_config
 from hotloop.server.served_connection import SocketSettings
+from hotloop.server.unmask import slower_paths
 from hotloop.server.websocket_raw import raw_path_fits, raw_protocol
 from hotloop.session.chain_cache import ChainCache
 from hotloop.session.model_context import ContextCache
@@ -263,6 +264,8 @@ def _remote(settings: ServerSettings) -> HttpContent | None:
 def _websocket(door: ResponsesDoor, settings: ServerSettings) -> type[asyncio.Protocol] | None:
     if settings.websocket == "asgi" or not raw_path_fits():
         return None
+    if slower_paths():
+        logger.warning("websockets has no compiled extension here: what its clients send is unmasked with numpy")
     return raw_protocol(
         door,
         max_pending_bytes=settings.max_pending_bytes,

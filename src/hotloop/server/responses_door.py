@@ -6,6 +6,7 @@ from hotloop.server.auth import AccessPolicy, authenticate, wants_timing
 from hotloop.server.connections import OpenConnections
 from hotloop.server.handshake import UpgradeRequest
 from hotloop.server.served_connection import ServedConnection, SocketSettings
+from hotloop.server.unmask import slower_paths
 from hotloop.server.websocket_raw import RawWebSocket
 from hotloop.turns.runner import TurnRunner
 
@@ -28,6 +29,7 @@ class ResponsesDoor:
         self._policy = policy
         self._settings = settings
         self._open = open_connections
+        self._fallbacks = slower_paths()
 
     def open(self, request: UpgradeRequest, wire: RawWebSocket) -> "_Listener":
         """Let the caller in, or raise the ApiError that says why not."""
@@ -35,7 +37,13 @@ class ResponsesDoor:
             raise NotFound(f"No WebSocket at this path; it is {PATH}.")
         principal = authenticate(self._policy, request.headers)
         served = ServedConnection(
-            self._runner, self._settings, principal, wire, self._reader, wants_timing=wants_timing(request.headers)
+            self._runner,
+            self._settings,
+            principal,
+            wire,
+            self._reader,
+            wants_timing=wants_timing(request.headers),
+            fallbacks=self._fallbacks,
         )
         return _Listener(served, wire, self._open)
 

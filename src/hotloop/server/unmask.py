@@ -6,6 +6,8 @@ import numpy as np
 
 Unmask = Callable[[bytes, bytes], bytes]
 
+UNMASKED_BY_NUMPY = "unmasked_by_numpy"  # the fallback's name: dearer than in C, most of all for short messages
+
 
 def unmask_numpy(data: bytes, mask: bytes) -> bytes:
     """`data` with the four bytes of `mask` repeated over it, exclusive-or."""
@@ -23,3 +25,8 @@ def _fastest() -> Unmask:
 
 
 unmask: Unmask = _fastest()
+
+
+def slower_paths() -> tuple[str, ...]:
+    """Names of the fallbacks that every message takes in this process."""
+    return (UNMASKED_BY_NUMPY,) if unmask is unmask_numpy else ()

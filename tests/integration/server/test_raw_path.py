@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import uvicorn
+from tests.integration.server.test_metrics import scrape
 from tests.integration.server.test_websocket import connected
 from tests.support.certificates import self_signed
 from tests.support.live_server import LiveServer, live_server, open_socket
@@ -29,6 +30,7 @@ from hotloop.bench.frames import handshake
 from hotloop.config import ServerSettings
 from hotloop.server.frames import CLOSE, CONTINUATION, GOING_AWAY, PING, PONG, TEXT
 from hotloop.server.runtime import listen
+from hotloop.server.unmask import unmask_numpy
 from hotloop.server.websocket_raw import RawWebSocket, raw_path_fits, raw_protocol
 
 
@@ -221,6 +223,22 @@ async def test_without_its_contract_the_same_turns_go_through_asgi(monkeypatch: 
         events = await peer.turn(input="hello", store=False)
         assert events[-1]["type"] == "response.completed"
         assert server.app.services.records.counters.fallbacks == {"through_asgi": 1}
+
+
+async def test_where_numpy_unmasks_every_turn_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for module in ("unmask", "frames"):
+        monkeypatch.setattr(f"hotloop.server.{module}.unmask", unmask_numpy)
+    async with live_server(scripted_model()) as server:
+        assert "is unmasked with numpy" in caplog.text
+        async with open_socket(server, additional_headers={"hotloop-timing": "1"}) as peer:
+            for _ in range(2):
+                *_, timing, last = await peer.turn(input="hello", store=False)
+                assert last["type"] == "response.completed"
+                assert "unmasked_by_numpy" in timing["fallbacks"]
+        assert "unmasked_by_numpy" in server.app.services.records.latest()[-1].fallbacks
+        assert (await scrape(server))["hotloop:fallbacks_total", (("reason", "unmasked_by_numpy"),)] == 2
 
 
 async def test_a_breach_is_answered_with_its_close_code() -> None:
