@@ -114,9 +114,12 @@ class FakeContext:
         logits[self._answers[index]] = 1.0
         return logits
 
+    def can_end(self, sequence: int, end: int) -> bool:
+        return self._can_rewind or end in (0, len(self._sequences[sequence]))
+
     def remove(self, sequence: int, start: int) -> bool:
         cells = self._sequences[sequence]
-        if 0 < start < len(cells) and not self._can_rewind:
+        if not self.can_end(sequence, start):
             return False
         for cell in cells[start:]:
             cell.users -= 1

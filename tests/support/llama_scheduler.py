@@ -42,7 +42,6 @@ class Host:
             self.context,
             sequences=self.sequences,
             context_tokens=self.context_tokens,
-            can_rewind=self.can_rewind,
             parked_bytes=self.parked_bytes,
             clock=lambda: 0.0,
             compile_constraint=lambda run, _constraint: self.compiling.append(run),

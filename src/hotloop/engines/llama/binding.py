@@ -62,6 +62,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "llama_get_logits_ith": (_PTR, (_PTR, _I32)),
     "llama_memory_seq_rm": (c.c_bool, (_PTR, _I32, _I32, _I32)),
     "llama_memory_seq_cp": (None, (_PTR, _I32, _I32, _I32, _I32)),
+    "llama_memory_seq_pos_min": (_I32, (_PTR, _I32)),
     "llama_memory_seq_pos_max": (_I32, (_PTR, _I32)),
     "llama_state_seq_get_size": (c.c_size_t, (_PTR, _I32)),
     "llama_state_seq_get_data": (c.c_size_t, (_PTR, _PTR, c.c_size_t, _I32)),
@@ -168,7 +169,12 @@ class Model:
 
         Not so in a recurrent state. Of a sliding window llama.cpp copies only what is inside: enough to go on, not to rewind.
         """
-        return self.can_rewind and self._lib["llama_model_n_swa"](self.pointer) == 0
+        return self.can_rewind and self.window == 0
+
+    @property
+    def window(self) -> int:
+        """How many tokens back its sliding layers see, 0 if there are none."""
+        return int(self._lib["llama_model_n_swa"](self.pointer))
 
     @property
     def chat_template(self) -> str | None:
@@ -244,6 +250,7 @@ class Context:
         if not self._pointer:
             raise ModelFileError(model.path, f"no context of {cells} tokens: {_reason(errors)}")
         self._memory = self._lib["llama_get_memory"](self._pointer)
+        self._can_rewind, self._window = model.can_rewind, model.window
         self._copying = sequences  # llama.cpp copies whole sequences: this one sees a part of another
         self._decode = self._lib["llama_decode"]
         self._logits_ith = self._lib["llama_get_logits_ith"]
@@ -284,9 +291,24 @@ class Context:
         assert address, f"batch entry {index} asked for no logits"
         return np.frombuffer(memoryview(self._logits_type.from_address(address)), np.float32)
 
+    def can_end(self, sequence: int, end: int) -> bool:
+        """A sequence cut at position `end`, or what shares it up to there, could be decoded on.
+
+        A recurrent state cannot be cut. Cells that a sliding window has passed are given to others whenever llama.cpp comes
+        by them: a token decoded where it has been before would not see what it should.
+        """
+        if end == 0 or (self._can_rewind and self._window == 0):
+            return True
+        if not self._can_rewind:
+            return end == self.last_position(sequence) + 1
+        first: int = self._lib["llama_memory_seq_pos_min"](self._memory, sequence)
+        return 0 <= first <= max(end - self._window + 1, 0)
+
     def remove(self, sequence: int, start: int) -> bool:
-        """Forget a sequence from position `start` on. False: this memory cannot drop a tail; nothing was changed."""
-        return bool(self._lib["llama_memory_seq_rm"](self._memory, sequence, start, -1))
+        """Forget a sequence from position `start` on. False: this memory cannot drop that tail; nothing was changed."""
+        return self.can_end(sequence, start) and bool(
+            self._lib["llama_memory_seq_rm"](self._memory, sequence, start, -1)
+        )
 
     def share(self, source: int, target: int, end: int) -> None:
         """Let `target` see the cells of `source` below position `end`."""

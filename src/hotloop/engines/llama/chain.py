@@ -75,6 +75,10 @@ class Chain:
         """How many tokens, from the start, have KV, in the cache or outside of it."""
         return max(self.held, self.copied)
 
+    def lacks(self, wanted: int) -> int:
+        """How many of the first `wanted` tokens have a copy of their KV, but none in the cache."""
+        return max(min(self.copied, wanted) - self.held, 0)
+
     def piece_before(self, length: int) -> int:
         """The start of the copied piece that the token at `length` is in; `length` where it has no copy."""
         return next((piece.start for piece in self.pieces if piece.start <= length < piece.end), length)

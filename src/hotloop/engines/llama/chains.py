@@ -32,13 +32,14 @@ TAKE_OVER_TAIL_TOKENS = 512
 # A seated chain costs a visit of its cells for each token that others decode. It is copied when that has cost as much as
 # parking it and bringing it back: whatever comes next, no other rule costs less than half as much.
 PATIENCE_TOKENS = MOVE_COST
-AT_ONCE_TOKENS = 8 * PIECE_TOKENS  # copied before a turn begins; more would be felt
+AT_ONCE_TOKENS = 8 * PIECE_TOKENS  # copied before a turn begins, or brought back in one step; more would be felt
 MAX_CLOSED = 256  # parked chains of closed handles; each is looked at when a new handle looks for its prefix
 
 
 class KvCache(CopyableCache, Protocol):
     """What is needed of a llama context."""
 
+    def can_end(self, sequence: int, end: int) -> bool: ...
     def remove(self, sequence: int, start: int) -> bool: ...
     def share(self, source: int, target: int, end: int) -> None: ...
 
@@ -49,12 +50,9 @@ class ChainTable:
     Args:
         idle_tokens: of closed chains, where none can be parked.
         parked_bytes: most memory for copies of KV; 0 parks nothing. Needs a cache that keeps the KV of every token.
-        can_rewind: the cache can drop a tail of a sequence.
     """
 
-    def __init__(
-        self, cache: KvCache, *, sequences: int, idle_tokens: int, parked_bytes: int = 0, can_rewind: bool = True
-    ) -> None:
+    def __init__(self, cache: KvCache, *, sequences: int, idle_tokens: int, parked_bytes: int = 0) -> None:
         self._cache = cache
         self._copies = KvCopies(cache, max_bytes=parked_bytes)
         self._idle_tokens = idle_tokens
@@ -63,7 +61,6 @@ class ChainTable:
         self._parked: dict[Chain, None] = {}  # longest parked first
         self._cells = CellRange()
         self._shared = SharedCells(sequences)
-        self._can_rewind = can_rewind
         self._uses = 0
         self._decoded = 0
         self._is_sweep_due = False
@@ -89,6 +86,8 @@ class ChainTable:
         self.rewind(chain, length)
         self._copies.cut(chain.pieces, length)
         chain.tokens.truncate(length)
+        if not chain.pieces:
+            self._parked.pop(chain, None)
 
     def rewind(self, chain: Chain, held: int) -> None:
         """Keep the KV of the first `held` tokens in the cache, or none where the memory cannot drop a tail."""
@@ -108,13 +107,10 @@ class ChainTable:
     # --- into the cache ---
 
     def seat(self, chain: Chain, wanted: int) -> bool:
-        """Give the chain a sequence with as much KV of its first `wanted` tokens as any chain of its tenant has.
+        """Give the chain a sequence with what the cache has of the KV of its first `wanted` tokens; `restore` brings more.
 
         False: every sequence belongs to a running chain.
         """
-        chain.restored = 0
-        if chain.sequence is not None:
-            return True
         self._parked.pop(chain, None)  # it must not be forgotten for what leaves the cache now
         if not chain.pieces:
             self._adopt(chain, wanted)
@@ -122,11 +118,11 @@ class ChainTable:
         if length < min(chain.copied, wanted) and self._can_sweep_now():
             self._sweep()  # first: what comes back then lies in order, and nothing has to be moved later
             source, length = None, 0
+        if source is not None and source.sequence is not None and not self._cache.can_end(source.sequence, length):
+            source, length = None, 0
         is_taken = source is not None and source.is_idle and source.held - length <= TAKE_OVER_TAIL_TOKENS
         if source is not None and is_taken and length >= min(chain.copied, wanted):
             return self._take_over(chain, source, length)
-        if source is not None and not self._can_rewind and source.held != length:
-            source, length = None, 0
         if not self._free and not self.evict_one(spared=source) and not self.evict_one():
             self._park(chain)
             return False
@@ -136,7 +132,7 @@ class ChainTable:
         return True
 
     def _place(self, chain: Chain, wanted: int, source: Chain | None, length: int) -> None:
-        """Seat a chain behind the first `length` tokens of `source`, in a free sequence."""
+        """Seat a chain with the first `length` tokens of `source`, in a free sequence."""
         sequence = self._free.pop()
         if length < wanted:  # of a piece that is loaded in part, the rest would leave holes before what is loaded
             length = chain.piece_before(length)
@@ -144,16 +140,16 @@ class ChainTable:
             self._cache.share(source.sequence, sequence, length)
             self._shared.share(source.sequence, sequence, length)
         self._sit(chain, sequence, length)
-        self._restore(chain, sequence, wanted)
 
     def _adopt(self, chain: Chain, wanted: int) -> None:
-        """Begin with the copies of the parked chain that begins alike for longest."""
-        parked, length = self._longest_copy(chain, wanted, self._parked)
-        if parked is None:
+        """Begin with the copies of the chain that begins alike for longest, of those that are not all in the cache."""
+        coming_back = (other for other in self if other.lacks(other.copied))
+        other, length = self._longest_copy(chain, wanted, [*self._parked, *coming_back])
+        if other is None:
             return
-        self._copies.adopt(chain.pieces, parked.pieces, length)
-        if parked.is_idle and parked.copied - length <= TAKE_OVER_TAIL_TOKENS:
-            self._forget(parked)
+        self._copies.adopt(chain.pieces, other.pieces, length)
+        if other.sequence is None and other.is_idle and other.copied - length <= TAKE_OVER_TAIL_TOKENS:
+            self._forget(other)
 
     def _longest_in_cache(self, chain: Chain, wanted: int) -> tuple[Chain | None, int]:
         """The seated chain that begins like the first `wanted` tokens for longest, and for how long."""
@@ -175,21 +171,30 @@ class ChainTable:
 
     def _sit(self, chain: Chain, sequence: int, held: int) -> None:
         self._parked.pop(chain, None)
-        chain.sequence, chain.held = sequence, held
+        chain.sequence, chain.held, chain.restored = sequence, held, 0
         self._seated[sequence] = chain
         self.touch(chain)
 
-    def _restore(self, chain: Chain, sequence: int, wanted: int) -> None:
-        """Bring back from copies what the cache lacks of the first `wanted` tokens. What finds no room is decoded again."""
+    def restore(self, chain: Chain, wanted: int, at_most: int) -> int:
+        """Bring back what a seated chain `lacks` of its first `wanted` tokens: pieces, until `at_most` tokens are back.
+
+        Returns how many came. Fewer than `at_most` while some are lacking: there is no room for more.
+        """
+        assert chain.sequence is not None, "what comes back needs a sequence"
+        before = chain.restored
         for piece in list(chain.pieces):
             if min(piece.end, wanted) <= chain.held:
                 continue
-            while not self._copies.load(piece, sequence, chain.held):
+            if chain.restored - before >= at_most:
+                break
+            while not self._copies.load(piece, chain.sequence, chain.held):
                 if not self.evict_one(spared=chain):
-                    return
+                    return chain.restored - before
             self._cells.add(piece.end - chain.held)
             chain.restored += piece.end - chain.held
             chain.held = piece.end
+        self.rewind(chain, wanted)  # a piece comes whole
+        return chain.restored - before
 
     # --- out of it ---
 
@@ -219,19 +224,22 @@ class ChainTable:
                 self._forget(parked)
 
     def evict_one(self, spared: Chain | None = None) -> bool:
-        """Take the cells of the chain that is missed least: closed ones first, then the least recently used that does not run.
+        """Evict the chain that is missed least: closed ones first, then the least recently used that does not run.
 
-        It is parked, or else lost, open handle or not. False: there is none but `spared`.
+        False: there is none but `spared`.
         """
         candidates = [chain for chain in self._seated.values() if not chain.is_running and chain is not spared]
         if not candidates:
             return False
-        victim = min(candidates, key=lambda chain: (not chain.is_idle, chain.last_used))
-        is_copied = self._copy(victim, self._seated_copies(victim))
-        self.unseat(victim)
-        if not is_copied or not victim.pieces:
-            self._forget(victim)
+        self.evict(min(candidates, key=lambda chain: (not chain.is_idle, chain.last_used)))
         return True
+
+    def evict(self, chain: Chain) -> None:
+        """Take a chain's cells. It is parked, or else lost, open handle or not, or decoded again if it runs."""
+        is_copied = self._copy(chain, self._seated_copies(chain))
+        self.unseat(chain)
+        if not is_copied or not chain.pieces:
+            self._forget(chain)
 
     def _forget(self, chain: Chain) -> None:
         """Let go of a chain's copies. It is lost by that if it is nowhere else, and nothing waits to decode it again."""
@@ -270,21 +278,26 @@ class ChainTable:
 
     def _victims(self, before_parked: Iterable[Chain]) -> Iterator[Chain]:
         yield from before_parked
-        yield from sorted(self._parked, key=lambda chain: not chain.is_idle)
+        yield from sorted(self._parked, key=lambda chain: (chain.is_running, not chain.is_idle))
 
     def _seated_copies(self, spared: Chain) -> Iterator[Chain]:
         """Chains whose copies only save copying again, the one that will be parked last first."""
-        with_copies = [chain for chain in self._seated.values() if chain.pieces and chain is not spared]
+        with_copies = [
+            chain for chain in self if chain.pieces and not chain.lacks(chain.copied) and chain is not spared
+        ]
         yield from sorted(with_copies, key=lambda chain: -chain.last_used)
 
     # --- in time ---
 
-    def decoded(self, tokens: int) -> None:
-        """So many tokens were decoded, by whichever chains: copy what has idled for long, a piece at a time; sweep."""
+    def decoded(self, tokens: int) -> bool:
+        """So many tokens were decoded, by whichever chains: copy what has idled for long, a piece at a time; sweep.
+
+        True: the cache was emptied. Running chains are to be seated again, one behind the other.
+        """
         self._decoded += tokens
         self._cells.add(tokens)
         if not self._copies.is_on:
-            return
+            return False
         idle = [chain for chain in self._seated.values() if self._has_idled(chain)]
         ready = [chain for chain in idle if not chain.not_copied]
         if ready != self._ready:
@@ -298,7 +311,8 @@ class ChainTable:
             self._catch_up(min(behind, key=lambda chain: chain.last_used))
         elif self._is_sweep_due:
             self._is_sweep_due = False
-            self._sweep()
+            return self._sweep()
+        return False
 
     def _has_idled(self, chain: Chain) -> bool:
         return not chain.is_running and self._decoded - chain.unused_since >= PATIENCE_TOKENS
@@ -323,17 +337,14 @@ class ChainTable:
         """Nobody runs, and little is to be copied."""
         return all(not chain.is_running for chain in self) and sum(chain.not_copied for chain in self) <= AT_ONCE_TOKENS
 
-    def _sweep(self) -> None:
-        """Empty the cache, and put the running chains back one behind the other. Nothing is done if they cannot be copied."""
+    def _sweep(self) -> bool:
+        """Empty the cache. False: nothing was done, because a running chain cannot be copied."""
         leaving = [chain for chain in self._seated.values() if self._copy(chain, ())]
-        running = [chain for chain in self._seated.values() if chain.is_running]
-        if any(chain not in leaving for chain in running):
-            return
+        if any(chain.is_running and chain not in leaving for chain in self):
+            return False
         for chain in leaving:
             self.unseat(chain)
-        for chain in running:
-            wanted = max(len(chain.tokens) - 1, 0)  # another chain may hold even what this one has just sampled
-            self._place(chain, wanted, *self._longest_in_cache(chain, wanted))
+        return True
 
     def close(self, chain: Chain) -> None:
         """The handle is gone. What has KV stays for prefix reuse: where nothing can be parked, the newest `idle_tokens`."""

@@ -103,7 +103,6 @@ def serve(link: socket.socket, options: HostOptions) -> None:
         context,
         sequences=settings.sequences,
         context_tokens=settings.context_tokens,
-        can_rewind=model.can_rewind,
         parked_bytes=settings.parked_bytes if model.keeps_all_kv else 0,
         clock=time.monotonic,
         compile_constraint=grammars.compile,

@@ -1,11 +1,12 @@
 """Decides what each engine step decodes, and does it: continuous batching over the chains of one KV cache.
 
-    receive(Generate) ─▶ (compiling) ─▶ waiting ──a sequence──▶ active ──step──▶ … ──▶ Ended
-                                           ▲                      │
-                                           └── preempted: no room ┘
+    receive(Generate) ─▶ (compiling) ─▶ waiting ──a sequence, its KV is back──▶ active ──step──▶ … ──▶ Ended
+                                           ▲                                      │
+                                           └─── preempted: no room; or a sweep ───┘
 
-Every step decodes one token of each decoding run and fills the batch up with prefill, oldest run first. An abort takes
-effect between steps. Only tokens without KV are ever decoded; a preempted run keeps its tokens and prefills them again.
+Every step brings a part of what is parked back, decodes one token of each decoding run, and fills the batch up with
+prefill, oldest run first. An abort takes effect between steps. Only tokens without KV are ever decoded: what a preempted run
+had is parked, or prefilled again where that is not possible.
 """
 
 from array import array
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hotloop.engines.llama.chain import Chain
-from hotloop.engines.llama.chains import ChainTable, KvCache
+from hotloop.engines.llama.chains import AT_ONCE_TOKENS, ChainTable, KvCache
 from hotloop.engines.llama.grammar import ConstraintRun, GrammarError
 from hotloop.engines.llama.messages import Abort, Close, Ended, Generate, KvHeld, Open, Step, ToHost
 from hotloop.engines.llama.runs import HostRun, Picked
@@ -54,7 +55,6 @@ class Scheduler:
         *,
         sequences: int,
         context_tokens: int,
-        can_rewind: bool,
         parked_bytes: int = 0,
         clock: Callable[[], float],
         compile_constraint: Callable[[HostRun, Constraint], None],
@@ -65,7 +65,6 @@ class Scheduler:
             sequences=sequences,
             idle_tokens=context_tokens,
             parked_bytes=parked_bytes,
-            can_rewind=can_rewind,
         )
         self._context_tokens = context_tokens
         self._clock = clock
@@ -103,6 +102,7 @@ class Scheduler:
         self._table.truncate(chain, message.keep)
         chain.tokens.extend(np.frombuffer(message.new, np.int32))
         chain.is_running = True
+        chain.restored = 0
         run = HostRun(message.run, chain, message.sampling, self._clock())
         self._runs[run.number] = run
         if run.prompt_tokens + (1 if run.samples else 0) > self._context_tokens:
@@ -167,25 +167,48 @@ class Scheduler:
         return held
 
     def _admit(self) -> None:
-        blocked = self._is_full
+        budget = AT_ONCE_TOKENS  # what comes back in one step; others decode meanwhile
+        is_blocked = self._is_full
         for run in list(self._waiting):
-            # behind a run that finds no sequence, those that already have one may still go
-            if self._is_full or (blocked and run.chain.sequence is None):
+            chain, wanted = run.chain, run.reusable_tokens
+            # behind a run that finds no sequence or still comes back, those that need neither may go
+            if self._is_full or (is_blocked and chain.sequence is None) or (budget <= 0 and chain.lacks(wanted)):
                 continue
-            if not self._table.seat(run.chain, run.reusable_tokens):
-                blocked = True
+            if chain.sequence is None and not self._table.seat(chain, wanted):
+                is_blocked = True
                 continue
-            if self._active and run.chain.held < min(run.chain.copied, run.reusable_tokens):
-                # no room to bring back all it has: it waits for that instead of decoding it again
-                self._table.unseat(run.chain)
+            budget -= self._bring_back(run, budget)
+            if not chain.lacks(wanted) or (budget > 0 and not self._active):
+                self._activate(run)
+            elif budget > 0:  # there is no room for all it has: it waits for that instead of decoding it again
+                self._table.unseat(chain)
                 self._is_full = True
-                continue
-            self._table.rewind(run.chain, run.reusable_tokens)
-            run.admitted(self._clock())
-            self._waiting.remove(run)
-            self._active.append(run)
-            if not run.samples and run.pending == 0:
-                self._end(run, EndReason.LENGTH)
+        if self._waiting and not self._active and budget == AT_ONCE_TOKENS:
+            self._unseat_waiting(None)  # every sequence belongs to runs whose grammar is being compiled
+
+    def _bring_back(self, run: HostRun, at_most: int) -> int:
+        """Restore a run's chain. Where nobody decodes, runs that cannot yet do so make room for it."""
+        chain, wanted = run.chain, run.reusable_tokens
+        restored = self._table.restore(chain, wanted, at_most)
+        while restored < at_most and chain.lacks(wanted) and not self._active and self._unseat_waiting(run):
+            restored += self._table.restore(chain, wanted, at_most - restored)
+        return restored
+
+    def _unseat_waiting(self, spared: HostRun | None) -> bool:
+        """Take the cells of a run that does not decode yet. False: none has any."""
+        for run in self._runs.values():
+            if run.chain.sequence is not None and run is not spared and run not in self._active:
+                self._table.evict(run.chain)
+                return True
+        return False
+
+    def _activate(self, run: HostRun) -> None:
+        self._table.rewind(run.chain, run.reusable_tokens)
+        run.admitted(self._clock())
+        self._waiting.remove(run)
+        self._active.append(run)
+        if not run.samples and run.pending == 0:
+            self._end(run, EndReason.LENGTH)
 
     def _decode_batch(self) -> tuple[int, list[Picked]]:
         while self._active:
@@ -193,10 +216,17 @@ class Scheduler:
             size = sum(count for _, count, _ in plan)
             if self._context.decode(size):
                 picked = self._advance(plan)
-                self._table.decoded(size)
+                if self._table.decoded(size):
+                    self._readmit()
                 return size, picked
             self._make_room()
         return 0, []
+
+    def _readmit(self) -> None:
+        """The cache was emptied: all come back, those first that do so soonest."""
+        self._waiting.extendleft(sorted(self._active, key=lambda run: -run.chain.copied))
+        self._active.clear()
+        self._is_full = False
 
     def _fill_batch(self) -> "list[tuple[HostRun, int, int]]":
         """Write the batch arrays. Returns (run, tokens of it in the batch, index of its last one)."""
@@ -206,7 +236,7 @@ class Scheduler:
         used = 0
         for run in decoding + prefilling:
             count = min(run.pending, BATCH_TOKENS - used)
-            if count == 0:
+            if used == BATCH_TOKENS:
                 break
             self._write(run, used, count)
             used += count
@@ -223,21 +253,19 @@ class Scheduler:
         context.wants_logits[end - 1] = run.samples and count == run.pending
 
     def _make_room(self) -> None:
-        """The batch found no cells: evict, then take from waiting runs, then from the newest active one."""
+        """The batch found no cells: evict, then take from runs that wait, then from the newest active one."""
         if self._table.evict_one():
             return
-        for run in self._waiting:
-            if run.chain.sequence is not None:
-                self._table.unseat(run.chain)
-                return
+        self._is_full = True
+        if self._unseat_waiting(None):
+            return
         newest = self._active[-1]
-        self._table.unseat(newest.chain)
+        self._table.evict(newest.chain)
         if len(self._active) == 1:  # cells >= context, so only a cache smaller than it says gets here
             self._end(newest, EndReason.LENGTH, "the KV cache is full")
             return
         self._active.pop()
         self._waiting.appendleft(newest)
-        self._is_full = True
 
     def _advance(self, plan: "list[tuple[HostRun, int, int]]") -> list[Picked]:
         """The batch is decoded: count it as held, sample where a prompt is complete."""

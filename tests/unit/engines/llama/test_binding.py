@@ -124,3 +124,19 @@ def test_close_is_idempotent(random_model: Path) -> None:
     context.close()
     model.close()
     model.close()
+
+
+def test_a_tail_is_not_dropped_where_the_cells_that_its_window_had_passed_are_somebody_elses(tmp_path: Path) -> None:
+    context = context_of(write_sliding_gguf(tmp_path / "sliding.gguf", window=16))
+    put(context, 0, 0, [1] * 60)
+    put(context, 1, 0, [2] * 60)
+    put(context, 1, 60, [2] * 40)
+    assert context.can_end(1, 50), "all is there"
+    context.remove(0, 0)
+    put(context, 2, 0, [3] * 64)
+    put(context, 2, 64, [3] * 56)  # 60 cells are free behind all, but these are found before
+    assert [context.can_end(1, end) for end in (0, 50, 70, 76, 100)] == [True, False, False, True, True]
+    assert not context.remove(1, 50)
+    assert context.last_position(1) == 99
+    assert context.remove(1, 80)
+    assert context.last_position(1) == 79

@@ -304,3 +304,99 @@ def test_a_history_that_is_resent_takes_memory_once() -> None:
         host.close(turn)
         host.run(999, 0, others, 140)  # long enough for the closed chain to be copied
     assert host.scheduler.held.parked_bytes < 4 * (len(history) + 1000)
+
+
+def test_a_prompt_that_is_held_keeps_its_last_token_to_decode_through_a_sweep() -> None:
+    host = Host(sequences=20, cells=20_000, context_tokens=2000, parked_bytes=MUCH)
+    for handle in range(1, 5):
+        host.open(handle)
+        host.run(handle, 0, [handle] * 1000, 1)
+    host.run(4, 1000, [9], 20)  # long enough for the others to be copied
+    for handle in range(10, 20):
+        host.open(handle)
+        host.submit(handle, 0, [handle] * 220, 20)
+    run = host.submit(1, 1000, [], 3)
+    while host.context.range > 0 and not host.ids[run]:
+        host.step()
+    assert host.ids[run] == [], "no batch was full when the cache was swept"
+    host.finish()
+    assert host.ids[run] == continuation([1] * 1000, 3)
+    assert host.ended[run].usage.cached_tokens == 999
+
+
+def test_a_chain_comes_back_in_parts_while_others_decode() -> None:
+    host = with_idle_chains(8, MUCH)
+    host.open(200)
+    host.run(200, 0, [6] * 3500, 1)
+    host.run(100, 599, [7] * 20, 100)  # the others are parked by then
+    stream = host.submit(100, 718, [8], 300)
+    host.step()
+    run = host.submit(200, 3500, [9], 1)
+    before, most = host.context.loaded, 0
+    while run not in host.ended:
+        said = len(host.ids[stream])
+        loaded = host.context.loaded
+        host.step()
+        most = max(most, host.context.loaded - loaded)
+        assert len(host.ids[stream]) == said + 1, "every step decodes a token of the stream"
+    assert host.context.loaded - before == 3500
+    assert most <= chains.AT_ONCE_TOKENS
+    assert host.ended[run].usage.restored_tokens == 3500
+    host.finish()
+    assert host.context.lies_in_order()
+
+
+def test_a_short_turn_passes_one_whose_chain_comes_back() -> None:
+    host = with_idle_chains(8, MUCH)
+    host.open(200)
+    host.run(200, 0, [6] * 3500, 1)
+    host.run(100, 599, [7] * 20, 100)
+    run = host.submit(200, 3500, [9], 1)
+    host.open(300)
+    short = host.submit(300, 0, [40] * 5, 1)
+    host.step()
+    assert short in host.ended
+    assert run not in host.ended
+    host.finish()
+    assert host.ids[run] == continuation([6] * 3500 + [9], 1)
+
+
+def test_an_abort_while_a_chain_comes_back_leaves_it_what_it_has() -> None:
+    host = with_idle_chains(8, MUCH)
+    host.open(200)
+    host.run(200, 0, [6] * 3500, 1)
+    host.run(100, 599, [7] * 20, 100)
+    run = host.submit(200, 3500, [9], 1)
+    host.step()
+    host.scheduler.receive(Abort(run))
+    host.finish()
+    assert host.ended[run].usage.held_tokens == 3500
+    host.close(200)
+    host.open(300)
+    ended = host.run(300, 0, [6] * 3500 + [8], 2)
+    assert (ended.usage.cached_tokens, ended.reason) == (3500, EndReason.LENGTH)
+    assert host.ids[host.runs] == continuation([6] * 3500 + [8], 2)
+
+
+def test_what_is_preempted_comes_back_from_a_copy() -> None:
+    host = Host(sequences=4, cells=60, context_tokens=50, parked_bytes=MUCH)
+    for handle in range(1, 4):
+        host.open(handle)
+        host.submit(handle, 0, [handle] * 20, 25)
+    host.finish()
+    for handle in range(1, 4):
+        assert host.ids[handle] == continuation([handle] * 20, 25)
+    assert host.context.decoded == 3 * 44
+
+
+def test_a_chain_that_lost_its_beginning_to_a_rewind_is_not_lost_for_want_of_memory() -> None:
+    host = Host(sequences=1, parked_bytes=450)  # 50 tokens are 204 bytes
+    for handle in (1, 2):
+        host.open(handle)
+        host.run(handle, 0, [handle] * 50, 1)
+    run = host.submit(1, 0, [8] * 5, 1)  # parked up to now
+    host.scheduler.receive(Abort(run))
+    for handle in (3, 4):
+        host.open(handle)
+        host.run(handle, 0, [handle] * 50, 1)
+    assert host.run(1, 0, [8] * 5, 1).reason is EndReason.LENGTH

@@ -227,6 +227,29 @@ def test_a_run_aborted_while_its_grammar_compiles_ends_once() -> None:
     assert host.ended[run].reason is EndReason.ABORTED
 
 
+def test_a_run_whose_grammar_compiles_gives_its_cells_to_those_that_decode() -> None:
+    host = Host(cells=60, context_tokens=50)
+    host.open(1)
+    host.run(1, 0, [1] * 30)
+    host.open(2)
+    host.submit(1, 30, [9], 3, Constraint("start: x"))
+    ended = host.run(2, 0, [2] * 20, 25)
+    assert (ended.reason, ended.detail) == (EndReason.LENGTH, "")
+    assert host.ids[host.runs] == continuation([2] * 20, 25)
+
+
+def test_a_run_whose_grammar_compiles_gives_its_sequence_where_nobody_decodes() -> None:
+    host = Host(sequences=1)
+    host.open(1)
+    host.run(1, 0, [1] * 30)
+    host.open(2)
+    compiling = host.submit(1, 30, [9], 3, Constraint("start: x"))
+    host.run(2, 0, [2] * 20, 5)
+    host.scheduler.constraint_ready(host.compiling[0], Anything())
+    host.finish()
+    assert host.ids[compiling] == continuation([1] * 30 + [9], 3)
+
+
 GENERATE = st.tuples(st.just("generate"), st.integers(0, 4), st.integers(0, 30), st.integers(0, 12))
 ACTIONS = st.one_of(
     GENERATE,
@@ -249,6 +272,19 @@ def small_pieces(patience: int) -> Generator[None]:
         patch.setattr(cell_range, "MIN_USELESS", 4)
         patch.setattr(cell_range, "MOVE_COST", patience)
         yield
+
+
+class Anything(ConstraintRun):
+    """Allows every token."""
+
+    def __init__(self) -> None:
+        self.stop_tokens = frozenset[int]()
+
+    def allowed(self) -> None:
+        return None
+
+    def accept(self, token: int) -> None:
+        return None
 
 
 @dataclass
