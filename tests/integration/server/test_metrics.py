@@ -1,15 +1,19 @@
 """`GET /metrics` over a real socket: what it counts is what happened."""
 
 import re
+from functools import partial
 from pathlib import Path
 
 import httpx
+import pytest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from tests.support.live_server import LiveServer, calls, final_response, live_server, open_socket
 from tests.support.scripted_model import LOOK_UP, scripted_model
 
 from hotloop.config import ServerSettings
+from hotloop.safety.patterns import PatternPolicy
+from hotloop.session.chain_cache import CacheLimits, ChainCache
 
 ROOT = Path(__file__).parents[3]
 DOCUMENT = ROOT / "docs/metrics.md"
@@ -69,10 +73,64 @@ async def test_turns_tokens_fallbacks_and_refusals_are_counted() -> None:
     assert samples["hotloop:request_time_per_output_token_seconds_sum", ()] > 0
     assert samples["hotloop:inter_token_latency_seconds_sum", ()] > 0
     assert samples["hotloop:connections", ()] == 1
-    for cache in ("chains", "prefixes", "items", "contexts"):
-        assert samples["hotloop:cache_bytes", (("cache", cache),)] > 0
-    assert samples["hotloop:token_log_bytes", ()] > 4 * done["usage"]["total_tokens"]
     assert samples["hotloop:num_requests_running", ()] == 0
+
+
+async def test_what_is_remembered_is_accounted_under_its_name() -> None:
+    async with live_server(scripted_model()) as server, open_socket(server) as peer:
+        tokens = 0
+        for word in ("hello", "hello again", "think", "think"):
+            done = final_response(await peer.turn(input=word, instructions=f"{word}, then."))
+            tokens += done["usage"]["total_tokens"]
+        samples = await scrape(server)
+        services = server.app.services
+        held = {
+            "chains": (services.chains.total_bytes, len(services.chains)),
+            "prefixes": (services.prefixes.total_bytes, len(services.prefixes)),
+            "items": (services.item_digests.size_bytes, len(services.item_digests)),
+            "contexts": (services.contexts.total_bytes, len(services.contexts)),
+        }
+        assert samples["hotloop:token_log_bytes", ()] == services.models["test"].kept_bytes
+    shown = {
+        cache: tuple(samples[f"hotloop:cache_{what}", (("cache", cache),)] for what in ("bytes", "entries"))
+        for cache in held
+    }
+    assert shown == held
+    assert held["chains"][1] == 4
+    figures = [figure for pair in held.values() for figure in pair]
+    assert min(figures) > 0 and len(set(figures)) == len(figures), "else one could stand for another"
+    assert samples["hotloop:token_log_bytes", ()] >= 4 * tokens
+
+
+async def test_chains_that_a_bound_pushes_out_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hotloop.app.ChainCache", partial(ChainCache, CacheLimits(entries_per_connection=2)))
+    async with live_server(scripted_model()) as server, open_socket(server) as peer:
+        for _ in range(5):
+            await peer.turn(input="hello", store=False)
+        samples = await scrape(server)
+    assert samples["hotloop:chain_evictions_total", ()] == 3
+    assert samples["hotloop:cache_entries", (("cache", "chains"),)] == 2
+
+
+async def test_a_history_that_was_recognised_is_counted() -> None:
+    hello, go_on = ({"role": "user", "content": text} for text in ("hello", "Go on."))
+    async with live_server(scripted_model()) as server, open_socket(server) as peer:
+        first = final_response(await peer.turn(input=[hello], store=False))
+        await peer.turn(input=[hello, *first["output"], go_on], store=False)
+        samples = await scrape(server)
+    marks_behind_the_answer = 1
+    recognised = first["usage"]["total_tokens"] + marks_behind_the_answer
+    assert samples["hotloop:recognised_tokens_total", ()] == recognised
+
+
+async def test_findings_of_the_safety_policy_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hotloop.app.PatternPolicy", partial(PatternPolicy, flag={"plum": "plum", "pear": "pear"}))
+    async with live_server(scripted_model()) as server, open_socket(server) as peer:
+        for word in ("a plum", "a plum and a pear", "an apple"):
+            await peer.turn(input=word, store=False)
+        samples = await scrape(server)
+    assert samples["hotloop:safety_findings_total", (("rule", "plum"),)] == 2
+    assert samples["hotloop:safety_findings_total", (("rule", "pear"),)] == 1
 
 
 async def test_what_runs_and_what_waits_is_seen() -> None:
