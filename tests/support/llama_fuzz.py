@@ -318,7 +318,7 @@ def _check_pieces(chain: Chain) -> None:
 def play(model: Model, judge: Judge, seed: int, actions: int) -> Play:
     """A game of so many actions. The same seed plays the same game."""
     ids = random.Random(seed)
-    with small_pieces(ids.choice((0, 5, 64)), ids.choice((7, 16))):
+    with small_pieces(ids.choice((0, 5, 64)), ids.choice((7, 16, 48))):
         game = Play(model, judge, ids)
         for _ in range(actions):
             game.act()

@@ -95,7 +95,7 @@ def write_random_gguf(
     if template:
         metadata["tokenizer.chat_template"] = template
     tensors = _weights(np.random.default_rng(seed), len(tokens), hidden, layers)
-    path.write_bytes(_file(metadata, tensors))
+    path.write_bytes(gguf_bytes(metadata, tensors))
     return path
 
 
@@ -131,7 +131,7 @@ def write_sliding_gguf(path: Path, *, window: int = 64) -> Path:
     for layer in range(layers):
         for name in ("post_attention_norm", "post_ffw_norm"):
             tensors[f"blk.{layer}.{name}.weight"] = np.ones(hidden, np.float32)
-    path.write_bytes(_file(metadata, tensors))
+    path.write_bytes(gguf_bytes(metadata, tensors))
     return path
 
 
@@ -159,7 +159,8 @@ def _weights(
     return tensors
 
 
-def _file(metadata: dict[str, Value], tensors: dict[str, NDArray[np.float32]]) -> bytes:
+def gguf_bytes(metadata: dict[str, Value], tensors: dict[str, NDArray[np.float32]]) -> bytes:
+    """The file of a model."""
     out = bytearray(struct.pack("<4sIQQ", b"GGUF", 3, len(tensors), len(metadata)))
     for key, value in metadata.items():
         out += _string(key) + _value(value)
