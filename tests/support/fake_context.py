@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-VOCABULARY_SIZE = 50
+VOCABULARY_SIZE = 50  # of what the model says; it may be told more
 
 
 @dataclass(eq=False, slots=True)
@@ -46,6 +46,8 @@ class FakeContext:
         self.positions = np.zeros(batch, np.int32)
         self.sequences = np.zeros(batch, np.int32)
         self.wants_logits = np.zeros(batch, np.int8)
+        self.vocabulary_size = 100_000
+        self.says_nonsense = False
         self.decoded = 0
         self.visited = 0
         self.loaded = 0  # tokens, by `load`
@@ -91,6 +93,7 @@ class FakeContext:
             sequence, position = int(self.sequences[index]), int(self.positions[index])
             cells = self._sequences[sequence]
             assert position == len(cells), f"position {position} after {len(cells)} tokens"
+            assert 0 <= self.tokens[index] < self.vocabulary_size, "a token that is none"
             cells.append(Cell(int(self.tokens[index]), place))
             if self.wants_logits[index]:
                 self._answers[index] = next_token(self.held(sequence))
@@ -110,7 +113,7 @@ class FakeContext:
         return [int(place) for place in places]
 
     def logits(self, index: int) -> NDArray[np.float32]:
-        logits = np.zeros(VOCABULARY_SIZE, np.float32)
+        logits = np.full(VOCABULARY_SIZE, np.nan if self.says_nonsense else 0.0, np.float32)
         logits[self._answers[index]] = 1.0
         return logits
 

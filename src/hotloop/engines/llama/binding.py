@@ -254,7 +254,7 @@ class Context:
         self._copying = sequences  # llama.cpp copies whole sequences: this one sees a part of another
         self._decode = self._lib["llama_decode"]
         self._logits_ith = self._lib["llama_get_logits_ith"]
-        self._vocabulary_size = model.vocabulary_size
+        self.vocabulary_size = model.vocabulary_size
         self._logits_type = c.c_float * model.vocabulary_size
         self._make_batch(batch_tokens)
 

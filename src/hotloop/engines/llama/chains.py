@@ -241,6 +241,11 @@ class ChainTable:
         if not is_copied or not chain.pieces:
             self._forget(chain)
 
+    def discard(self, chain: Chain) -> None:
+        """Drop all KV of a seated chain that runs, as it is of no use."""
+        self.unseat(chain)
+        self._forget(chain)
+
     def _forget(self, chain: Chain) -> None:
         """Let go of a chain's copies. It is lost by that if it is nowhere else, and nothing waits to decode it again."""
         self._copies.cut(chain.pieces, 0)
@@ -289,13 +294,16 @@ class ChainTable:
 
     # --- in time ---
 
-    def decoded(self, tokens: int) -> bool:
-        """So many tokens were decoded, by whichever chains: copy what has idled for long, a piece at a time; sweep.
+    def decoded(self, tokens: int) -> None:
+        """So many tokens were decoded, by whichever chains."""
+        self._decoded += tokens
+        self._cells.add(tokens)
+
+    def tidy(self, tokens: int) -> bool:
+        """Behind so many decoded tokens: copy what has idled for long, a piece at a time; sweep.
 
         True: the cache was emptied. Running chains are to be seated again, one behind the other.
         """
-        self._decoded += tokens
-        self._cells.add(tokens)
         if not self._copies.is_on:
             return False
         idle = [chain for chain in self._seated.values() if self._has_idled(chain)]

@@ -3,6 +3,7 @@
 LlamaError
 ├── LibraryError      the library is missing, or its layout is not the one we know
 ├── ModelFileError    the model file cannot be used
+├── LogitsError       the model computed something that is no number
 └── DecodeError       llama_decode failed
 """
 
@@ -22,6 +23,10 @@ class ModelFileError(LlamaError):
         super().__init__(f"{path}: {reason}")
         self.path = path
         self.reason = reason
+
+
+class LogitsError(LlamaError):
+    """No token can be sampled: one run's fault, not the engine's."""
 
 
 class DecodeError(LlamaError):

@@ -7,11 +7,15 @@ import numpy as np
 from numpy.random import default_rng  # loaded here, not lazily in the first run
 from numpy.typing import NDArray
 
+from hotloop.engines.llama.faults import LogitsError
 from hotloop.seams.engine import Sampling, TokenLogprob
 
 # Where tokens at least this likely, against the best, already reach top_p, only they are sorted: dozens of a real model's
 # vocabulary. A flatter distribution is drawn from without sorting.
 _HEAVY = 1e-3
+_GREEDY_BELOW = (
+    1e-6  # of temperature: it would be 0 as a 32-bit float soon, and others than the best have no chance long before
+)
 _BLOCK = 1024  # numpy cumulates a vocabulary of 150k in 2 ms, block sums and one block in 0.1 ms
 
 
@@ -27,7 +31,10 @@ class Sampler:
         self._penalised = bool(sampling.presence_penalty or sampling.frequency_penalty)
 
     def pick(self, logits: NDArray[np.float32], allowed: NDArray[np.intp] | None) -> tuple[int, TokenLogprob | None]:
-        """The next token, one of `allowed` (None: any), with its log-probability if the run asked for it."""
+        """The next token, one of `allowed` (None: any), with its log-probability if the run asked for it.
+
+        Raises LogitsError.
+        """
         scores = self._penalise(logits) if self._counts else logits
         token = self._choose(scores) if allowed is None else int(allowed[self._choose(scores[allowed])])
         if self._penalised:
@@ -43,9 +50,12 @@ class Sampler:
         return scores
 
     def _choose(self, scores: NDArray[np.float32]) -> int:
-        if self._sampling.temperature <= 0.0:
-            return int(scores.argmax())
-        weights = (scores - scores.max()) / np.float32(self._sampling.temperature)
+        best = int(scores.argmax())
+        if not np.isfinite(scores[best]):  # also where any other is none: that one would be found
+            raise LogitsError("the model computed no numbers for the next token")
+        if self._sampling.temperature < _GREEDY_BELOW:
+            return best
+        weights = (scores - scores[best]) / np.float32(self._sampling.temperature)
         np.exp(weights, out=weights)
         if self._sampling.top_p >= 1.0:
             return self._draw(weights)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from hotloop.engines.llama.chain import Chain
 from hotloop.engines.llama.chains import AT_ONCE_TOKENS, ChainTable, KvCache
+from hotloop.engines.llama.faults import LogitsError
 from hotloop.engines.llama.grammar import ConstraintRun, GrammarError
 from hotloop.engines.llama.messages import Abort, Close, Ended, Generate, KvHeld, Open, Step, ToHost
 from hotloop.engines.llama.runs import HostRun, Picked
@@ -34,6 +35,7 @@ class BatchContext(KvCache, Protocol):
     positions: NDArray[np.int32]
     sequences: NDArray[np.int32]
     wants_logits: NDArray[np.int8]
+    vocabulary_size: int
 
     def decode(self, count: int) -> bool: ...
     def logits(self, index: int) -> NDArray[np.float32]: ...
@@ -105,13 +107,21 @@ class Scheduler:
         chain.restored = 0
         run = HostRun(message.run, chain, message.sampling, self._clock())
         self._runs[run.number] = run
-        if run.prompt_tokens + (1 if run.samples else 0) > self._context_tokens:
+        if not self._has_all(chain.tokens.view(chain.kept)):
+            chain.tokens.truncate(chain.kept)
+            detail = f"the prompt has a token beyond the model's vocabulary of {self._context.vocabulary_size}"
+            self._end(run, EndReason.UNAVAILABLE, detail)  # llama.cpp would refuse the whole batch
+        elif run.prompt_tokens + (1 if run.samples else 0) > self._context_tokens:
             detail = f"a prompt of {run.prompt_tokens} tokens does not fit a context of {self._context_tokens}"
             self._end(run, EndReason.LENGTH, detail)
         elif message.constraint is not None and run.samples:
             self._compile_constraint(run, message.constraint)
         else:
             self._waiting.append(run)
+
+    def _has_all(self, tokens: NDArray[np.int32]) -> bool:
+        """All are in the vocabulary."""
+        return not len(tokens) or (tokens.min() >= 0 and tokens.max() < self._context.vocabulary_size)
 
     def constraint_ready(self, run: HostRun, constraint: ConstraintRun | GrammarError) -> None:
         """The constraint of `run` is compiled, or cannot be."""
@@ -215,8 +225,9 @@ class Scheduler:
             plan = self._fill_batch()
             size = sum(count for _, count, _ in plan)
             if self._context.decode(size):
+                self._table.decoded(size)
                 picked = self._advance(plan)
-                if self._table.decoded(size):
+                if self._table.tidy(size):
                     self._readmit()
                 return size, picked
             self._make_room()
@@ -281,6 +292,9 @@ class Scheduler:
                 picked.append(self._sample(run, index))
             except GrammarError as error:
                 self._end(run, EndReason.CONSTRAINT, str(error))
+            except LogitsError as error:
+                self._table.discard(run.chain)
+                self._end(run, EndReason.UNAVAILABLE, str(error))
         return picked
 
     def _sample(self, run: HostRun, index: int) -> Picked:

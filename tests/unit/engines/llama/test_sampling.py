@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from hotloop.engines.llama.faults import LogitsError
 from hotloop.engines.llama.sampling import Sampler
 from hotloop.seams.engine import Sampling
 
@@ -33,6 +34,20 @@ def test_temperature_1_draws_with_the_models_probabilities() -> None:
 def test_a_low_temperature_sharpens() -> None:
     expected = np.array(PROBABILITIES) ** 2
     np.testing.assert_allclose(shares(sampler(temperature=0.5, seed=1)), expected / expected.sum(), atol=0.04)
+
+
+@pytest.mark.parametrize("temperature", [1e-300, 1e-50, 1e-45, 1e-39, 1e-7])
+def test_next_to_no_temperature_takes_the_best(temperature: float) -> None:
+    assert sampler(temperature=temperature, top_p=0.9).pick(LOGITS, None)[0] == 0
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_what_is_no_number_is_not_sampled_from(temperature: float, wrong: float) -> None:
+    logits = LOGITS.copy()
+    logits[2] = wrong
+    with pytest.raises(LogitsError):
+        sampler(temperature=temperature, top_p=0.9).pick(logits, None)
 
 
 @pytest.mark.parametrize(("top_p", "kept"), [(0.1, 1), (0.5, 1), (0.6, 2), (0.81, 3), (0.96, 4)])

@@ -250,6 +250,33 @@ def test_a_run_whose_grammar_compiles_gives_its_sequence_where_nobody_decodes() 
     assert host.ids[compiling] == continuation([1] * 30 + [9], 3)
 
 
+@pytest.mark.parametrize("ids", [[1, 100_000], [2**32 - 1], [1] * 600 + [100_000]])
+def test_a_prompt_with_a_token_that_the_model_does_not_have_ends_alone(ids: list[int]) -> None:
+    host = Host(cells=2000, context_tokens=1000)
+    host.open(1)
+    host.open(2, ids)
+    running = host.submit(1, 0, [1, 2], 20)
+    host.step()
+    runs = host.submit(2, len(ids), [3]), host.submit(2, 0, [3, *ids])
+    host.finish()
+    for run in runs:
+        assert (host.ended[run].reason, host.ids[run]) == (EndReason.UNAVAILABLE, [])
+    assert host.ids[running] == continuation([1, 2], 20)
+    assert host.run(2, 0, [5], 2).reason is EndReason.LENGTH
+
+
+def test_a_model_that_computes_no_numbers_ends_the_run_and_its_kv_is_not_used_again() -> None:
+    host = Host(parked_bytes=1 << 20)
+    host.open(1)
+    held = host.run(1, 0, [1, 2, 3], 4).usage.held_tokens
+    host.context.says_nonsense = True
+    ended = host.run(1, held, [4], 4)
+    assert (ended.reason, ended.usage.held_tokens) == (EndReason.UNAVAILABLE, 0)
+    host.context.says_nonsense = False
+    assert host.run(1, 0, [1, 2, 3], 4).usage.cached_tokens == 0
+    assert host.ids[host.runs] == continuation([1, 2, 3], 4)
+
+
 GENERATE = st.tuples(st.just("generate"), st.integers(0, 4), st.integers(0, 30), st.integers(0, 12))
 ACTIONS = st.one_of(
     GENERATE,
