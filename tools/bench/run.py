@@ -42,6 +42,7 @@ STEPS = (
     Step("render"),
     Step("rollout", PUBLISHED),
     Step("load"),
+    Step("stall"),
     Step("peers", program=("tools/peers/run.py", ".peers")),
 )
 

@@ -13,6 +13,7 @@ from hotloop.bench import (
     rollout,
     rollout_plan,
     rollout_result,
+    stall,
     turn,
     turn_plan,
     turn_result,
@@ -87,6 +88,14 @@ BENCHES = (
         load.GOALS,
         lambda _: load.measure(load.FULL),
         lambda _: load.measure(load.QUICK),
+    ),
+    Bench(
+        "stall",
+        stall.TITLE,
+        "some 7 minutes",
+        (),
+        lambda _: stall.measure(stall.FULL),
+        lambda _: stall.measure(stall.QUICK),
     ),
     Bench(
         "peers",

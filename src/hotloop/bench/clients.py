@@ -84,6 +84,16 @@ class WebSocketClient(Connection):
                 if answer is not None:
                     return answer
 
+    def event(self, *kinds: str) -> bytes:
+        """The next event whose type begins with one of these; those before it are passed over."""
+        starts = tuple(b'{"type":"' + kind.encode() for kind in kinds)
+        while True:
+            for opcode, payload in self._frames.feed(self.receive()):
+                if opcode == TEXT and payload.startswith(starts):
+                    return payload
+                if opcode == PING:
+                    self.socket.sendall(masked_frame(payload, PONG))
+
     def attend(self) -> None:
         """Answer pings that came while nobody listened: a server gives up a client that does not. Call it between turns."""
         self.socket.setblocking(False)

@@ -5,7 +5,6 @@ arrives; and what a connection weighs that does nothing.
 """
 
 import asyncio
-import json
 import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import uvloop
 
@@ -26,6 +24,7 @@ from hotloop.bench.frames import masked_frame
 from hotloop.bench.goals import Goal
 from hotloop.bench.report import Findings, Table
 from hotloop.bench.rounds import figure_of
+from hotloop.bench.scripts import TURN_WORDS, write_speed_script
 from hotloop.bench.servers import RunningServer, hotloop_server
 from hotloop.bench.stalls import (
     CREATE,
@@ -33,7 +32,6 @@ from hotloop.bench.stalls import (
     WARM_UP_S,
     Pair,
     creates,
-    large_bodies,
     measure_stalls,
     stall,
     stall_notes,
@@ -45,8 +43,6 @@ TITLE = "hotloop bench load: many connections at once"
 GOALS = (Goal("idle_connection", 25), Goal("stall_64", 1.5))
 TTFT_LIMIT_S = 0.1  # a turn is good if its first delta came within this
 GAP_FACTOR = 1.5  # and its mean gap was at most so much of the engine's
-_WORDS = ("the", "value", "of", "a", "limit", "is", "not", "what", "we", "want", "here", "and", "so", "it")
-_TURN_WORDS, _ENDLESS_WORDS = 32, 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +67,6 @@ class Plan:
     window_s: float
     rounds: int
     idle: int  # connections to a round
-    large_bodies: bool = False
 
 
 FULL = Plan(
@@ -79,7 +74,6 @@ FULL = Plan(
     window_s=3.0,
     rounds=3,
     idle=200,
-    large_bodies=True,
 )
 QUICK = Plan((Arm(64, 65),), window_s=2.0, rounds=5, idle=100)
 
@@ -113,7 +107,10 @@ def measure(plan: Plan) -> Findings:
         server_core, client_core = split_cores()
         folder = Path(stack.enter_context(TemporaryDirectory()))
         speeds = sorted({SPEED, *(arm.speed for arm in plan.arms)})
-        servers = {speed: stack.enter_context(hotloop_server(_script(folder, speed), server_core)) for speed in speeds}
+        servers = {
+            speed: stack.enter_context(hotloop_server(write_speed_script(folder, speed), server_core))
+            for speed in speeds
+        }
         stack.enter_context(pinned(client_core))
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             idle = runner.run(_idle(servers[SPEED], plan))
@@ -122,20 +119,9 @@ def measure(plan: Plan) -> Findings:
                 for arm in plan.arms:
                     windows[arm].append(runner.run(_window(servers[arm.speed], arm, plan.window_s)))
             server = servers[SPEED]
-            messages = {**creates(server), **(large_bodies(server) if plan.large_bodies else {})}
-            endless = partial(_frame, server, "endless")
-            stalls = runner.run(measure_stalls(server, endless, messages, plan.rounds, plan.window_s / 2))
+            endless = partial(turn_frame, server, "endless")
+            stalls = runner.run(measure_stalls(server, endless, creates(server), plan.rounds, plan.window_s / 2))
     return findings_of(Taken(windows, stalls, idle))
-
-
-def _script(folder: Path, speed: int) -> Path:
-    path = folder / f"{speed}.json"
-    conversations: list[dict[str, Any]] = [
-        {"match": rf"^\[{name}\]", "turns": [{"text": " ".join(_WORDS[n % len(_WORDS)] for n in range(words))}]}
-        for name, words in (("short", 1), ("turn", _TURN_WORDS), ("endless", _ENDLESS_WORDS))
-    ]
-    path.write_text(json.dumps({"speed": {"decode": speed, "prefill": 1e12}, "scripts": conversations}))
-    return path
 
 
 def _allow_many_files() -> None:
@@ -159,7 +145,8 @@ async def _idle(server: RunningServer, plan: Plan) -> list[float]:
         close_all(open_)
 
 
-def _frame(server: RunningServer, name: str, number: int, previous: str | None = None) -> bytes:
+def turn_frame(server: RunningServer, name: str, number: int, previous: str | None = None) -> bytes:
+    """A turn that asks for the answer `name` of the script."""
     return masked_frame(encoded(create(server.model, [question(name, number, 200)], previous=previous)))
 
 
@@ -169,10 +156,10 @@ async def _window(server: RunningServer, arm: Arm, seconds: float) -> Window:
     try:
         for number, one in enumerate(slow):
             one.stop_reading()
-            one.ask(_frame(server, "endless", number))
+            one.ask(turn_frame(server, "endless", number))
         for number, stream in enumerate(streams):
             stream.keep_on = _next_turn(server, number)
-            stream.ask(_frame(server, "turn", number))
+            stream.ask(turn_frame(server, "turn", number))
             await asyncio.sleep(WARM_UP_S / arm.streams)
         for stream in streams:
             stream.emptied()
@@ -186,7 +173,7 @@ async def _window(server: RunningServer, arm: Arm, seconds: float) -> Window:
 
 
 def _next_turn(server: RunningServer, number: int) -> Callable[[Answer], bytes]:
-    return lambda answer: _frame(server, "turn", number, answer.response_id)
+    return lambda answer: turn_frame(server, "turn", number, answer.response_id)
 
 
 def window_of(arm: Arm, cpu_s: float, wall_s: float, resident: int, heard: Sequence[Heard]) -> Window:
@@ -218,7 +205,7 @@ def findings_of(taken: Taken) -> Findings:
         table=Table("Medians of the rounds", _HEAD, [_row(arm, ones) for arm, ones in taken.windows.items()]),
         figures={"idle_connection": connection, "stall_64": stall(taken.stalls[CREATE])},
         notes=[
-            f"Simulated engine. Answers of {_TURN_WORDS} words, turn after turn, each continuing the one before. TTFT: sent to"
+            f"Simulated engine. Answers of {TURN_WORDS} words, turn after turn, each continuing the one before. TTFT: sent to"
             " first delta, at the client; gaps between consecutive deltas. RSS of the whole server, model files included.",
             f"Goodput: turns a second whose TTFT is at most {TTFT_LIMIT_S * 1e3:g} ms and whose mean gap at most "
             f"{GAP_FACTOR:g} times the engine's.",

@@ -16,6 +16,23 @@ def write_script(path: Path) -> None:
 
 
 def _conversation(name: str, words: int) -> dict[str, Any]:
-    text = " ".join(_WORDS[number % len(_WORDS)] for number in range(words))
     pace = {"tokens": BATCH if name == "batch" else 1, "seconds": 0}
-    return {"match": rf"^\[{name}\]", "turns": [{"text": text, "pace": pace}]}
+    return {"match": rf"^\[{name}\]", "turns": [{"text": _text(words), "pace": pace}]}
+
+
+def _text(words: int) -> str:
+    return " ".join(_WORDS[number % len(_WORDS)] for number in range(words))
+
+
+TURN_WORDS = 32
+_TIMED = {"short": 1, "turn": TURN_WORDS, "steered": 130, "endless": 20_000}  # the same for an engine with a speed
+
+
+def write_speed_script(folder: Path, speed: int) -> Path:
+    """A script whose engine writes `speed` tokens a second to each stream, and reads at once."""
+    path = folder / f"{speed}.json"
+    conversations: list[dict[str, Any]] = [
+        {"match": rf"^\[{name}\]", "turns": [{"text": _text(words)}]} for name, words in _TIMED.items()
+    ]
+    path.write_text(json.dumps({"speed": {"decode": speed, "prefill": 1e12}, "scripts": conversations}))
+    return path

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hotloop.bench import chain, floor, load, peers, render, rollout, turn, turn_plan
+from hotloop.bench import chain, floor, load, peers, render, rollout, stall, turn, turn_plan
 from hotloop.bench.agent import Agent, Input, Split
 from hotloop.bench.answers import BenchError
 from hotloop.bench.arms import TOLERANCE
@@ -106,6 +106,19 @@ def test_load_is_measured_beside_slow_readers_and_while_a_large_create_arrives()
     assert set(findings.figures) == {goal.name for goal in load.GOALS}
     assert [row[0] for row in findings.table.rows] == [arm.name for arm in arms]
     assert all(float(row[1]) > 0 and float(row[6]) > 0 for row in findings.table.rows), "tokens came, at gaps"
+
+
+def test_stalls_are_measured_by_every_way_a_message_comes() -> None:
+    findings = stall.measure(
+        stall.Plan(window_s=0.1, rounds=1, only=("a steer of 15", "a conversation of one", "nobody reads"))
+    )
+    assert [row[0] for row in findings.table.rows] == [
+        "15 MB of `{}` in a member that nobody reads",
+        "a steer of 15 MB of `{}`",
+        "a conversation with 15 MB of `{}` that nobody reads",
+        "a conversation of one item, 15 MB of `{}` in its annotations",
+    ]
+    assert all(float(row[1]) > 0 and float(row[3]) > 0 for row in findings.table.rows)
 
 
 def test_another_server_is_driven_with_the_same_work(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 from hotloop.bench.answers import Answer
 from hotloop.bench.goals import judge
 from hotloop.bench.load import GOALS, Arm, Taken, findings_of, is_good, percentile, window_of
-from hotloop.bench.stalls import CREATE, ITEMS, stall
+from hotloop.bench.stalls import CREATE, stall
 from hotloop.bench.streams import Heard
 
 ARM = Arm(2, 100)
@@ -43,9 +43,7 @@ def test_a_stall_may_be_half_as_long_again_as_the_idle_gap_and_five_milliseconds
 
 def test_every_goal_has_a_verdict() -> None:
     window = window_of(ARM, 0.07, 1.0, 10**8, [Heard(50, [0.01], [answer(0.02, 1.02)])])
-    findings = findings_of(
-        Taken({ARM: [window] * 3}, {CREATE: [(0.02, 0.03)] * 3, ITEMS: [(0.02, 0.04)] * 3}, [20_000.0] * 3)
-    )
+    findings = findings_of(Taken({ARM: [window] * 3}, {CREATE: [(0.02, 0.03)] * 3}, [20_000.0] * 3))
     verdicts = judge(GOALS, findings.figures, findings.skipped)
     assert [(verdict.goal.name, verdict.outcome) for verdict in verdicts] == [
         ("idle_connection", "ok"),
@@ -53,4 +51,4 @@ def test_every_goal_has_a_verdict() -> None:
     ]
     assert findings.table.rows[0][0] == "2 × 100 tokens/s"
     assert "Simulated" in findings.notes[0]
-    assert any("40.0 ms while 17 MB of items arrives" in note for note in findings.notes)
+    assert any(f"30.0 ms while {CREATE} arrives" in note for note in findings.notes)
