@@ -131,7 +131,7 @@ def free(name: str, text: str) -> CustomToolCall:
 
 
 def said(text: str) -> Message:
-    return Message(role="assistant", content=[OutputText(text=text, annotations=[])])
+    return Message(role="assistant", content=[OutputText(text=text)])
 
 
 GOOD = '{"path": "a\\n\\"b\\"", "line": 3}'

@@ -1,7 +1,7 @@
 """The decode process and the server itself read any message alike: the same request, the same items, the same refusal."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any
 
@@ -17,8 +17,10 @@ from hotloop.decoding.forms import CONVERSATION_BODIES, answer_to, conversation_
 from hotloop.errors import ApiError
 from hotloop.protocol.client_event import ClientEvent, read_event
 from hotloop.protocol.conversation_body import ConversationBody
-from hotloop.protocol.items import Item
+from hotloop.protocol.item_view import shown
+from hotloop.protocol.items import Item, OpaqueItem, TypedCallOutput
 from hotloop.protocol.request import ResponseCreate, decode_create, decode_item, split_input
+from hotloop.session import packed_items
 from hotloop.session.canonical import item_digest
 from hotloop.session.input_survey import InputSurvey
 
@@ -34,6 +36,38 @@ ITEM = st.one_of(
         {"type": st.just("reasoning"), "summary": st.just([]), "encrypted_content": st.text(max_size=3)}
     ),
     st.fixed_dictionaries({"type": st.just("additional_tools"), "tools": st.just([])}),
+    st.fixed_dictionaries(
+        {
+            "role": st.just("assistant"),
+            "content": st.lists(
+                st.fixed_dictionaries(
+                    {
+                        "type": st.sampled_from(["output_text", "odd", "input_audio", "hotloop:unknown"]),
+                        "text": st.text(),
+                    },
+                    optional=dict.fromkeys(("annotations", "logprobs", "input_audio", "json"), JSON),
+                ),
+                max_size=2,
+            ),
+        }
+    ),
+    st.fixed_dictionaries(
+        {
+            "type": st.sampled_from(
+                [
+                    "shell_call",
+                    "shell_call_output",
+                    "tool_search_call",
+                    "tool_search_output",
+                    "mcp_call",
+                    "mcp_list_tools",
+                ]
+            ),
+            "server_label": st.just("s"),
+            "name": st.just("n"),
+        },
+        optional=dict.fromkeys(("call_id", "id", "action", "arguments", "output", "tools", "error", "status"), JSON),
+    ),
     NEAR,
 )
 
@@ -116,6 +150,22 @@ def agree_on_input(raw: msgspec.Raw, survey: InputSurvey) -> None:
     for index, item in enumerate(items):
         digest = survey.digest(index)
         assert digest is None or digest == item_digest(item)
+    for index, (item, text) in enumerate(zip(items, survey.items(), strict=True)):
+        read = survey.read_item(index, text)
+        if read is not None:
+            assert without_facts(read.item) == item and shown(read.item) == shown(item)
+            assert read.digest in (None, item_digest(item))
+
+
+def without_facts(item: Item) -> Item:
+    return msgspec.structs.replace(item, facts=None) if isinstance(item, OpaqueItem | TypedCallOutput) else item
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_item_is_too_short() -> Generator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packed_items, "LONG_BYTES", 0)
+        yield
 
 
 @given(st.binary(max_size=60))
@@ -218,7 +268,7 @@ def refusal_of(call: Callable[[], object]) -> object:
     return None
 
 
-def conversation_elsewhere(body: bytes, form: bytes) -> tuple[ConversationBody, ApiError | None]:
+def conversation_elsewhere(body: bytes, form: bytes) -> tuple[ConversationBody, InputSurvey | None]:
     return conversation_from(told_of(body, form))
 
 
@@ -229,7 +279,7 @@ def agree_on_conversation(body: bytes) -> None:
         if refusal is not None:
             continue
         here = decode(body)
-        there, item_error = conversation_elsewhere(body, form)
+        there, survey = conversation_elsewhere(body, form)
         assert there.metadata == here.metadata
         items: list[Item] = []
         error: ApiError | None = None
@@ -238,7 +288,7 @@ def agree_on_conversation(body: bytes) -> None:
                 items.append(decode_item(raw, f"items[{index}]"))
         except ApiError as found:
             error = found
-        assert looks(item_error) == looks(error)
+        assert looks(None if survey is None else survey.error) == looks(error)
         assert [decode_item(raw, "x") for raw in there.items] == items
 
 

@@ -1,6 +1,6 @@
 """What the decode process says of a message, as bytes on a pipe.
 
-    a line of JSON (`Answer`) │ head │ starts │ ends │ digests │ texts
+    a line of JSON (`Answer`) │ head │ starts │ ends │ digests │ packed items │ texts
 
 The head is what was read without its long members, as JSON. Where those stand is said by offsets into the message, or, where
 they had to be written anew, into the texts that end the answer. `forms.py` says what is in it for each kind of message.
@@ -45,6 +45,7 @@ class Answer(msgspec.Struct, omit_defaults=True):
     tools: Span | None = None
     text_bytes: int = 0  # of the texts; if there are any, the spans are theirs
     items: int = 0
+    packed: list[tuple[int, int]] = []  # items that were read: which, and how many bytes
     is_text: bool = False
     item_error: WireError | None = None
     is_exhausted: bool = False  # there was not enough memory for it
@@ -57,6 +58,11 @@ class Answer(msgspec.Struct, omit_defaults=True):
 
     @property
     def survey_bytes(self) -> int:
+        """Of offsets, digests and packed items."""
+        return self.told_bytes + sum(size for _, size in self.packed)
+
+    @property
+    def told_bytes(self) -> int:
         """Of offsets and digests."""
         spans = 0 if self.is_text else 2 * _OFFSET_BYTES * self.items
         return spans + DIGEST_BYTES * self.items
@@ -78,7 +84,8 @@ def line_from(line: bytes) -> Answer:
 def add_survey(answer: Answer, survey: InputSurvey) -> list[bytes]:
     """Note what was found out about the input; the bytes are what says it behind the line."""
     answer.items, answer.is_text, answer.item_error = len(survey), survey.is_text, wire(survey.error)
-    return [survey.starts.tobytes(), survey.ends.tobytes(), survey.digests]
+    answer.packed = [(index, len(text)) for index, text in survey.packed.items()]
+    return [survey.starts.tobytes(), survey.ends.tobytes(), survey.digests, *map(bytes, survey.packed.values())]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +121,13 @@ class Told:
         starts, ends = array("I"), array("I")
         starts.frombytes(survey[:size])
         ends.frombytes(survey[size : 2 * size])
-        digests = bytes(survey[2 * size :])
-        return InputSurvey(raw, starts, ends, digests, answer.is_text, error_from(answer.item_error))
+        digests = bytes(survey[2 * size : answer.told_bytes])
+        packed: dict[int, bytes | memoryview] = {}
+        at = answer.told_bytes
+        for index, length in answer.packed:
+            packed[index] = survey[at : at + length]
+            at += length
+        return InputSurvey(raw, starts, ends, digests, answer.is_text, error_from(answer.item_error), packed)
 
 
 # --- errors ---

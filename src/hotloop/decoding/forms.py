@@ -26,6 +26,7 @@ from hotloop.protocol.conversation_body import (
 )
 from hotloop.protocol.request import MAX_INPUT_ITEMS, ResponseCreate, decode_create, put_input, put_tools
 from hotloop.protocol.steering import Steer
+from hotloop.protocol.wire import json_bytes
 from hotloop.session.input_survey import InputSurvey, survey_input
 
 EVENT, CREATE, CHAT, INPUT, CONVERSATION, UPDATE, ADDITION = b"E", b"B", b"C", b"I", b"N", b"M", b"A"
@@ -90,11 +91,8 @@ def _about_event(event: ClientEvent, message: bytes) -> tuple[Answer, list[bytes
     if event.request is None:
         return answer, []
     members = _members_decoder.decode(message)
-    head = b"{%b}" % b",".join(
-        b'"%b":%b' % (name.encode(), members[name])
-        for name in ResponseCreate.__struct_fields__
-        if name in members and name not in _LONG
-    )
+    # As it was read: what nobody asks for is left behind.
+    head = json_bytes(msgspec.structs.replace(event.request, input=_NOTHING, tools=_NOTHING))
     answer.head_bytes = len(head)
     answer.input, answer.tools = (_span(members.get(name), message) for name in _LONG)
     if answer.input is None:
@@ -192,14 +190,14 @@ def _complete(request: ResponseCreate, told: Told) -> InputSurvey | None:
     return told.survey(request.input)
 
 
-def conversation_from(told: Told) -> tuple[ConversationBody, ApiError | None]:
-    """A body, and what is wrong with the item behind its last one. Raises the ApiError that refuses the body."""
+def conversation_from(told: Told) -> tuple[ConversationBody, InputSurvey | None]:
+    """A body, and what is known of its items. Raises the ApiError that refuses the body."""
     _raise_for(told)
     body = _conversation_decoder.decode(told.head)
     if told.answer.input is None:
         return body, None
     survey = told.survey(told.text(told.answer.input))
-    return msgspec.structs.replace(body, items=list(survey.items())), survey.error
+    return msgspec.structs.replace(body, items=list(survey.items())), survey
 
 
 def _raise_for(told: Told) -> None:

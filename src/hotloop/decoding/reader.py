@@ -82,10 +82,10 @@ class ReadChat:
 
 @dataclass(frozen=True, slots=True)
 class ReadConversation:
-    """A body about a conversation, read. `item_error` is what is wrong behind the last of its items."""
+    """A body about a conversation, read. If its items were, too, `survey` says what is wrong behind the last of them."""
 
     body: ConversationBody
-    item_error: ApiError | None = None
+    survey: InputSurvey | None = None
 
 
 def _forget(fallback: str) -> None: ...

@@ -4,7 +4,6 @@ It is kept on the context's shelf, by the rules.
 """
 
 import asyncio
-import contextlib
 from dataclasses import replace
 
 from hotloop.errors import ApiError, SchemaTooComplex, UnsupportedValue
@@ -32,9 +31,8 @@ class ConstraintBook:
 
     async def get(self, context: PromptContext, rules: CallRules) -> Constraint | None:
         """What the output must fit. Raises SchemaTooComplex or UnsupportedValue naming the field that is at fault."""
-        if context.shelf is not None:
-            with contextlib.suppress(_NotKept):
-                return context.shelf.get(rules, _not_kept, _size_bytes)
+        if context.shelf is not None and context.shelf.holds(rules):
+            return context.shelf.get(rules, lambda: None, _size_bytes)
         size = sum(map(_ruled_bytes, context.tools)) + len(rules.text_schema or b"")
         if size > OFF_LOOP_BYTES:
             constraint, parts = await asyncio.to_thread(self._build, context, rules)
@@ -74,14 +72,6 @@ class ConstraintBook:
         if problem is not None:
             params = [param for param, _ in parts] + ["tools"]
             raise _refusal(problem, params[problem.index])
-
-
-class _NotKept(Exception):
-    """The shelf has no constraint for these rules."""
-
-
-def _not_kept() -> Constraint | None:
-    raise _NotKept
 
 
 def _size_bytes(constraint: Constraint | None) -> int:

@@ -21,6 +21,7 @@ from hotloop.models.model_items import chars_in, for_model, plain_chars
 from hotloop.models.token_state import TokenState, TurnSetup
 from hotloop.models.token_turn import PreparedTokenTurn, Rendered
 from hotloop.protocol.items import Item
+from hotloop.protocol.tools import CustomTool, FunctionTool, GrammarFormat
 from hotloop.protocol.unknown_parts import is_shown_as_json
 from hotloop.seams.engine import Engine, KvUse, Sampling
 from hotloop.seams.format import Extension, Fallback, Format, RenderState
@@ -115,14 +116,11 @@ class TokenModel:
         return self._prepared(request, parent.setup, _extended(parent, extension))
 
     def _prepared(self, request: ModelRequest, setup: TurnSetup, rendered: Rendered) -> PreparedTokenTurn:
-        generation = self.format.generation_prompt(rendered.state) if request.generate else array("I")
+        generation = self._generation_prompt(request, rendered.state)
         prompt_tokens = rendered.view.length + len(generation)
         if not prompt_tokens and request.generate:
             raise InvalidRequest("The prompt is empty: give at least one item.", param="input")
-        context_tokens = self.engine.context_tokens
-        room = context_tokens - prompt_tokens
-        if room < (1 if request.generate else 0):
-            raise ContextLengthExceeded(prompt_tokens, context_tokens)
+        room = self._room(request, prompt_tokens)
         sampling, most = setup.sampling, request.wishes.max_output_tokens
         if request.generate:
             sampling = msgspec.structs.replace(sampling, max_tokens=room if most is None or most > room else most)
@@ -139,6 +137,17 @@ class TokenModel:
             TurnView(request.history, request.new_items, request.context, request.rules),
             array("I"),
         )
+
+    def _generation_prompt(self, request: ModelRequest, state: RenderState) -> "array[int]":
+        return self.format.generation_prompt(state) if request.generate else array("I")
+
+    def _room(self, request: ModelRequest, prompt_tokens: int) -> int:
+        """Tokens that the prompt leaves. Raises ContextLengthExceeded."""
+        context_tokens = self.engine.context_tokens
+        room = context_tokens - prompt_tokens
+        if room < (1 if request.generate else 0):
+            raise ContextLengthExceeded(prompt_tokens, context_tokens)
+        return room
 
     async def close(self) -> None:
         """Free the engine and the validator."""
@@ -164,11 +173,14 @@ class TokenModel:
         return await self._render_in_full(request, parent, reason)
 
     async def _render_in_full(self, request: ModelRequest, parent: TokenState | None, reason: str | None) -> Rendered:
-        start = self._start(request.context)
+        start = await self._start(request.context)
         items = tuple(request.history.extended(request.new_items))
         extension = await self._extend(start.state, len(start.tokens), items)
         if isinstance(extension, Fallback):
             raise ServerFault(f"The {self.format.name} format cannot render this conversation ({extension.reason}).")
+        # Before they are put together: a text far too long is millions of tokens.
+        length = extension.keep + len(extension.tokens)
+        self._room(request, length + len(self._generation_prompt(request, extension.state)))
         view = TokenView.of(start.tokens, self.log).head(extension.keep).append(extension.tokens)
         fallbacks = [*([reason] if reason else []), *_shown_as_json(request.new_items)]
         return Rendered(view, extension.state, parent, 0, fallbacks)
@@ -193,11 +205,16 @@ class TokenModel:
         constraint = await self._constraints.get(request.context, request.rules)
         return TurnSetup(request.context, request.rules, wishes, constraint, sampling)
 
-    def _start(self, context: PromptContext) -> Extension:
+    async def _start(self, context: PromptContext) -> Extension:
         """The start of a chain; the tokens of one that was seen before are not made again."""
-        if context.shelf is None:
-            return self.format.begin(context)
-        return context.shelf.get("start", lambda: self.format.begin(context), _start_bytes)
+        shelf = context.shelf
+        if shelf is not None and shelf.holds("start"):
+            return shelf.get("start", lambda: self.format.begin(context), _start_bytes)
+        if _chars_before_items(context) <= OFF_LOOP_CHARS:
+            start = self.format.begin(context)
+        else:
+            start = await asyncio.to_thread(self.format.begin, context)
+        return start if shelf is None else shelf.get("start", lambda: start, _start_bytes)
 
 
 def _is_set_up_for(request: ModelRequest, setup: TurnSetup) -> bool:
@@ -215,6 +232,22 @@ def _extended(parent: TokenState, extension: Extension) -> Rendered:
         view = view.head(extension.keep)
     view = view.append(extension.tokens)
     return Rendered(view, extension.state, parent, extension.keep, [extension.reason] if extension.reason else [])
+
+
+def _chars_before_items(context: PromptContext) -> int:
+    """About how many characters there are to render before the first item."""
+    total = len(context.instructions or "")
+    for tool in context.tools:
+        match tool:
+            case FunctionTool(description=description, parameters=parameters):
+                total += len(description or "") + (0 if parameters is None else memoryview(parameters).nbytes)
+            case CustomTool(description=description, format=GrammarFormat(definition=definition)):
+                total += len(description or "") + len(definition)
+            case CustomTool(description=description):
+                total += len(description or "")
+            case _:
+                pass
+    return total
 
 
 def _start_bytes(start: Extension) -> int:

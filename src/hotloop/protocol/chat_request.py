@@ -30,6 +30,7 @@ from hotloop.protocol.items import (
     Refusal,
     ResultPart,
 )
+from hotloop.protocol.json_value import JsonValue
 from hotloop.protocol.request import (
     Effort,
     Metadata,
@@ -391,7 +392,7 @@ def _part(part: _Part) -> ContentPart:
         case _ImagePart(image_url=image):
             return InputImage(image_url=image.url, detail=image.detail)
         case _AudioPart(input_audio=audio):
-            return InputAudio(input_audio=audio)
+            return InputAudio(input_audio=None if audio is None else JsonValue(json_bytes(audio)))
         case _FilePart(file=file):
             return InputFile(file_id=file.file_id, file_data=file.file_data, filename=file.filename)
 

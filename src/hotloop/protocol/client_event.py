@@ -5,7 +5,9 @@ import msgspec
 from hotloop.errors import ApiError, InvalidEvent, MissingParameter
 from hotloop.protocol.control import Injection, Interrupt, Reply, decode_injection, decode_interrupt
 from hotloop.protocol.request import (
+    MAX_CHOICE_BYTES,
     ResponseCreate,
+    check_choice,
     check_socket_create,
     decode_socket_create,
     event_head,
@@ -37,6 +39,8 @@ def read_event(message: bytes) -> ClientEvent:
         request = whole_create(message)
         if request is not None:
             kind, lane = CREATE, None if request.stream_id is None else lane_of(request.stream_id)
+            if len(message) > MAX_CHOICE_BYTES:
+                check_choice(request)
             check_socket_create(request)
         else:
             head = event_head(message)

@@ -8,10 +8,11 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import msgspec
 
+from hotloop.protocol.hosted_calls import ApprovalRequest, ApprovalResponse, CallStatus, HostedCall
 from hotloop.protocol.items import (
     FunctionCall,
     FunctionCallOutput,
@@ -22,8 +23,6 @@ from hotloop.protocol.items import (
     SettingItem,
 )
 from hotloop.protocol.wire import json_bytes
-
-CallStatus = Literal["in_progress", "calling", "completed", "incomplete", "failed"]
 
 LIST_TOOLS = "mcp_list_tools"
 CALL = "mcp_call"
@@ -42,60 +41,44 @@ def hosted_name(label: str, name: str) -> str:
     return f"{flat[: _MAX_NAME - 9]}_{digest}"
 
 
-class HostedCall(msgspec.Struct, frozen=True, kw_only=True):
-    """An `mcp_call`."""
-
-    server_label: str
-    name: str
-    arguments: str
-    id: str | None = None
-    status: CallStatus | None = None
-    approval_request_id: str | None = None
-    output: str | None = None
-    error: dict[str, Any] | str | None = None  # older clients know it as a text
-
-
-class ApprovalRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """An `mcp_approval_request`: a call that waits for consent."""
-
-    id: str
-    server_label: str
-    name: str
-    arguments: str
-
-
-class ApprovalResponse(msgspec.Struct, frozen=True, kw_only=True):
-    """An `mcp_approval_response`."""
-
-    approval_request_id: str
-    approve: bool
-    id: str | None = None
-    reason: str | None = None
-
-
-class ListedTool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A tool in an `mcp_list_tools`. Its schema keeps its order, in which a model reads it."""
-
+class _WireTool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     name: str
     description: str | None = None
     input_schema: Any = None
     annotations: Any = None
 
+
+class _Hints(msgspec.Struct, frozen=True):
+    is_read_only: Any = msgspec.field(default=None, name="readOnlyHint")
+    read_only: Any = None
+
+
+_hints_decoder = msgspec.json.Decoder(_Hints)
+
+
+class ListedTool(msgspec.Struct, frozen=True, kw_only=True):
+    """A tool in an `mcp_list_tools`. Its schema, raw, keeps its order, in which a model reads it."""
+
+    name: str
+    description: str | None = None
+    input_schema: msgspec.Raw = msgspec.Raw(b"null")
+    annotations: msgspec.Raw = msgspec.Raw(b"null")
+
     @property
     def is_read_only(self) -> bool:
         """Its server says that it changes nothing."""
-        match self.annotations:
-            case {"readOnlyHint": True} | {"read_only": True}:
-                return True
-            case _:
-                return False
+        try:
+            hints = _hints_decoder.decode(self.annotations)
+        except msgspec.ValidationError:  # no object
+            return False
+        return hints.is_read_only is True or hints.read_only is True
 
 
 class ToolList(msgspec.Struct, frozen=True, kw_only=True):
     """An `mcp_list_tools`."""
 
     server_label: str
-    tools: list[ListedTool]
+    tools: list[_WireTool]
     error: Any = None
 
 
@@ -122,30 +105,38 @@ def hosted_item(kind: str, raw: bytes) -> Item:
 
 def read_call(item: Item) -> HostedCall | None:
     """The call, if the item is one."""
-    return _call_decoder.decode(item.raw) if isinstance(item, HostedItem) and item.kind == CALL else None
+    if not isinstance(item, HostedItem) or item.kind != CALL:
+        return None
+    return _call_decoder.decode(item.raw) if item.facts is None else item.facts.call
 
 
 def read_request(item: Item) -> ApprovalRequest | None:
     """The request for consent, if the item is one."""
-    return _request_decoder.decode(item.raw) if isinstance(item, HostedItem) and item.kind == APPROVAL_REQUEST else None
+    if not isinstance(item, HostedItem) or item.kind != APPROVAL_REQUEST:
+        return None
+    return _request_decoder.decode(item.raw) if item.facts is None else item.facts.request
 
 
 def read_response(item: Item) -> ApprovalResponse | None:
     """The answer to such a request, if the item is one."""
     if not isinstance(item, HostedItem) or item.kind != APPROVAL_RESPONSE:
         return None
-    return _response_decoder.decode(item.raw)
+    return _response_decoder.decode(item.raw) if item.facts is None else item.facts.response
 
 
 def id_in(request: HostedItem) -> str:
     """The id of a request for consent."""
-    return _request_decoder.decode(request.raw).id
+    found = read_request(request)
+    assert found is not None
+    return found.id
 
 
 def listed_tools(item: Item) -> tuple[str, bytes] | None:
     """Label and tools of a list that succeeded, in one spelling: however a client writes it again, it is the same."""
     if not isinstance(item, SettingItem) or item.kind != LIST_TOOLS:
         return None
+    if item.facts is not None:
+        return None if item.facts.tools is None else (item.facts.label, item.facts.tools)
     found = _list_decoder.decode(item.raw)
     return None if found.error else (found.server_label, json_bytes(found.tools))
 

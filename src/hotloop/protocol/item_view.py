@@ -17,6 +17,7 @@ from hotloop.protocol.items import (
     RawItem,
     Reasoning,
 )
+from hotloop.protocol.json_value import to_json
 from hotloop.protocol.wire import json_bytes
 
 _PREFIX: dict[type, str] = {
@@ -34,11 +35,14 @@ class _Identified(msgspec.Struct):
 
 
 _id_decoder = msgspec.json.Decoder(_Identified)
+_members_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def id_of(item: Item) -> str | None:
     """The item's id, if it has one."""
     if isinstance(item, OpaqueItem):
+        if item.facts is not None:
+            return item.facts.id
         try:
             return _id_decoder.decode(item.raw).id
         except msgspec.ValidationError:  # an id that is no string names nothing
@@ -69,12 +73,13 @@ def with_id(item: Item, new_id: Callable[[str], str]) -> Item:
 
 
 def _identified(item: Item, new_id: Callable[[str], str]) -> Item:
-    if isinstance(item, OpaqueItem):
-        fields: dict[str, Any] = msgspec.json.decode(item.raw)
-        return type(item)(item.kind, json_bytes({**fields, "id": new_id("item")}))
     if isinstance(item, RawItem):
         fresh = new_id("item")
-        return msgspec.structs.replace(item, id=fresh, raw=json_bytes({**msgspec.json.decode(item.raw), "id": fresh}))
+        raw = json_bytes({**_members_decoder.decode(item.raw), "id": fresh})
+        if not isinstance(item, OpaqueItem):
+            return msgspec.structs.replace(item, id=fresh, raw=raw)
+        facts = None if item.facts is None else msgspec.structs.replace(item.facts, id=fresh)
+        return msgspec.structs.replace(item, raw=raw, facts=facts)
     return msgspec.structs.replace(item, id=new_id(_PREFIX.get(type(item), "item")))
 
 
@@ -82,7 +87,7 @@ def shown(item: Item) -> bytes:
     """The item's JSON."""
     if isinstance(item, RawItem):
         return item.raw
-    fields: dict[str, Any] = msgspec.to_builtins(item)
+    fields: dict[str, Any] = msgspec.to_builtins(item, builtin_types=(msgspec.Raw,), enc_hook=to_json)
     match item:
         case Message():
             fields["content"] = _parts(item)
@@ -103,7 +108,10 @@ def _parts(message: Message) -> list[dict[str, Any]]:
         kind = "output_text" if message.role == "assistant" else "input_text"
         parts: list[dict[str, Any]] = [{"type": kind, "text": message.content}]
     else:
-        parts = [_as_sent(part) for part in msgspec.to_builtins(message.content)]
+        parts = [
+            _as_sent(part)
+            for part in msgspec.to_builtins(message.content, builtin_types=(msgspec.Raw,), enc_hook=to_json)
+        ]
     for part in parts:
         if part["type"] == "output_text":
             part.setdefault("annotations", [])
@@ -116,7 +124,7 @@ def _as_sent(part: dict[str, Any]) -> dict[str, Any]:
     if part["type"] != UNKNOWN_PART:
         return part
     try:
-        found: dict[str, Any] = msgspec.json.decode(part["json"], type=dict[str, Any])
+        found: dict[str, Any] = _members_decoder.decode(part["json"])
     except msgspec.DecodeError:  # a client's own part of that type
         return part
     return found

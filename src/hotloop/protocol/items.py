@@ -4,10 +4,13 @@ Items travel both ways, so one struct serves input and output. Unknown fields ar
 are left out when encoded, never null. Item types that only some other server executes are kept whole as `OpaqueItem`.
 """
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
+
+from hotloop.protocol.hosted_calls import ApprovalRequest, ApprovalResponse, HostedCall
+from hotloop.protocol.json_value import EMPTY_ARRAY, JsonArray, JsonText, JsonValue, NullableArray, readable
 
 MAX_PARTS = 16_384  # ours: of one item, which is parsed without a break; as many take some 5 ms
 _FEW: Final = Meta(max_length=MAX_PARTS)
@@ -46,7 +49,7 @@ class InputFile(Part, frozen=True, tag="input_file"):
 class InputAudio(Part, frozen=True, tag="input_audio"):
     """Audio; no format here takes it."""
 
-    input_audio: Any = None
+    input_audio: JsonValue | None = None
 
 
 class InputVideo(Part, frozen=True, tag="input_video"):
@@ -59,8 +62,8 @@ class OutputText(Part, frozen=True, tag="output_text"):
     """Text written by the model."""
 
     text: str
-    annotations: list[Any] = []
-    logprobs: list[Any] | None = None
+    annotations: JsonArray = EMPTY_ARRAY
+    logprobs: NullableArray | None = None
 
 
 class Refusal(Part, frozen=True, tag="refusal"):
@@ -93,7 +96,7 @@ UNKNOWN_PART = "hotloop:unknown"
 class UnknownPart(Part, frozen=True, tag=UNKNOWN_PART):
     """A part of a type that nothing here knows, shown to the model as its JSON, which is `json`."""
 
-    json: str
+    json: JsonText
 
 
 ContentPart = (
@@ -175,26 +178,44 @@ class ItemReference(msgspec.Struct, frozen=True, kw_only=True, tag_field="type",
     id: str
 
 
-class OpaqueItem(msgspec.Struct, frozen=True):
+class ItemFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What was read of a long item where it was decoded, so that nobody has to read its JSON again."""
+
+    id: str | None = None
+    shown: str = ""  # what a model is shown of it
+    tools: bytes | None = None  # that it brings, or lists
+    label: str = ""  # of the server whose tools those are
+    refusal: tuple[bool, str] | None = None  # why those cannot be used: a schema is too complex, what is wrong
+    update: bytes | None = None  # what it sets, as short JSON
+    output: FunctionCallOutput | CustomToolCallOutput | None = (
+        None  # of one that names no call, with an empty `call_id`
+    )
+    call: HostedCall | None = None
+    request: ApprovalRequest | None = None
+    response: ApprovalResponse | None = None
+
+
+class OpaqueItem(msgspec.Struct, frozen=True, tag_field="type", tag="opaque"):
     """An item type that is carried and shown but not interpreted. `raw` is its JSON."""
 
     kind: str
     raw: bytes
+    facts: ItemFacts | None = None  # of a long one
 
 
-class SettingItem(OpaqueItem, frozen=True):
+class SettingItem(OpaqueItem, frozen=True, tag="setting"):
     """Says nothing to the model: it changes what the chain's later responses start from (docs/protocol.md §4.2)."""
 
 
-class UnpairedOutput(OpaqueItem, frozen=True):
+class UnpairedOutput(OpaqueItem, frozen=True, tag="unpaired_output"):
     """An output that names no call. It answers the one that is open, if exactly one is (docs/protocol.md §4.4)."""
 
 
-class HostedItem(OpaqueItem, frozen=True):
+class HostedItem(OpaqueItem, frozen=True, tag="hosted"):
     """A call that this server runs, or the consent to one: `protocol.hosted_items` reads it."""
 
 
-class SealedItem(OpaqueItem, frozen=True):
+class SealedItem(OpaqueItem, frozen=True, tag="sealed"):
     """A `compaction` whose content was not opened yet."""
 
 
@@ -210,6 +231,7 @@ class TypedCallOutput(FunctionCallOutput, frozen=True, kw_only=True, tag="typed_
 
     kind: str
     raw: bytes
+    facts: ItemFacts | None = None  # of a long one
 
 
 class CompactionTrigger(Message, frozen=True, kw_only=True, tag="compaction_trigger"):
@@ -266,29 +288,16 @@ def text_of(content: "str | list[ContentPart] | list[ResultPart] | list[Reasonin
             case InputText() | OutputText() | ReasoningText() | SummaryText() | PlainText():
                 pieces.append(part.text)
             case UnknownPart():
-                pieces.append(_readable(part.json.encode()))
+                pieces.append(part.json.shown)
             case _:
                 pass
     return "".join(pieces)
 
 
-_MAX_OPAQUE_CHARS = 65_536
-
-
 def opaque_text(item: OpaqueItem) -> str:
     """An opaque item as a model is shown it: its JSON, without what no model can read."""
-    return _readable(item.raw, ("encrypted_content", "result") if item.kind == "image_generation_call" else _HIDDEN)
-
-
-_HIDDEN = ("encrypted_content",)
-
-
-def _readable(raw: bytes, hidden: tuple[str, ...] = _HIDDEN) -> str:
-    if len(raw) <= _MAX_OPAQUE_CHARS and not any(b'"%b"' % name.encode() in raw for name in hidden):
-        return raw.decode("utf-8", "replace")
-    try:
-        fields: dict[str, Any] = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, RecursionError):
-        return raw[:_MAX_OPAQUE_CHARS].decode("utf-8", "replace")
-    text = msgspec.json.encode({key: value for key, value in fields.items() if key not in hidden})
-    return text[:_MAX_OPAQUE_CHARS].decode("utf-8", "replace")
+    if item.facts is not None:
+        return item.facts.shown
+    if item.kind == "image_generation_call":
+        return readable(item.raw, ("encrypted_content", "result"))
+    return readable(item.raw)

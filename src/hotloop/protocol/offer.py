@@ -15,7 +15,6 @@ from hotloop.errors import InvalidRequest, SchemaTooComplex, UnsupportedValue
 from hotloop.protocol.hosted_items import ListedTool, hosted_name
 from hotloop.protocol.hosted_tool import ServerTool
 from hotloop.protocol.tools import MAX_TOOLS, CustomTool, FunctionTool, HostedTool, NamespaceTool, Tool, TypedTool
-from hotloop.protocol.wire import json_bytes
 
 _PLAIN_NAMESPACE = "functions"  # the one that models write without its name; Codex puts its own tools there
 
@@ -111,8 +110,9 @@ def _add_server(offered: "dict[str, _Offered]", server: ServerTool, tools: Seque
 def _function_of(name: str, server: ServerTool, tool: ListedTool) -> FunctionTool:
     """Not strict: what servers call a schema, no grammar may know."""
     described = [text for text in (tool.description, server.description) if text]
-    schema = msgspec.Raw(json_bytes(tool.input_schema))
-    return FunctionTool(name=name, description="\n\n".join(described) or None, parameters=schema, strict=False)
+    return FunctionTool(
+        name=name, description="\n\n".join(described) or None, parameters=tool.input_schema, strict=False
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from hotloop.protocol.hosted_items import CallStatus, call_item, list_item
+from hotloop.protocol.hosted_calls import CallStatus
+from hotloop.protocol.hosted_items import call_item, list_item
 from hotloop.protocol.items import HostedItem, SettingItem
 
 

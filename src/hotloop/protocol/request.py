@@ -32,13 +32,18 @@ from hotloop.protocol.items import (
     UnpairedOutput,
 )
 from hotloop.protocol.items import Reasoning as ReasoningItem
+from hotloop.protocol.json_value import from_json
 from hotloop.protocol.typed_calls import decode_special
 from hotloop.protocol.unknown_parts import with_unknown_parts
+from hotloop.protocol.wire import json_bytes
 
 MAX_INPUT_CHARS = 10_485_760  # Open Responses 2026-04-24: longest text field
 MAX_INPUT_ITEMS = 65_536  # ours: more fit no model's context, and every one of them has to be looked at
+MAX_CHOICE_BYTES = 2**20  # ours, of `tool_choice`: the names of all tools there may be are a fifth of it
 COMPACT_SHARE = 0.8  # of the context, where a compaction is asked for without a threshold
 _STREAM_ID = re.compile(r"[A-Za-z0-9_.-]{1,256}\Z")
+
+_FEW = Meta(max_length=1024)  # ours, of settings: nothing asks for as many
 
 Metadata = dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]]
 Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
@@ -116,7 +121,7 @@ class ResponseCreate(msgspec.Struct, frozen=True, kw_only=True):
     input: msgspec.Raw = msgspec.Raw(b"[]")
     previous_response_id: str | None = None
     conversation: str | ConversationRef | None = None
-    instructions: str | None = None
+    instructions: Annotated[str, Meta(max_length=MAX_INPUT_CHARS)] | None = None
     tools: msgspec.Raw = msgspec.Raw(b"[]")
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
@@ -129,10 +134,10 @@ class ResponseCreate(msgspec.Struct, frozen=True, kw_only=True):
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     reasoning: Reasoning | None = None
     text: Text | None = None
-    include: list[str] | None = None
+    include: Annotated[list[str], _FEW] | None = None
     store: bool | None = None
     truncation: Literal["auto", "disabled"] | None = None
-    context_management: list[ContextManagement] | None = None
+    context_management: Annotated[list[ContextManagement], _FEW] | None = None
     metadata: Metadata | None = None
     prompt_cache_key: str | None = None
     prompt_cache_options: PromptCacheOptions | None = None
@@ -214,11 +219,13 @@ _event_head_decoder = msgspec.json.Decoder(EventHead)
 _head_decoder = msgspec.json.Decoder(_ItemHead)
 _text_decoder = msgspec.json.Decoder(str)
 _items_decoder = msgspec.json.Decoder(list[msgspec.Raw])
+_members_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _OUTPUTS = ("function_call_output", "custom_tool_call_output")
 _plain_item_decoder = msgspec.json.Decoder(
-    Message | FunctionCall | FunctionCallOutput | CustomToolCall | CustomToolCallOutput | ReasoningItem | ItemReference
+    Message | FunctionCall | FunctionCallOutput | CustomToolCall | CustomToolCallOutput | ReasoningItem | ItemReference,
+    dec_hook=from_json,
 )
-_item_decoders = {kind: msgspec.json.Decoder(struct) for kind, struct in STRUCT_BY_TYPE.items()}
+_item_decoders = {kind: msgspec.json.Decoder(struct, dec_hook=from_json) for kind, struct in STRUCT_BY_TYPE.items()}
 
 
 def event_head(message: bytes) -> EventHead:
@@ -244,6 +251,8 @@ def decode_create(message: bytes) -> ResponseCreate:
     """A `response.create` message or POST body; raises the ApiError that names what is wrong."""
     check_utf8(message)  # raw parts are spliced into events; the decoder does not look inside them
     request = decode_as(_create_decoder, message)
+    if len(message) > MAX_CHOICE_BYTES:
+        check_choice(request)
     _refuse_unserved(request)
     return request
 
@@ -252,8 +261,17 @@ def decode_socket_create(message: bytes) -> ResponseCreate:
     """A `response.create` message; what only HTTP serves is refused (docs/protocol.md §2.1)."""
     check_utf8(message)  # raw parts are spliced into events; the decoder does not look inside them
     request = decode_as(_create_decoder, message)
+    if len(message) > MAX_CHOICE_BYTES:
+        check_choice(request)
     check_socket_create(request)
     return request
+
+
+def check_choice(request: ResponseCreate) -> None:
+    """Refuse a `tool_choice` that would have to be read by whoever looks at it. For long messages."""
+    choice = request.tool_choice
+    if isinstance(choice, dict) and len(json_bytes(choice)) > MAX_CHOICE_BYTES:
+        raise InvalidRequest(f"'tool_choice' is longer than {MAX_CHOICE_BYTES} bytes.", param="tool_choice")
 
 
 def check_socket_create(request: ResponseCreate) -> None:
@@ -343,6 +361,12 @@ def _decode_any(raw: msgspec.Raw | bytes, param: str) -> Item:
         if known is None:
             raise
         return decode_as(decoder, known, param)  # type: ignore[return-value]
+
+
+def with_call_id(output: UnpairedOutput, call_id: str, param: str) -> Item:
+    """An output that names no call, as the answer to this one. Raises the ApiError that says what else is wrong with it."""
+    fields = _members_decoder.decode(output.raw)
+    return decode_item(json_bytes({**fields, "call_id": call_id}), param)
 
 
 def check_metadata(metadata: Metadata | None) -> None:

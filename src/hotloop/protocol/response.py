@@ -124,10 +124,10 @@ class ResponseStream:
         assert not self.is_running and not self._is_over, "created twice"
         self.is_running = True
         self._sequence = 2
-        response = b'%b,"response":%b}' % (self._lane, self._object(b"in_progress", output=False))
+        parts = (self._lane, self._object(b"in_progress", output=False))
         return [
-            b'{"type":"response.created","sequence_number":0' + response,
-            b'{"type":"response.in_progress","sequence_number":1' + response,
+            b'{"type":"response.created","sequence_number":0%b,"response":%b}' % parts,
+            b'{"type":"response.in_progress","sequence_number":1%b,"response":%b}' % parts,
         ]
 
     def queued(self) -> list[bytes]:

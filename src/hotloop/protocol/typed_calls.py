@@ -14,6 +14,7 @@ from hotloop.protocol.decoding import decode_as
 from hotloop.protocol.hosted_items import APPROVAL_REQUEST, APPROVAL_RESPONSE, CALL, LIST_TOOLS, hosted_item
 from hotloop.protocol.hosted_tool import item_without_secrets
 from hotloop.protocol.items import (
+    MAX_PARTS,
     CompactionTrigger,
     InputText,
     Item,
@@ -168,8 +169,9 @@ def _output_text(output: Any, status: object) -> str | list[ResultPart]:
         case None:
             return str(status or "completed")
         case list():
-            pieces = cast("list[object]", output)  # JSON: of whatever
-            return [InputText(text=_piece_text(piece)) for piece in pieces]
+            pieces = [_piece_text(piece) for piece in cast("list[object]", output)]  # JSON: of whatever
+            # A model is shown them as one text anyway.
+            return [InputText(text=text) for text in (pieces if len(pieces) <= MAX_PARTS else ["".join(pieces)])]
         case _:
             return json_bytes(output).decode()
 
@@ -254,7 +256,8 @@ def tools_in(item: Item) -> bytes | None:
             SettingItem(kind="additional_tools" | "tool_search_output", raw=raw)
             | TypedCallOutput(kind="tool_search", raw=raw)
         ):
-            tools = bytes(_tools_decoder.decode(raw).tools)
+            facts = item.facts
+            tools = bytes(_tools_decoder.decode(raw).tools) if facts is None else facts.tools or b""
             return tools if tools[:1] == b"[" else None
         case _:
             return None

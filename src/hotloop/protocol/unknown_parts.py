@@ -18,6 +18,7 @@ from hotloop.protocol.items import (
     SettingItem,
     UnknownPart,
 )
+from hotloop.protocol.json_value import JsonText
 from hotloop.protocol.wire import json_bytes
 
 
@@ -65,7 +66,7 @@ def _wrapped(part: msgspec.Raw, kind: str, known: frozenset[str]) -> msgspec.Raw
     if _head_decoder.decode(part).type in known:
         return part
     text = bytes(part).decode()
-    return ReasoningText(text=_text_of_thought(part, text)) if kind == "reasoning" else UnknownPart(json=text)
+    return ReasoningText(text=_text_of_thought(part, text)) if kind == "reasoning" else UnknownPart(json=JsonText(text))
 
 
 class _Thought(msgspec.Struct, frozen=True):

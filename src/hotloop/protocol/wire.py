@@ -6,8 +6,9 @@ from typing import Any, Final
 import msgspec
 
 from hotloop.errors import ApiError
+from hotloop.protocol.json_value import to_json
 
-json_bytes: Final[Callable[[Any], bytes]] = msgspec.json.Encoder().encode  # a value as compact JSON
+json_bytes: Final[Callable[[Any], bytes]] = msgspec.json.Encoder(enc_hook=to_json).encode  # a value as compact JSON
 
 
 def error_body(error: ApiError) -> bytes:

@@ -33,7 +33,7 @@ from hotloop.session.principal import Tenant
 DIGEST_BYTES = 32
 ENTRY_BYTES = 384  # around a remembered text: key, digest, place in the table; CPython 3.11: 360
 
-_encode = msgspec.json.Encoder(order="deterministic").encode
+_encode = msgspec.json.Encoder(order="deterministic", enc_hook=lambda value: msgspec.json.decode(value.text)).encode
 # A number keeps its spelling where decoding could lose digits of it.
 _json_decode = msgspec.json.Decoder(float_hook=lambda text: msgspec.Raw(text.encode())).decode
 _object_decode = msgspec.json.Decoder(dict[str, Any], float_hook=lambda text: msgspec.Raw(text.encode())).decode
@@ -87,7 +87,7 @@ def _parts(content: str | Sequence[object]) -> object:
 def _part(part: object) -> object:
     """Log-probabilities are measurements of the text, no part of it; clients drop them. What is only JSON counts by value."""
     if isinstance(part, UnknownPart):
-        return ("unknown", _arguments(part.json))
+        return ("unknown", _arguments(part.json.text))
     if isinstance(part, OutputText) and part.logprobs is not None:
         return msgspec.structs.replace(part, logprobs=None)
     return part

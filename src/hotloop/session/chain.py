@@ -19,8 +19,7 @@ from hotloop.protocol.items import (
     Message,
     UnpairedOutput,
 )
-from hotloop.protocol.request import decode_item
-from hotloop.protocol.wire import json_bytes
+from hotloop.protocol.request import with_call_id
 from hotloop.session.chain_settings import NO_SETTINGS, ChainSettings
 from hotloop.session.item_log import ItemLog
 
@@ -113,8 +112,7 @@ def named_outputs(open_calls: OpenCalls, new_items: Sequence[Item]) -> Sequence[
         if isinstance(item, UnpairedOutput) and waiting:
             if len(waiting) > 1:
                 raise MissingParameter(f"input[{index}].call_id")
-            fields = msgspec.json.decode(item.raw, type=dict[str, msgspec.Raw])
-            item = decode_item(json_bytes({**fields, "call_id": next(iter(waiting))}), f"input[{index}]")
+            item = _named(item, next(iter(waiting)), f"input[{index}]")
         match item:
             case FunctionCall() | CustomToolCall():
                 waiting[item.call_id] = True
@@ -124,6 +122,12 @@ def named_outputs(open_calls: OpenCalls, new_items: Sequence[Item]) -> Sequence[
                 pass
         named.append(item)
     return named
+
+
+def _named(item: UnpairedOutput, call_id: str, param: str) -> Item:
+    if item.facts is not None and item.facts.output is not None:
+        return msgspec.structs.replace(item.facts.output, call_id=call_id)
+    return with_call_id(item, call_id, param)
 
 
 def _pair_consent(waiting: dict[str, bool], item: HostedItem) -> None:

@@ -18,6 +18,7 @@ from hotloop.protocol.request import Effort, Text
 from hotloop.protocol.tool_schema import schema_problem
 from hotloop.protocol.tools import MAX_TOOLS_BYTES
 from hotloop.protocol.typed_calls import tools_in
+from hotloop.protocol.wire import json_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,10 @@ class ChainSettings:
 
     def _with(self, item: SettingItem | TypedCallOutput) -> "ChainSettings":
         if isinstance(item, SettingItem) and item.kind == "configuration_update":
-            update = decode_as(_update_decoder, item.raw, "input")
+            facts = item.facts
+            update = decode_as(
+                _update_decoder, item.raw if facts is None or facts.update is None else facts.update, "input"
+            )
             effort = update.reasoning.effort if update.reasoning is not None else None
             return replace(self, effort=effort or self.effort, text=update.text or self.text)
         if isinstance(item, SettingItem) and item.kind == LIST_TOOLS:
@@ -54,14 +58,32 @@ class ChainSettings:
         if found is None or found in self.listed:
             return self
         label, tools = found
-        if len(tools) > MAX_TOOLS_BYTES:
-            raise SchemaTooComplex(f"A list of tools is longer than {MAX_TOOLS_BYTES} bytes.", param="input")
-        for tool in tools_listed(tools):
-            problem = schema_problem(tool.input_schema)
-            if problem is not None:
-                kind = SchemaTooComplex if problem.startswith(SchemaTooComplex.code) else InvalidRequest
-                raise kind(f"The schema of the listed tool '{tool.name}' cannot be used: {problem}.", param="input")
+        refusal = listing_refusal(tools) if item.facts is None else item.facts.refusal
+        if refusal is not None:
+            raise (SchemaTooComplex if refusal[0] else InvalidRequest)(refusal[1], param="input")
         return replace(self, listed=(*(entry for entry in self.listed if entry[0] != label), found))
+
+
+def listing_refusal(tools: bytes) -> tuple[bool, str] | None:
+    """Why the tools that a server listed cannot be used, if they cannot: a schema is too complex, what is wrong."""
+    if len(tools) > MAX_TOOLS_BYTES:
+        return True, f"A list of tools is longer than {MAX_TOOLS_BYTES} bytes."
+    for tool in tools_listed(tools):
+        problem = schema_problem(msgspec.json.decode(tool.input_schema))
+        if problem is not None:
+            is_complex = problem.startswith(SchemaTooComplex.code)
+            return is_complex, f"The schema of the listed tool '{tool.name}' cannot be used: {problem}."
+    return None
+
+
+def update_in(item: SettingItem) -> bytes | None:
+    """All that counts of a `configuration_update`, as short JSON; None for any other, and for one that is not valid."""
+    if item.kind != "configuration_update":
+        return None
+    try:
+        return json_bytes(_update_decoder.decode(item.raw))
+    except (msgspec.DecodeError, RecursionError):
+        return None
 
 
 class _Reasoning(msgspec.Struct, frozen=True):

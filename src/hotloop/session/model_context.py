@@ -43,7 +43,9 @@ class ContextKey(msgspec.Struct, frozen=True):
         state = hashlib.blake2b(digest_size=16)
         for part in parts:
             encoded = b"-" if part is None else part.encode("utf-8", "surrogatepass")
-            state.update(len(encoded).to_bytes(8, "big") + encoded + (b"n" if part is None else b"s"))
+            state.update(len(encoded).to_bytes(8, "big"))
+            state.update(encoded)  # by itself: joined it would be copied
+            state.update(b"n" if part is None else b"s")
         state.update(self.tools)
         for tools in self.added_tools:
             state.update(b"\xff" + tools)  # no byte of JSON text
@@ -67,6 +69,9 @@ class ContextCache:
 
     def __len__(self) -> int:
         return len(self._values)
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._values
 
     def get(self, key: Hashable, make: Callable[[], _V], size_of: Callable[[_V], int]) -> _V:
         """The value for `key`, made if it is new. What `make` raises is not remembered."""
@@ -98,6 +103,10 @@ class ContextShelf:
 
     cache: ContextCache
     digest: bytes
+
+    def holds(self, name: Hashable) -> bool:
+        """Something is kept under `name`."""
+        return (self.digest, name) in self.cache
 
     def get(self, name: Hashable, make: Callable[[], _V], size_of: Callable[[_V], int]) -> _V:
         """What was kept under `name`, made if it is new."""

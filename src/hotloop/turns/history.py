@@ -73,16 +73,22 @@ class ReadInput(msgspec.Struct):
     # Those that were not known by their bytes, references resolved, sealed ones opened; and all that change settings.
     parsed: dict[int, Item] = {}
     places: list[bytes] = []  # in the prefix index, behind each item; where no parent stands before them
+    survey: InputSurvey | None = None  # of the input, if there is one
 
     def items(self, start: int) -> list[Item]:
         """The items from `start` on. Raises the ApiError that names an invalid one."""
         return [self.parsed.get(index) or self.read(index) for index in range(start, len(self.raws))]
 
     def read(self, index: int) -> Item:
-        """Parse one item."""
-        param = f"input[{index}]"
-        item = decode_item(self.raws[index], param)
-        return item if type(item) in _NEVER_SEALED else opened(self.sealer, self.tenant, item, param)
+        """One item, parsed here unless that was done already."""
+        return self.read_with_digest(index)[0]
+
+    def read_with_digest(self, index: int) -> tuple[Item, bytes | None]:
+        """The same, with its canonical digest if that was worked out where it was read."""
+        param, raw = f"input[{index}]", self.raws[index]
+        known = None if self.survey is None else self.survey.read_item(index, raw)
+        item, digest = (decode_item(raw, param), None) if known is None else (known.item, known.digest)
+        return item if type(item) in _NEVER_SEALED else opened(self.sealer, self.tenant, item, param), digest
 
     def settings_behind(self, before: ChainSettings) -> ChainSettings:
         """What the input makes of the chain's settings. Raises the ApiError that names an invalid item."""
@@ -125,29 +131,25 @@ async def read_input(
     Waits for the store, if there is an `item_reference`; and lets the loop go on between one stretch of a long input and
     the next. With a survey of it only what is not in the history is parsed.
     """
-    known, tenant = services.item_digests, principal.tenant
+    tenant = principal.tenant
     surveyed = survey if survey is not None and survey.raw is raw else None
-    given = ReadInput([], services.sealer, tenant)
+    given = ReadInput([], services.sealer, tenant, survey=surveyed)
     pace = Pace()
     place = history_start(tenant)
     for index, raw_item in enumerate(split_input(raw) if surveyed is None else surveyed.items()):
         given.raws.append(raw_item)
-        text = bytes(raw_item)
-        given.sizes.append(len(text))
-        if pace.is_over(len(text)):
+        size = memoryview(raw_item).nbytes
+        given.sizes.append(size)
+        if pace.is_over(size):
             await asyncio.sleep(0)
-        digest = known.find(tenant, text) if services.remembers else None
-        if digest is None and surveyed is not None and services.remembers:
-            digest = surveyed.digest(index)
-            if digest is not None:
-                known.put(tenant, text, digest)
+        digest = _told(services, tenant, raw_item, None if surveyed is None else surveyed.digest(index))
         if digest is None:
-            item = given.read(index)
+            item, digest = given.read_with_digest(index)
             if isinstance(item, ItemReference):
                 item = await resolve_reference(services.store, principal, item, f"input[{index}]")
                 digest = item_digest(item)
-            elif services.remembers:
-                digest = _learn(services, tenant, text, item)
+            elif services.remembers and digest is None:
+                digest = _learn(services, tenant, bytes(raw_item), item)
             given.parsed[index] = item
         if digest is not None:
             given.digests.append(digest)
@@ -158,6 +160,21 @@ async def read_input(
         raise surveyed.error
     await _parse_new(services, given, pace)
     return given
+
+
+def _told(services: TurnServices, tenant: Tenant, raw: msgspec.Raw, surveyed: bytes | None) -> bytes | None:
+    """The digest of an item as far as it is known without looking into it. A long text is not even hashed to be looked up."""
+    if not services.remembers:
+        return None
+    known = services.item_digests
+    if surveyed is not None and memoryview(raw).nbytes >= STRETCH_BYTES:
+        return surveyed
+    text = bytes(raw)
+    digest = known.find(tenant, text)
+    if digest is None and surveyed is not None:
+        known.put(tenant, text, surveyed)
+        return surveyed
+    return digest
 
 
 def _learn(services: TurnServices, tenant: Tenant, text: bytes, item: Item) -> bytes:

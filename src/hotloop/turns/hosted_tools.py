@@ -2,7 +2,8 @@
 
 import msgspec
 
-from hotloop.protocol.hosted_items import ApprovalRequest, read_call, read_request, read_response
+from hotloop.protocol.hosted_calls import ApprovalRequest
+from hotloop.protocol.hosted_items import read_call, read_request, read_response
 from hotloop.protocol.items import Item
 from hotloop.protocol.pending_item import Pending
 from hotloop.protocol.wire import json_bytes

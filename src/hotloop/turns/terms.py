@@ -5,6 +5,8 @@ its lane, over HTTP with those of its tenant's create before; as long as they ar
 worked out again.
 """
 
+import asyncio
+import contextlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from operator import attrgetter
@@ -12,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from hotloop.errors import InvalidRequest, UnsupportedValue
+from hotloop.errors import ApiError, InvalidRequest, UnsupportedValue
 from hotloop.protocol.echo import ContextEcho, around_previous
 from hotloop.protocol.hosted_items import tools_listed
 from hotloop.protocol.hosted_tool import ServerTool
@@ -27,6 +29,7 @@ from hotloop.session.model_context import ContextCache, ContextKey
 from hotloop.session.principal import Tenant
 from hotloop.turns.services import ModelContext, TurnServices
 
+OFF_LOOP_BYTES = 262_144  # of texts: reading and copying as much takes two milliseconds
 _CONTEXT_COPIES = 4  # of its texts: the key, the decoded tools, the prompt, the echo
 _NOT_SETTINGS = frozenset({"input", "previous_response_id", "stream_id"})
 _SETTINGS: Final = tuple(name for name in ResponseCreate.__struct_fields__ if name not in _NOT_SETTINGS)
@@ -80,6 +83,22 @@ def terms_of(
         compact_threshold=_compact_threshold(request, model),
         servers=servers,
     )
+
+
+async def prepare_context(services: TurnServices, request: ResponseCreate, settings: ChainSettings) -> None:
+    """Work out in a thread what follows from long instructions and tools, so that `terms_of` finds it.
+
+    What is wrong with them `terms_of` will say.
+    """
+    size = len(request.instructions or "") + memoryview(request.tools).nbytes + sum(map(len, settings.added_tools))
+    if size < OFF_LOOP_BYTES or not services.remembers:
+        return
+    contexts = services.contexts
+    with contextlib.suppress(ApiError, _NamesServers):
+        key = _context_key(request, services.model(request.model), settings)
+        if key not in contexts:
+            made = await asyncio.to_thread(_make_context, key, contexts)
+            contexts.get(key, lambda: made, lambda made: _CONTEXT_COPIES * key.size_bytes)
 
 
 class LaneTerms:

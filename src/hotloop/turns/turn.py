@@ -19,6 +19,7 @@ from hotloop.protocol.response import ResponseEnding, ResponseStream
 from hotloop.seams.ledger import AttemptStarted
 from hotloop.seams.model import ModelEnd, PreparedTurn
 from hotloop.seams.sink import Sink
+from hotloop.session.chain_settings import NO_SETTINGS
 from hotloop.session.input_survey import InputSurvey
 from hotloop.turns.admission import AdmittedTurn, admit
 from hotloop.turns.attachments import attached, has_attachments
@@ -33,6 +34,7 @@ from hotloop.turns.output import TurnOutput
 from hotloop.turns.plan import Plan, Planner
 from hotloop.turns.record import monotonic, wall_clock
 from hotloop.turns.services import TurnServices
+from hotloop.turns.terms import prepare_context
 from hotloop.turns.turn_request import TurnOutcome, TurnRequest
 
 logger = logging.getLogger(__name__)
@@ -137,7 +139,10 @@ class Turn:
         survey, raw = turn.survey, turn.request.input
         if survey is None or survey.raw is not raw:  # it may have been put together from several messages
             survey = await self._survey(raw)
-        self._admit(await read_input(services, turn.principal, raw, survey, self._parent))
+        given = await read_input(services, turn.principal, raw, survey, self._parent)
+        before = NO_SETTINGS if self._parent is None else self._parent.settings
+        await prepare_context(services, turn.request, given.settings_behind(before))
+        self._admit(given)
 
     async def _survey(self, raw: msgspec.Raw) -> InputSurvey | None:
         surveyor = self._services.surveyor
@@ -406,7 +411,7 @@ def _stream_of(services: TurnServices, turn: TurnRequest, admitted: AdmittedTurn
     return ResponseStream(
         response_id=services.new_id("resp"),
         created_at=int(wall_clock()),
-        echo=before + previous_echo(admitted.request) + after,
+        echo=b"%b%b%b" % (before, previous_echo(admitted.request), after),  # one copy: it may be long
         new_id=services.new_id,
         stream_id=turn.lane,
         reasoning_events=services.reasoning_events,

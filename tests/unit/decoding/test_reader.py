@@ -9,8 +9,10 @@ import msgspec
 import pytest
 
 from hotloop.decoding import reader as module
+from hotloop.decoding.forms import CONVERSATION, CREATE
 from hotloop.decoding.reader import UNAVAILABLE, MessageReader
-from hotloop.errors import ApiError, InvalidType, MissingParameter, Overloaded, PayloadTooLarge
+from hotloop.errors import ApiError, InvalidRequest, InvalidType, MissingParameter, Overloaded, PayloadTooLarge
+from hotloop.protocol.request import decode_item
 from hotloop.seams.surveyor import Surveyed
 
 ITEM = b'{"role":"user","content":"hello"}'
@@ -155,3 +157,32 @@ async def test_a_short_input_is_left_to_who_asks() -> None:
     reader = MessageReader(2**24)
     assert await reader.survey(msgspec.Raw(b"[]")) == Surveyed()
     assert reader.pids == []
+
+
+async def test_an_item_that_takes_long_to_decode_comes_back_read(reader: MessageReader) -> None:
+    bulk = b"[%b]" % b",".join([b"{}"] * 100_000)
+    item = b'{"role":"assistant","content":[{"type":"output_text","text":"x","annotations":%b}]}' % bulk
+    body = create(ITEM, item)
+    for survey in (
+        (await reader.create(body)).survey,
+        (await reader.survey(msgspec.Raw(b"[%b,%b]" % (ITEM, item)))).survey,
+        (await reader.conversation(CONVERSATION, b'{"items":[%b,%b]}' % (ITEM, item))).survey,
+    ):
+        assert survey is not None
+        short, long = survey.items()
+        read = survey.read_item(1, long)
+        assert survey.read_item(0, short) is None
+        assert read is not None and read.item == decode_item(item, "")
+
+
+async def test_what_nobody_asks_for_of_a_create_stays_behind(reader: MessageReader) -> None:
+    told = await reader._ask(CREATE, b'{"model":"m","reasoning":{"effort":"low","odd":[{},{}]},"odd":[{},{}]}')
+    assert told is not None and b"odd" not in bytes(told.head)
+
+
+async def test_a_choice_of_tools_that_is_longer_than_all_their_names_is_refused(reader: MessageReader) -> None:
+    body = b'{"model":"m","tool_choice":{"type":"function","odd":"%b"}}' % (b"x" * 2**20)
+    for read in (reader.create(body), MessageReader(2**24, long_bytes=2**30).create(body)):
+        with pytest.raises(InvalidRequest) as refused:
+            await read
+        assert refused.value.param == "tool_choice"

@@ -21,6 +21,7 @@ from hotloop.protocol.items import (
     ReasoningText,
     Refusal,
 )
+from hotloop.protocol.json_value import JsonValue
 from hotloop.protocol.request import ResponseCreate, TextJsonObject, TextJsonSchema, decode_input
 from hotloop.protocol.tools import CustomTool, FunctionTool, GrammarFormat, TextFormat, decode_tools
 
@@ -67,7 +68,7 @@ CUSTOM_CALL = {"id": "d", "type": "custom", "custom": {"name": "shell", "input":
                         InputText(text="a"),
                         InputImage(image_url="u", detail="low"),
                         InputFile(file_data="f", filename="n"),
-                        InputAudio(input_audio={"data": "x"}),
+                        InputAudio(input_audio=JsonValue(b'{"data":"x"}')),
                         Refusal(refusal="no"),
                     ],
                 )

@@ -1,12 +1,14 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from hotloop.errors import ApiError, InvalidRequest, SchemaTooComplex
 from hotloop.protocol.hosted_items import ListedTool
 from hotloop.protocol.offer import CallTarget, ToolChoice, flat_name, offer_of, resolve_tool_choice
 from hotloop.protocol.tools import MAX_TOOLS, FunctionTool, Tool, decode_tools, echo_tools
+from hotloop.protocol.wire import json_bytes
 
 RUN = {"type": "function", "name": "run"}
 PATCH = {"type": "custom", "name": "patch"}
@@ -136,7 +138,11 @@ def test_the_tools_of_a_server_are_offered_once_they_are_known() -> None:
         {"type": "mcp", "server_label": "wiki"},
     )
     schema: dict[str, Any] = {"type": "object", "properties": {"b": {}, "a": {}}}
-    offer = offer_of(given, [], {"files": [ListedTool(name="read", description="Reads.", input_schema=schema)]})
+    offer = offer_of(
+        given,
+        [],
+        {"files": [ListedTool(name="read", description="Reads.", input_schema=msgspec.Raw(json_bytes(schema)))]},
+    )
     assert offer.servers == {"files", "wiki"}
     (tool,) = offer.tools
     assert isinstance(tool, FunctionTool) and not tool.strict

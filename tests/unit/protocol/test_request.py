@@ -23,6 +23,7 @@ from hotloop.protocol.items import (
     OpaqueItem,
     OutputText,
 )
+from hotloop.protocol.json_value import NullableArray
 from hotloop.protocol.request import (
     ResponseCreate,
     TextJsonSchema,
@@ -219,7 +220,7 @@ def test_output_items_are_taken_back_with_all_their_extras() -> None:
         '[{"type":"message","id":"msg_1","status":"completed","role":"assistant","phase":"final_answer","new":1,'
         '"content":[{"type":"output_text","text":"hi","annotations":[],"logprobs":[]}]}]'
     )
-    assert found[0].content == [OutputText(text="hi", annotations=[], logprobs=[])]
+    assert found[0].content == [OutputText(text="hi", logprobs=NullableArray(b"[]"))]
     assert found[0].phase == "final_answer"
 
 

@@ -8,6 +8,7 @@ import pytest
 from hotloop.errors import ApiError, InvalidRequest, InvalidType, MissingParameter
 from hotloop.protocol.item_view import shown
 from hotloop.protocol.items import Item, ItemReference, Message, Reasoning, UnknownPart, UnpairedOutput, text_of
+from hotloop.protocol.json_value import JsonText
 from hotloop.protocol.request import decode_item
 from hotloop.session.canonical import item_digest
 
@@ -35,7 +36,7 @@ def test_thoughts_of_another_type_are_thoughts() -> None:
 def test_what_claims_to_be_such_a_part_is_shown_as_it_is() -> None:
     part = {"type": "hotloop:unknown", "json": "{"}
     item = decoded(role="user", content=[part])
-    assert isinstance(item, Message) and item.content == [UnknownPart(json="{")]
+    assert isinstance(item, Message) and item.content == [UnknownPart(json=JsonText("{"))]
     assert json.loads(shown(item))["content"] == [part]
 
 

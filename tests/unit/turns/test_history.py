@@ -2,6 +2,7 @@
 
 import gc
 import json
+import threading
 from typing import Any
 
 import msgspec
@@ -12,9 +13,15 @@ from tests.support.turns import Pipeline, RecordingSink, body, written
 
 from hotloop.protocol.items import Item
 from hotloop.protocol.request import decode_item
+from hotloop.seams.format import Extension
+from hotloop.seams.prompt import PromptContext
+from hotloop.session import packed_items
+from hotloop.session.input_survey import survey_input
+from hotloop.session.model_context import ContextCache, ContextKey
 from hotloop.session.principal import Principal, Tenant
-from hotloop.turns import commit, history
+from hotloop.turns import commit, history, terms
 from hotloop.turns.record import TurnRecord
+from hotloop.turns.services import ModelContext
 
 Json = dict[str, Any]
 USER: Json = {"type": "message", "role": "user", "content": "hi"}
@@ -32,6 +39,10 @@ async def ask(pipeline: Pipeline, items: list[Json], *, connection: int | None =
     outcome = await pipeline.run(input=items, connection=connection, **everything)
     assert outcome.error is None, outcome.error
     return [*items, *resent(body(outcome))]
+
+
+def never(*given: object) -> None:
+    pytest.fail("digested again")
 
 
 def record_of(pipeline: Pipeline) -> TurnRecord:
@@ -253,3 +264,51 @@ async def test_no_token_is_kept_once_everything_is_forgotten() -> None:
     pipeline.engine.handles.clear()
     gc.collect()  # the toy engine's runs and handles know each other
     assert pipeline.model.kept_bytes == 0
+
+
+@pytest.mark.parametrize("stores", [False, True])
+async def test_what_is_long_to_decode_is_not_decoded_by_the_turn(stores: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The survey of the decode process has read it; the turn splits, digests and parses nothing of it again."""
+    bulk: list[Json] = [{}] * packed_items.LONG_BYTES
+    items: list[Json] = [
+        {"role": "assistant", "content": [{"type": "output_text", "text": "a", "annotations": bulk}]},
+        {"type": "web_search_call", "id": "ws_1", "action": bulk},
+        {"type": "additional_tools", "role": "developer", "tools": [{"type": "odd", "data": bulk}]},
+        USER,
+    ]
+    pipeline = Pipeline(ToyEngine(context_tokens=1_000_000))
+    turn = pipeline.turn(input=items, store=stores)
+    turn.survey = survey_input(turn.request.input)
+    decoded: list[int] = []
+
+    def noted(raw: msgspec.Raw, param: str) -> Item:
+        decoded.append(memoryview(raw).nbytes)
+        return decode_item(raw, param)
+
+    monkeypatch.setattr(history, "decode_item", noted)
+    monkeypatch.setattr(history, "item_digest", never)
+    outcome = await pipeline.run_turn(turn)
+    assert body(outcome)["status"] == "completed"
+    assert decoded and max(decoded) < packed_items.LONG_BYTES
+
+
+async def test_long_instructions_and_tools_are_worked_on_beside_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = Pipeline(ToyEngine(context_tokens=1_000_000))
+    where: dict[str, bool] = {}
+    make, begin = terms._make_context, pipeline.format.begin
+
+    def making(key: ContextKey, contexts: ContextCache) -> ModelContext:
+        where["make"] = threading.current_thread() is threading.main_thread()
+        return make(key, contexts)
+
+    def beginning(context: PromptContext) -> Extension:
+        where["begin"] = threading.current_thread() is threading.main_thread()
+        return begin(context)
+
+    monkeypatch.setattr(terms, "_make_context", making)
+    monkeypatch.setattr(pipeline.format, "begin", beginning)
+    for instructions, is_on_loop in (("short", True), ("long " * 100_000, False)):
+        turn = pipeline.turn(input=[USER], instructions=instructions, store=False)
+        turn.survey = survey_input(turn.request.input)
+        assert body(await pipeline.run_turn(turn))["status"] == "completed"
+        assert where == {"make": is_on_loop, "begin": is_on_loop}

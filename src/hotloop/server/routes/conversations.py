@@ -129,16 +129,17 @@ class ConversationRoutes:
 
     async def _items(self, principal: Principal, read: ReadConversation) -> tuple[list[Item], int]:
         """The items with ids, and the bytes they came in."""
-        raws = read.body.items
+        raws, survey = read.body.items, read.survey
         sizes = [memoryview(raw).nbytes for raw in raws]
         decoded: list[Item] = []
         pace = Pace()
         for index, (raw, size) in enumerate(zip(raws, sizes, strict=True)):
             if pace.is_over(size):
                 await asyncio.sleep(0)
-            decoded.append(decode_item(raw, f"items[{index}]"))
-        if read.item_error is not None:
-            raise read.item_error
+            known = survey.read_item(index, raw) if survey is not None else None
+            decoded.append(decode_item(raw, f"items[{index}]") if known is None else known.item)
+        if survey is not None and survey.error is not None:
+            raise survey.error
         resolved = [
             await resolve_reference(self._store, principal, item, f"items[{index}]")
             if isinstance(item, ItemReference)
