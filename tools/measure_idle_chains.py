@@ -1,12 +1,13 @@
 """Times the turns of one chain while others lie idle, parked or kept in the KV cache; prints tables of docs/measurements.md.
 
-python tools/measure_idle_chains.py [--model FILE.gguf] [--idle 0 4 16] [--rounds 34]
+python tools/measure_idle_chains.py [--model FILE.gguf] [--idle 0 4 16] [--rounds 34] [--only costs|turns|waits]
 
 Each arm is an embedded engine of its own, with one thread. A chain of 1,000 tokens plays every turn while others of
 1,500 idle; then all chains, of 1,000 tokens each, play in turn. A turn is 50 new tokens and 24 sampled ones, after which the
 chain is rewound to where it began, so that all turns are alike. The arms are interleaved round by round; ratios are taken in
 the round, against the same engine without idle chains. Before all that: what a cell of another chain costs, in CPU time of
-one thread, for visiting it during a decode and for copying it out and in.
+one thread, for visiting it during a decode and for copying it out and in. At the end: how long a stream waits for its next
+token while a long chain, parked up to then, comes back beside it, in CPU time of the engine's steps.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import random
 import statistics
 import time
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -23,8 +25,9 @@ import numpy as np
 from hotloop.bench.rounds import figure_of, ratio_of
 from hotloop.engines.llama import LlamaEngine
 from hotloop.engines.llama.binding import Context, Model
+from hotloop.engines.llama.messages import Ended, Generate, Open
 from hotloop.engines.llama.parking import PIECE_TOKENS
-from hotloop.engines.llama.scheduler import BATCH_TOKENS
+from hotloop.engines.llama.scheduler import BATCH_TOKENS, Scheduler
 from hotloop.seams.engine import EndReason, KvHandle, Sampling, Usage
 from hotloop.seams.prompt import CallRules, PromptContext, TurnView
 from hotloop.session.item_log import ItemLog
@@ -38,6 +41,8 @@ IDLE_TOKENS = 1_500
 NEW_TOKENS = 50
 SAMPLED_TOKENS = 24
 LARGEST_ID = 200
+LONG_TOKENS = 8_000  # or as many as the model's context has room for
+STREAMED_TOKENS = 400
 
 
 @dataclass
@@ -188,7 +193,7 @@ def copy_s(context: Context, tokens: int) -> tuple[float, float, int]:
 
 
 def show_costs(path: str) -> None:
-    """The last table."""
+    """The first table."""
     model = Model(path)
     others = 16 * PIECE_TOKENS
     alone, among = (
@@ -209,16 +214,99 @@ def show_costs(path: str) -> None:
     model.close()
 
 
+class Timed(Context):
+    """Knows how much CPU time it decoded."""
+
+    decoded_s = 0.0
+
+    def decode(self, count: int) -> bool:
+        """As ever."""
+        started = time.thread_time()
+        is_done = super().decode(count)
+        self.decoded_s += time.thread_time() - started
+        return is_done
+
+
+class Steps:
+    """A scheduler in this process, and the CPU time of its steps."""
+
+    def __init__(self, model: Model, tokens: int) -> None:
+        self._context = Timed(model, cells=4 * tokens, sequences=4, batch_tokens=BATCH_TOKENS, threads=1)
+        self._scheduler = Scheduler(
+            self._context,
+            sequences=4,
+            context_tokens=2 * tokens,
+            parked_bytes=1 << 33,
+            clock=time.monotonic,
+            compile_constraint=lambda _run, _constraint: None,
+        )
+        self._runs = 0
+        self.ended: dict[int, Ended] = {}
+
+    def open(self, handle: int) -> None:
+        self._scheduler.receive(Open(handle, "", b""))
+
+    def begin(self, handle: int, keep: int, new: Sequence[int], sampled: int) -> int:
+        self._runs += 1
+        sampling = Sampling(max_tokens=sampled, temperature=0.0)
+        self._scheduler.receive(Generate(handle, self._runs, keep, array("I", new).tobytes(), sampling, None))
+        return self._runs
+
+    def until(self, run: int, most: int = 1 << 30) -> tuple[list[float], list[float]]:
+        """Step until the end of a run; milliseconds that each step decoded, and that it did other things."""
+        decodes: list[float] = []
+        others: list[float] = []
+        while run not in self.ended and len(decodes) < most:
+            started, before = time.thread_time(), self._context.decoded_s
+            self.ended |= {ended.run: ended for ended in self._scheduler.step().ended}
+            decodes.append(1000 * (self._context.decoded_s - before))
+            others.append(1000 * (time.thread_time() - started) - decodes[-1])
+        return decodes, others
+
+
+def show_waits(path: str, rounds: int) -> None:
+    """The last table."""
+    model = Model(path)
+    tokens = min(LONG_TOKENS, model.trained_context - STREAMED_TOKENS)
+    steps = Steps(model, tokens)
+    ids = random.Random(0)
+    for handle in (1, 2):
+        steps.open(handle)
+    steps.until(steps.begin(1, 0, [ids.randrange(LARGEST_ID) for _ in range(tokens)], 0))
+    steps.until(steps.begin(2, 0, [ids.randrange(LARGEST_ID) for _ in range(NEW_TOKENS)], STREAMED_TOKENS))
+    usual: list[float] = []
+    longest: list[float] = []
+    together: list[float] = []
+    for _ in range(rounds):
+        stream = steps.begin(2, NEW_TOKENS, [1], STREAMED_TOKENS)
+        usual.append(statistics.median(steps.until(stream, STREAMED_TOKENS // 4)[0]))
+        coming = steps.begin(1, tokens, [1], 1)
+        _, others = steps.until(coming)
+        assert steps.ended[coming].usage.restored_tokens == tokens, "it was not parked"
+        longest.append(max(others))
+        together.append(sum(others))
+        steps.until(stream)  # it is parked again
+    print(f"\na stream beside a chain that comes back, {rounds} rounds\n")
+    print("| tokens that come back | ms for that | most of them in one step | a step's decode ms |")
+    print("|--:|--:|--:|--:|")
+    figures = [figure_of(values) for values in (together, longest, usual)]
+    print(f"| {tokens:,} | " + " | ".join(f"{figure.median:.2f} ± {figure.spread:.2f}" for figure in figures) + " |")
+
+
 def main() -> None:
     """All tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=str(model_path()))
     parser.add_argument("--idle", type=int, nargs="+", default=[0, 4, 16])
     parser.add_argument("--rounds", type=int, default=34)
+    parser.add_argument("--only", choices=["costs", "turns", "waits"])
     arguments = parser.parse_args()
-    show_costs(arguments.model)
-    for takes_turns in (False, True):
+    if arguments.only in (None, "costs"):
+        show_costs(arguments.model)
+    for takes_turns in (False, True) if arguments.only in (None, "turns") else ():
         asyncio.run(measure(arguments.model, arguments.idle, arguments.rounds, takes_turns=takes_turns))
+    if arguments.only in (None, "waits"):
+        show_waits(arguments.model, arguments.rounds)
 
 
 if __name__ == "__main__":
