@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tiktoken
 
 from hotloop.tokenizers.gguf_vocabulary import GgufVocabulary
@@ -21,9 +22,10 @@ _TEKKEN_SPECIALS = (
 
 # The library leaves the GIL alone, turning its answer into an array does not: 16,384 characters are a tenth of a millisecond.
 PIECE_CHARS = 16_384
-# With this in a pattern a word never reaches over a line's end to a letter or digit: a text may be cut there.
+# With this in a pattern a word never reaches over a line's end to a letter or digit, nor from a letter over a blank to the
+# next one, for the blank is the beginning of a word: a text may be cut there.
 _LINE_ENDS = r"\s*[\r\n]+|"
-_CUT = re.compile(r"[\r\n](?=[0-9A-Za-z])")
+_CUT = re.compile(r"[\r\n](?=[0-9A-Za-z])|[A-Za-z](?= [A-Za-z])")
 
 
 def pieces_of(text: str, size: int | None) -> Iterator[str]:
@@ -64,8 +66,17 @@ class BytePairs:
         return out
 
     def _encode(self, text: str) -> "array[int]":
+        if len(text) > 2 * PIECE_CHARS:
+            return self._encode_uncut(text)
         ranks = self._encoding.encode_ordinary(text)
         return array("I", ranks if self._ids is None else [*map(self._ids.__getitem__, ranks)])
+
+    def _encode_uncut(self, text: str) -> "array[int]":
+        """The same without a list of integers, which a long text without a place to cut would hold the GIL for."""
+        ranks = self._encoding.encode_to_numpy(text, disallowed_special=())
+        out = array("I")
+        out.frombytes((ranks if self._ids is None else np.array(self._ids, dtype=np.uint32)[ranks]).tobytes())
+        return out
 
     @classmethod
     def of_gguf(cls, vocabulary: GgufVocabulary, pattern: str) -> "BytePairs":

@@ -60,7 +60,7 @@ def test_o200k_gives_the_published_ids(o200k: BytePairTokenizer, published: tikt
 
 
 LINES = st.lists(
-    st.sampled_from(["\n", "\r\n", " ", "\t", "a", "Z1", "!", "/", "é", "1234", "{", "'s", "\u3000", "\x0b"]),
+    st.sampled_from(["\n", "\r\n", " ", "\t", "a", " b", "Z1", "!", "/", "é", "1234", "{", "'s", "\u3000", "\x0b"]),
     max_size=60,
 )
 
@@ -80,6 +80,20 @@ def test_pieces_are_bounded_where_there_are_lines() -> None:
     text = "a line of text\n" * 10_000
     assert max(map(len, pieces_of(text, PIECE_CHARS))) <= PIECE_CHARS + 15
     assert list(pieces_of(text, None)) == [text]
+
+
+def test_pieces_are_bounded_where_there_are_words() -> None:
+    assert max(map(len, pieces_of("some words and " * 10_000, PIECE_CHARS))) <= PIECE_CHARS + 15
+
+
+def test_a_text_that_cannot_be_cut_gives_the_published_ids(
+    o200k: BytePairTokenizer, published: tiktoken.Encoding, tekken: tuple[BytePairTokenizer, Tekkenizer]
+) -> None:
+    for text in ("[" + "{}, " * PIECE_CHARS + "]", "é!" * 2 * PIECE_CHARS):
+        assert list(pieces_of(text, PIECE_CHARS)) == [text]
+        assert o200k.encode(text).tolist() == published.encode_ordinary(text)
+        expected = tekken[1].encode(text, bos=False, eos=False)
+        assert tekken[0].encode(text).tolist() == expected
 
 
 @given(ids=st.lists(st.integers(0, 199_997), max_size=40))
