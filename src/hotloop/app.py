@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -50,7 +51,7 @@ from hotloop.turns.runner import TurnRunner
 from hotloop.turns.services import TurnServices
 
 if TYPE_CHECKING:
-    from hotloop.engines.llama import GgufTokenizer
+    from hotloop.engines.llama import GgufTokenizer, LlamaEngine
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ async def start_model(settings: ModelSettings) -> TokenModel:
     if settings.engine == "scripted" and settings.path is None and settings.tokenizer is not None:
         return _scripted_alone(settings, settings.tokenizer)
     # libllama is 100 MB of library: loaded by what serves a model, not by what only imports the application.
-    from hotloop.engines.llama import GgufTokenizer, LlamaEngine, LlamaError
+    from hotloop.engines.llama import GgufTokenizer, LlamaError
 
     path = settings.path or model_path()
     is_tiny = settings.path is None
@@ -92,21 +93,32 @@ async def start_model(settings: ModelSettings) -> TokenModel:
         format_ = _format_of(str(path), file, tokenizer, settings.format)
         if settings.engine == "scripted":
             return _scripted(settings, format_, tokenizer)
-        llama = await LlamaEngine.start(
-            str(path),
-            context_tokens=settings.context_tokens or None,
-            sequences=settings.sequences,
-            parked_bytes=None if settings.parked_kv_bytes < 0 else settings.parked_kv_bytes,
-            threads=settings.threads or None,
-        )
+        validator = ChildValidator(tokenizer.vocabulary_size)
+        validator.start()  # beside the engine, and waited for: else the first turn with a grammar waits for it
+        try:
+            llama = await _start_llama(path, settings)
+            await validator.ready()
+        except BaseException:
+            await validator.close()
+            raise
     except (LlamaError, ScriptError) as error:
         raise StartError(str(error)) from error
     name = settings.name or (MODEL_NAME if is_tiny else file.model_name or path.stem)
     # The demonstration model was trained to be decoded greedily.
     defaults = ModelDefaults(temperature=0.0) if is_tiny else None
-    validator = ChildValidator(tokenizer.vocabulary_size)
-    validator.start()
     return TokenModel(name, format=format_, tokenizer=tokenizer, engine=llama, defaults=defaults, validator=validator)
+
+
+async def _start_llama(path: Path, settings: ModelSettings) -> "LlamaEngine":
+    from hotloop.engines.llama import LlamaEngine
+
+    return await LlamaEngine.start(
+        str(path),
+        context_tokens=settings.context_tokens or None,
+        sequences=settings.sequences,
+        parked_bytes=None if settings.parked_kv_bytes < 0 else settings.parked_kv_bytes,
+        threads=settings.threads or None,
+    )
 
 
 def _scripted(settings: ModelSettings, format_: Format, tokenizer: Tokenizer) -> TokenModel:
@@ -172,11 +184,12 @@ def _format_of(path: str, file: "GgufTokenizer", tokenizer: Tokenizer, family: s
     return format_
 
 
-def build_app(model: TokenModel, settings: ServerSettings) -> App:
-    """The application around a started model; its shutdown closes the model."""
+def build_app(model: TokenModel, settings: ServerSettings, reader: MessageReader | None = None) -> App:
+    """The application around a started model; its shutdown closes the model, and the reader: its own where none is given."""
     remembers = settings.caches == "on"
     records = RecordRing(tell=_spans() if settings.traces == "on" else None)
-    reader = MessageReader(settings.max_message_bytes, note=records.note)
+    reader = reader or MessageReader(settings.max_message_bytes)
+    reader.note = records.note
     services = TurnServices(
         models={model.name: model},
         store=MemoryStore(),
@@ -280,6 +293,20 @@ def _spans() -> Callable[[TurnRecord], None]:
     return TurnSpans().add
 
 
+async def _start(settings: Settings) -> tuple[TokenModel, App]:
+    """All that a server needs but its socket; nothing is left of it where it raises."""
+    async with AsyncExitStack() as undo:
+        reader = MessageReader(settings.server.max_message_bytes)
+        undo.push_async_callback(reader.close)
+        reader.start()  # beside the model
+        model = await start_model(settings.model)
+        undo.push_async_callback(model.close)
+        app = build_app(model, settings.server, reader)
+        await reader.ready()
+        undo.pop_all()
+    return model, app
+
+
 async def run_server(settings: Settings, announce: Callable[[str, str], None]) -> None:
     """Serve until a signal. `announce` is told the model's name and the base URL once requests are accepted."""
     server_settings = settings.server
@@ -288,8 +315,7 @@ async def run_server(settings: Settings, announce: Callable[[str, str], None]) -
     except OSError as error:
         raise StartError(f"cannot listen on {server_settings.host}:{server_settings.port}: {error.strerror}") from error
     try:
-        model = await start_model(settings.model)
-        app = build_app(model, server_settings)
+        model, app = await _start(settings)
         port = listener.getsockname()[1]
         config = uvicorn_config(
             app.asgi,
@@ -300,7 +326,6 @@ async def run_server(settings: Settings, announce: Callable[[str, str], None]) -
             slow_reader_s=server_settings.slow_reader_s,
             log_level="warning",
         )
-        app.reader.start()
         server = DrainingServer(config, app.connections, server_settings.drain_timeout_s)
         listener.listen(2048)
         # What start-up made stays: the collector need not walk it again (4 % of a turn's CPU, docs/measurements.md).

@@ -59,9 +59,18 @@ class ChildValidator:
         """Since the beginning."""
         return self._pool.started
 
+    @property
+    def pids(self) -> list[int]:
+        """Of the children there are."""
+        return self._pool.pids
+
     def start(self) -> None:
         """Start a child now, so that the first grammar finds it ready."""
         self._pool.start()
+
+    async def ready(self) -> None:
+        """Until that child is there, or is known not to start."""
+        await self._pool.ready()
 
     async def check(self, grammars: Sequence[str]) -> GrammarProblem | None:
         """See `GrammarValidator.check`."""

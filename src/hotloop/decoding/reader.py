@@ -96,7 +96,8 @@ class MessageReader:
 
     Args:
         max_message_bytes: of the longest message there can be.
-        note: is told of a fallback that no turn's record will show.
+
+    `note`, once set, is told of every fallback that no turn's record will show.
     """
 
     def __init__(
@@ -105,7 +106,6 @@ class MessageReader:
         *,
         long_bytes: int = LONG_BYTES,
         deadline_s: float = DEADLINE_S,
-        note: Callable[[str], None] = _forget,
     ) -> None:
         memory_bytes = BASE_MEMORY_BYTES + MEMORY_PER_BYTE * max_message_bytes
         self._pool = ChildPool(
@@ -113,12 +113,16 @@ class MessageReader:
         )
         self._long_bytes = long_bytes
         self._deadline_s = deadline_s
-        self._note = note
+        self.note: Callable[[str], None] = _forget
         self._waiting_bytes = 0
 
     def start(self) -> None:
         """Start a child now, so that the first long message finds it ready."""
         self._pool.start()
+
+    async def ready(self) -> None:
+        """Until that child is there, or is known not to start."""
+        await self._pool.ready()
 
     @property
     def pids(self) -> list[int]:
@@ -139,7 +143,7 @@ class MessageReader:
             return ReadEvent(*event_from(told))
         event = read_event(message)
         if event.request is None:
-            self._note(UNAVAILABLE)
+            self.note(UNAVAILABLE)
         return ReadEvent(event, fallbacks=(UNAVAILABLE,))
 
     async def create(self, body: bytes) -> ReadCreate:
@@ -168,7 +172,7 @@ class MessageReader:
         told = await self._ask(form, body)
         if told is not None:
             return ReadConversation(*conversation_from(told))
-        self._note(UNAVAILABLE)
+        self.note(UNAVAILABLE)
         return ReadConversation(decode(body))
 
     async def survey(self, raw: msgspec.Raw) -> Surveyed:
@@ -188,7 +192,7 @@ class MessageReader:
         try:
             return decode(body)
         except ApiError:
-            self._note(UNAVAILABLE)
+            self.note(UNAVAILABLE)
             raise
 
     async def _ask(self, form: bytes, message: bytes | memoryview) -> Told | None:

@@ -61,7 +61,7 @@ class TokenModel:
         self.engine = engine
         self._defaults = defaults or ModelDefaults()
         self.log = LogMeter()  # of the token logs of all chains
-        self._validator = validator
+        self.validator = validator
         self._constraints = ConstraintBook(format, validator)
 
     @property
@@ -152,8 +152,8 @@ class TokenModel:
     async def close(self) -> None:
         """Free the engine and the validator."""
         await self.engine.close()
-        if self._validator is not None:
-            await self._validator.close()
+        if self.validator is not None:
+            await self.validator.close()
 
     async def _render(self, request: ModelRequest, setup: TurnSetup, parent: TokenState | None) -> Rendered:
         reason: str | None = None

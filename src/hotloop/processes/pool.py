@@ -32,13 +32,19 @@ class ChildPool:
         self._waiting = 0
         self._idle: list[Child] = []
         self._busy: set[Child] = set()
-        self._spares: set[asyncio.Task[None]] = set()
+        self._starts: set[asyncio.Task[Child]] = set()  # of spares
+        self._claimed: set[asyncio.Task[Child]] = set()  # for which a question waits
         self._is_closed = False
         self.started = 0
 
     def start(self) -> None:
         """Start a child now, so that the first question finds it ready."""
         self._start_spare()
+
+    async def ready(self) -> None:
+        """Until the child that was started is there, or is known not to start: the first question then tells."""
+        if self._starts:
+            await asyncio.wait(self._starts)
 
     @property
     def pids(self) -> list[int]:
@@ -67,15 +73,17 @@ class ChildPool:
     async def close(self) -> None:
         """End every child. Idempotent."""
         self._is_closed = True
-        for task in self._spares:
-            task.cancel()
-        await asyncio.gather(*self._spares, return_exceptions=True)
-        for child in [*self._idle, *self._busy]:
+        starts = list(self._starts)
+        for start in starts:
+            start.cancel()
+        await asyncio.gather(*starts, return_exceptions=True)
+        started = [child for child in map(_child_of, starts) if child is not None]
+        for child in [*self._idle, *self._busy, *started]:
             await child.kill()
         self._idle.clear()
 
     async def _ask(self, converse: Callable[[Child], Awaitable[_T]]) -> _T:
-        child = self._idle.pop() if self._idle else await self._new_child()
+        child = await self._take()
         self._busy.add(child)
         try:
             answer = await converse(child)
@@ -90,6 +98,24 @@ class ChildPool:
             self._start_spare()
         return answer
 
+    async def _take(self) -> Child:
+        """An idle child, one that is starting anyway, or a new one."""
+        if self._idle:
+            return self._idle.pop()
+        start = next((start for start in self._starts if start not in self._claimed), None)
+        if start is None:
+            return await self._new_child()
+        self._claimed.add(start)
+        try:
+            await asyncio.wait({start})
+        except asyncio.CancelledError:  # the next question may have it
+            self._claimed.discard(start)
+            if start.done():
+                self._keep(start)
+            raise
+        self._claimed.discard(start)
+        return _child_of(start) or await self._new_child()  # which tries again, and says what is wrong
+
     async def _new_child(self) -> Child:
         if self._is_closed:
             raise ServerFault("The server is shutting down.")
@@ -97,12 +123,23 @@ class ChildPool:
         return await Child.start(self._module, self._arguments)
 
     def _start_spare(self) -> None:
-        if self._is_closed or self._idle or self._spares:
+        if self._is_closed or self._idle or self._starts:
             return
-        task = asyncio.create_task(self._add_spare(), name=f"start of {self._module}")
-        self._spares.add(task)
-        task.add_done_callback(self._spares.discard)
+        start = asyncio.create_task(self._new_child(), name=f"start of {self._module}")
+        self._starts.add(start)
+        start.add_done_callback(self._started)
 
-    async def _add_spare(self) -> None:
-        with contextlib.suppress(ServerFault, OSError):  # the next question tries again and says so
-            self._idle.append(await self._new_child())
+    def _started(self, start: "asyncio.Task[Child]") -> None:
+        self._starts.discard(start)
+        if start not in self._claimed:
+            self._keep(start)
+
+    def _keep(self, start: "asyncio.Task[Child]") -> None:
+        child = _child_of(start)
+        if child is not None and not self._is_closed:
+            self._idle.append(child)
+
+
+def _child_of(start: "asyncio.Task[Child]") -> Child | None:
+    """What came of it; None if it failed."""
+    return None if start.cancelled() or start.exception() is not None else start.result()

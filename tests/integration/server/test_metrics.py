@@ -1,5 +1,7 @@
 """`GET /metrics` over a real socket: what it counts is what happened."""
 
+import asyncio
+import json
 import re
 from functools import partial
 from pathlib import Path
@@ -74,6 +76,37 @@ async def test_turns_tokens_fallbacks_and_refusals_are_counted() -> None:
     assert samples["hotloop:inter_token_latency_seconds_sum", ()] > 0
     assert samples["hotloop:connections", ()] == 1
     assert samples["hotloop:num_requests_running", ()] == 0
+
+
+async def test_bytes_of_http_and_of_the_background_are_counted() -> None:
+    async with live_server(scripted_model()) as server, httpx.AsyncClient() as client:
+
+        async def post(**fields: bool) -> tuple[int, bytes]:
+            body = json.dumps({"model": "test", "input": "hello", "stream": True, **fields}).encode()
+            answer = await client.post(
+                f"{server.url}/responses", content=body, headers={"content-type": "application/json"}
+            )
+            return len(body), answer.content
+
+        asked, streamed = await post(store=False)
+        samples = await scrape(server)
+        assert samples["hotloop:received_bytes_total", ()] == asked
+        assert samples["hotloop:sent_bytes_total", ()] == len(streamed) - len(b"data: [DONE]\n\n")
+        asked_again, followed = await post(background=True)
+        samples = await scrape(server)
+        assert samples["hotloop:received_bytes_total", ()] == asked + asked_again
+        events = [line.removeprefix(b"data: ") for line in followed.split(b"\n") if line.startswith(b"data: {")]
+        sent = len(streamed) - len(b"data: [DONE]\n\n") + sum(map(len, events))
+        assert samples["hotloop:sent_bytes_total", ()] == sent
+
+
+async def test_a_connection_that_is_gone_is_none() -> None:
+    async with live_server(scripted_model()) as server:
+        async with open_socket(server), open_socket(server):
+            assert (await scrape(server))["hotloop:connections", ()] == 2
+        async with asyncio.timeout(30):
+            await server.app.connections.wait_empty()
+        assert (await scrape(server))["hotloop:connections", ()] == 0
 
 
 async def test_what_is_remembered_is_accounted_under_its_name() -> None:

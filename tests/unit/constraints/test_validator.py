@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -82,6 +83,56 @@ async def test_a_child_that_died_in_between_is_replaced(validator: ChildValidato
     os.kill(child.pid, signal.SIGKILL)
     await child.ended()
     assert await validator.check(['start: "e"']) is None
+
+
+async def test_the_first_question_takes_the_child_that_starts_anyway(validator: ChildValidator) -> None:
+    validator.start()
+    assert validator.pids == []
+    assert await validator.check([GOOD]) is None
+    assert validator.children_started == 1
+    assert len(validator.pids) == 1
+
+
+async def test_who_waits_for_the_child_that_starts_may_leave_it_to_the_next(validator: ChildValidator) -> None:
+    validator.start()
+    waiting = asyncio.create_task(validator.check([GOOD]))
+    await asyncio.sleep(0)
+    assert waiting.cancel()
+    await asyncio.wait({waiting})
+    assert await validator.check([GOOD]) is None
+    assert validator.children_started == 1
+
+
+async def test_two_questions_at_once_have_a_child_each(validator: ChildValidator) -> None:
+    validator.start()
+    problems = await asyncio.gather(validator.check([GOOD]), validator.check(['start: "f"']))
+    assert [*problems] == [None, None]
+    assert validator.children_started == len(validator.pids) == 2
+
+
+async def test_a_child_that_does_not_start_is_tried_again_by_the_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    validator = ChildValidator(1000)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", "/nowhere/python")
+        validator.start()
+        await validator.ready()
+        assert validator.pids == []
+        validator.start()
+        with pytest.raises(OSError, match="nowhere"):
+            await validator.check([GOOD])
+        assert validator.children_started == 3
+    try:
+        assert await validator.check([GOOD]) is None
+    finally:
+        await validator.close()
+
+
+async def test_a_start_is_over_with_the_validator(validator: ChildValidator) -> None:
+    validator.start()
+    await asyncio.sleep(0)
+    await validator.close()
+    await validator.ready()
+    assert validator.pids == []
 
 
 async def test_one_too_many_waiting_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

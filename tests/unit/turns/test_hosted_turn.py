@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from itertools import count
 
 import pytest
 from tests.support.hosted import (
@@ -39,6 +40,16 @@ async def test_a_call_is_run_and_the_model_goes_on_in_the_same_response() -> Non
         ("call", "completed"),
     ]
     assert servers.visits == 0, "the servers were left"
+
+
+async def test_the_time_of_lists_and_calls_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline, _ = hosted_pipeline(by_results(LOOK_A, LOOK_B, say("done")))
+    seconds = count()
+    monkeypatch.setattr("hotloop.turns.hosted_calls.monotonic", lambda: float(next(seconds)))
+    await ask(pipeline, input="hi")
+    record = pipeline.records.latest()[-1]
+    assert record.hosted_before_s == 1, "the list"
+    assert record.hosted_s == 1 + 2, "two rounds had calls"
 
 
 async def test_a_round_sends_the_engine_what_is_new_in_it() -> None:

@@ -66,8 +66,9 @@ async def test_a_failed_turn_tells_its_timing_too() -> None:
     pipeline, sink = Pipeline(), RecordingSink()
     pipeline.engine.fails_with = EndReason.TIMEOUT
     await pipeline.runner.run(pipeline.turn(input="x", wants_timing=True), sink)
-    check_response_events(sink.events)
+    response = check_response_events(sink.events)
     assert sink.types[-2:] == ["hotloop:timing", "failed"]
+    assert pipeline.records.latest()[-1].outcome == f"failed:{response['error']['code']}"
 
 
 async def test_logprobs_come_with_the_text_they_belong_to() -> None:

@@ -89,6 +89,8 @@ def read_messages(link: socket.socket, inbox: Inbox) -> None:
 def serve(link: socket.socket, options: HostOptions) -> None:
     """Load the model, say so, and run the scheduler for ever."""
     model = Model(options.path)
+    inbox: Inbox = queue.Queue(INBOX_MESSAGES)
+    grammars = GrammarThread(model, inbox)  # its vocabulary takes longest: begun while the KV cache is made
     settings = resolve(options, model.trained_context)
     context = Context(
         model,
@@ -97,8 +99,6 @@ def serve(link: socket.socket, options: HostOptions) -> None:
         batch_tokens=BATCH_TOKENS,
         threads=settings.threads,
     )
-    inbox: Inbox = queue.Queue(INBOX_MESSAGES)
-    grammars = GrammarThread(model, inbox)
     scheduler = Scheduler(
         context,
         sequences=settings.sequences,
