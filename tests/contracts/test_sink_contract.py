@@ -54,7 +54,7 @@ async def pumped(sink: WebSocketSink | SseSink) -> AsyncGenerator[None]:
     pump = asyncio.create_task(sink.pump())
     try:
         yield
-        await asyncio.wait_for(pump, timeout=5)
+        await asyncio.wait_for(pump, timeout=60)
     finally:
         pump.cancel()
 
@@ -104,11 +104,11 @@ async def test_a_reader_too_slow_is_closed_at_the_byte_cap_even_if_it_never_read
     sink = WebSocketSink(client.send, max_pending_bytes=50)
     pump = asyncio.create_task(sink.pump())
     sink.push([event(0)])
-    await asyncio.wait_for(client.is_sending.wait(), timeout=5)
+    await asyncio.wait_for(client.is_sending.wait(), timeout=60)
     was_closed = sink.is_closed
     sink.push([event(number) for number in range(5)])
     assert (was_closed, sink.is_closed, sink.close_code) == (False, True, 1008)
-    await asyncio.wait_for(sink.wait_closed(), timeout=5)
+    await asyncio.wait_for(sink.wait_closed(), timeout=60)
     pump.cancel()
     await asyncio.gather(pump, return_exceptions=True)
 
@@ -120,7 +120,7 @@ async def test_a_reader_that_keeps_up_never_meets_the_cap() -> None:
         for number in range(20):
             client.is_sending.clear()
             sink.push([event(number)])
-            await asyncio.wait_for(client.is_sending.wait(), timeout=5)
+            await asyncio.wait_for(client.is_sending.wait(), timeout=60)
         sink.finish(1000)
     assert len(client.messages) == 20
     assert not sink.is_closed
@@ -204,7 +204,7 @@ async def test_an_sse_peer_that_is_gone_closes_the_sink(at_the_end: bool) -> Non
     async with pumped(sink):
         if at_the_end:
             sink.push([event(0)])
-            await asyncio.wait_for(client.is_sending.wait(), timeout=5)
+            await asyncio.wait_for(client.is_sending.wait(), timeout=60)
         client.is_gone = True
         sink.push([event(1)])
         sink.finish()
@@ -231,20 +231,20 @@ async def test_producers_are_told_once_that_the_client_reads_again_if_they_were_
     paused = [sink.is_paused]
     client.reads.clear()
     sink.push([event(0)])
-    await asyncio.wait_for(client.is_sending.wait(), timeout=5)
+    await asyncio.wait_for(client.is_sending.wait(), timeout=60)
     paused.append(sink.is_paused)
     assert told == []
     client.reads.set()
-    await asyncio.wait_for(again.wait(), timeout=5)
+    await asyncio.wait_for(again.wait(), timeout=60)
     paused.append(sink.is_paused)
     assert paused == [False, True, False]
     for number in (1, 2):  # nobody asks meanwhile, so nobody is told
         client.is_sending.clear()
         sink.push([event(number)])
-        await asyncio.wait_for(client.is_sending.wait(), timeout=5)
+        await asyncio.wait_for(client.is_sending.wait(), timeout=60)
     assert len(told) == 1 and told[0] >= 1
     sink.finish(1000) if isinstance(sink, WebSocketSink) else sink.finish()
-    await asyncio.wait_for(pump, timeout=5)
+    await asyncio.wait_for(pump, timeout=60)
 
 
 # --- events that may wait ---

@@ -49,7 +49,7 @@ class Scene:
         self.engine.resume()
         for turn, run, ending in turns:
             if ending == "discard running":
-                await asyncio.wait_for(run.over.wait(), timeout=5)
+                await asyncio.wait_for(run.over.wait(), timeout=60)
                 continue
             end = await turn.end()
             if end.error is None and end.reason is EndReason.STOP and ending == "commit":

@@ -8,7 +8,7 @@ from typing import Any
 Message = MutableMapping[str, Any]
 Door = Callable[[Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
 
-PATIENCE_S = 5.0
+PATIENCE_S = 60.0
 
 
 class WebSocketPeer:

@@ -71,7 +71,7 @@ class Playing:
         self.over.set()
 
     async def result(self) -> Played:
-        await asyncio.wait_for(self.over.wait(), timeout=10)
+        await asyncio.wait_for(self.over.wait(), timeout=60)
         return self.played
 
 

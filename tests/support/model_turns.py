@@ -47,7 +47,7 @@ class Turn:
         self.over.set()
 
     async def end(self) -> ModelEnd:
-        await asyncio.wait_for(self.over.wait(), timeout=5)
+        await asyncio.wait_for(self.over.wait(), timeout=60)
         (end,) = self.ends
         return end
 

@@ -38,7 +38,7 @@ class Server:
 
     async def next_run(self) -> None:
         """Until the engine got one more run."""
-        await asyncio.wait_for(self.engine.has_run.wait(), timeout=5)
+        await asyncio.wait_for(self.engine.has_run.wait(), timeout=60)
         self.engine.has_run.clear()
 
     def check_nothing_is_left(self) -> None:

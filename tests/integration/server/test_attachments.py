@@ -194,12 +194,12 @@ async def test_a_fetch_that_hangs_holds_up_nobody_else_and_ends_with_its_client(
     async with fetching(monkeypatch, "http", {"/hang": hang}, remote_timeout_s=60.0) as (server, ask, host):
         async with open_socket(server) as socket:
             await socket.send(input=[message(file_url="http://a.example/hang")], stream_id="hanging")
-            await asyncio.wait_for(asked.wait(), 10)
+            await asyncio.wait_for(asked.wait(), 60)
             assert (await ask(input=[HELLO]))["status"] == "completed"  # another client
             await socket.send(input=[HELLO], stream_id="other")  # another lane
             events = await socket.until_terminal()
             assert events[-1]["type"] == "response.completed" and events[-1]["stream_id"] == "other"
-        await asyncio.wait_for(host.left.wait(), 10)
+        await asyncio.wait_for(host.left.wait(), 60)
 
 
 async def test_nothing_of_what_was_fetched_is_logged(

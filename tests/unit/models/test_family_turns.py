@@ -49,7 +49,7 @@ class Talk:
         turn = await self.model.prepare(request)
         over = asyncio.Event()
         turn.start(lambda _events: None, lambda _end: over.set())
-        await asyncio.wait_for(over.wait(), timeout=5)
+        await asyncio.wait_for(over.wait(), timeout=60)
         self.state = turn.commit(answer)
         self.items = self.items.extended(new).extended(answer)
         return turn.fallbacks

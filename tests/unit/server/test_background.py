@@ -33,7 +33,7 @@ class Place:
         return found
 
     async def idle(self) -> None:
-        await asyncio.wait_for(self.open.wait_empty(), 5)
+        await asyncio.wait_for(self.open.wait_empty(), 60)
 
 
 @pytest.mark.parametrize(
@@ -69,11 +69,11 @@ async def test_cancelling_frees_the_engine_and_may_be_repeated() -> None:
     place = Place()
     place.pipeline.engine.pause()
     run = await place.start()
-    await asyncio.wait_for(place.pipeline.engine.has_run.wait(), 5)
+    await asyncio.wait_for(place.pipeline.engine.has_run.wait(), 60)
     cancelling = asyncio.create_task(place.turns.cancel(ME, run.response_id))
     await asyncio.sleep(0)
     place.pipeline.engine.resume()
-    await asyncio.wait_for(cancelling, 5)
+    await asyncio.wait_for(cancelling, 60)
     await place.turns.cancel(ME, run.response_id)
     await place.turns.cancel(ME, "resp_unknown")
     await place.idle()
@@ -101,7 +101,7 @@ async def test_closing_stops_all_of_them() -> None:
     closing = asyncio.create_task(place.turns.close())
     await asyncio.sleep(0)
     place.pipeline.engine.resume()
-    await asyncio.wait_for(closing, 5)
+    await asyncio.wait_for(closing, 60)
     await place.idle()
     assert [await place.status(run) for run in runs] == ["cancelled", "cancelled"]
 
@@ -111,9 +111,9 @@ async def test_an_engine_that_does_not_stop_is_not_waited_for_for_ever(monkeypat
     place = Place()
     place.pipeline.engine.pause()
     run = await place.start()
-    await asyncio.wait_for(place.pipeline.engine.has_run.wait(), 5)
+    await asyncio.wait_for(place.pipeline.engine.has_run.wait(), 60)
     monkeypatch.setattr("tests.support.toy_engine.ToyRun.abort", lambda self: None)  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
-    await asyncio.wait_for(place.turns.cancel(ME, run.response_id), 5)
+    await asyncio.wait_for(place.turns.cancel(ME, run.response_id), 60)
     await place.idle()
 
 
@@ -143,7 +143,7 @@ class Follower:
         return b"".join(message.get("body", b"") for message in self.messages)
 
     async def over(self) -> None:
-        await asyncio.wait_for(self.served, 5)
+        await asyncio.wait_for(self.served, 60)
 
 
 def log_of(*events: bytes, max_bytes: int = 1000) -> ReplayLog[bytes]:
@@ -157,7 +157,7 @@ async def test_a_stream_that_is_silent_says_that_it_is_there(monkeypatch: pytest
     monkeypatch.setattr("hotloop.server.replay_stream.SILENCE_S", 0.001)
     log = log_of(b'{"type":"a"}')
     follower = Follower(log)
-    await asyncio.wait_for(follower.has_heard_comment.wait(), 5)
+    await asyncio.wait_for(follower.has_heard_comment.wait(), 60)
     log.finish()
     await follower.over()
     assert follower.body.startswith(b'event: a\ndata: {"type":"a"}\n\n')

@@ -43,7 +43,7 @@ async def test_a_session_that_is_not_opened_in_time_is_left() -> None:
 async def test_a_session_whose_opener_is_stopped_is_left() -> None:
     way = Silent()
     opening = asyncio.create_task(Session(way.streams).open(60))
-    await asyncio.wait_for(way.is_entered.wait(), 5)
+    await asyncio.wait_for(way.is_entered.wait(), 60)
     opening.cancel()
     with pytest.raises(asyncio.CancelledError):
         await opening

@@ -37,10 +37,10 @@ async def test_an_interrupt_while_the_summary_is_written_ends_the_turn_on_its_ch
     running_turns: list[RunningTurn] = []
     turn.on_created = running_turns.append
     task = asyncio.create_task(pipeline.runner.run(turn, sink))
-    await asyncio.wait_for(pipeline.engine.has_run.wait(), 5)
+    await asyncio.wait_for(pipeline.engine.has_run.wait(), 60)
     running_turns[0].interrupt()
     pipeline.engine.resume()
-    outcome = await asyncio.wait_for(task, 5)
+    outcome = await asyncio.wait_for(task, 60)
     assert body(outcome)["incomplete_details"] == {"reason": "interrupted"}
     check_response_events(sink.events)
     after = await pipeline.run(input=[user("b")], previous_response_id=body(outcome)["id"])

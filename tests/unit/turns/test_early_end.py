@@ -34,7 +34,7 @@ class Play:
         turn = self.pipeline.turn(**fields)
         turn.on_created = self._created
         self.task = asyncio.create_task(self.pipeline.runner.run(turn, self.sink))
-        await asyncio.wait_for(self.pipeline.engine.has_run.wait(), 5)
+        await asyncio.wait_for(self.pipeline.engine.has_run.wait(), 60)
 
     def _created(self, running: RunningTurn) -> None:
         self.running = running
@@ -50,7 +50,7 @@ class Play:
 
     async def end(self) -> TurnOutcome:
         self.pipeline.engine.resume()
-        return await asyncio.wait_for(self.task, 5)
+        return await asyncio.wait_for(self.task, 60)
 
 
 async def after(play: Play, previous: str) -> str:
@@ -269,7 +269,7 @@ async def test_an_aside_that_comes_while_the_ending_is_stored_follows_it() -> No
     play = Play([], pipeline=Pipeline(store=store))
     await play.begin()
     play.pipeline.engine.resume()
-    await asyncio.wait_for(store.asked.wait(), 5)
+    await asyncio.wait_for(store.asked.wait(), 60)
     play.turn.interrupt()  # late
     play.turn.cancel()  # late
     steer = b',"steer":{"id":"steer_1","previous_response_id":"%b"}' % play.turn.response_id.encode()

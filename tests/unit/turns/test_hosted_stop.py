@@ -40,7 +40,7 @@ class Play:
         turn = self.pipeline.turn(input="hi", tools=[server()], **fields)
         turn.on_created = self._created
         self.task = asyncio.create_task(self.pipeline.runner.run(turn, self.sink))
-        await asyncio.wait_for(self.held.has_begun.wait(), 5)
+        await asyncio.wait_for(self.held.has_begun.wait(), 60)
 
     def _created(self, running: RunningTurn) -> None:
         self.running = running
@@ -51,7 +51,7 @@ class Play:
         return self.running
 
     async def end(self) -> TurnOutcome:
-        return await asyncio.wait_for(self.task, 5)
+        return await asyncio.wait_for(self.task, 60)
 
 
 @pytest.mark.parametrize("how", ["interrupt", "steer"])
@@ -81,11 +81,11 @@ async def test_a_steer_while_the_model_writes_leaves_its_call_unrun() -> None:
     turn = play.pipeline.turn(input="hi", tools=[server()])
     turn.on_created = play._created
     task = asyncio.create_task(play.pipeline.runner.run(turn, play.sink))
-    await asyncio.wait_for(play.pipeline.engine.has_run.wait(), 5)
+    await asyncio.wait_for(play.pipeline.engine.has_run.wait(), 60)
     play.pipeline.engine.advance(6)
     play.turn.steer()
     play.pipeline.engine.resume()
-    await asyncio.wait_for(task, 5)
+    await asyncio.wait_for(task, 60)
     response = check_response_events(play.sink.events)
     assert response["incomplete_details"] == {"reason": "steered"}
     assert not play.held.begun
@@ -169,7 +169,7 @@ async def stop_a_list(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     turn, sink, running = pipeline.turn(input="hi", tools=[server()]), RecordingSink(), list[RunningTurn]()
     turn.on_created = running.append
     task = asyncio.create_task(pipeline.runner.run(turn, sink))
-    await asyncio.wait_for(is_asked.wait(), 5)
+    await asyncio.wait_for(is_asked.wait(), 60)
     match how:
         case "interrupt":
             running[0].interrupt()

@@ -117,7 +117,7 @@ async def test_calls_of_one_output_run_at_the_same_time() -> None:
     running = asyncio.create_task(ask(pipeline, input="hi"))
     while held.begun != ["a", "b"]:
         held.has_begun.clear()
-        await asyncio.wait_for(held.has_begun.wait(), 5)
+        await asyncio.wait_for(held.has_begun.wait(), 60)
     held.go.set()
     response = await running
     assert [item["output"] for item in response["output"] if item["type"] == "mcp_call"] == ["<a>", "<b>"]
@@ -133,7 +133,7 @@ async def test_no_more_calls_run_at_once_than_is_allowed() -> None:
         by_results(calls, say("done")), {"files": [offered("look", held)]}, ToolLimits(parallel_calls=2)
     )
     running = asyncio.create_task(ask(pipeline, input="hi"))
-    await asyncio.wait_for(held.has_begun.wait(), 5)
+    await asyncio.wait_for(held.has_begun.wait(), 60)
     for _ in range(20):
         await asyncio.sleep(0)
     assert held.begun == ["a", "b"]

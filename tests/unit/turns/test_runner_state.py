@@ -19,7 +19,7 @@ TOOL = {"type": "function", "name": "run", "parameters": {"type": "object"}}
 
 async def started(pipeline: Pipeline, task: "asyncio.Task[TurnOutcome]") -> ToyRun:
     """The run that `task` submits."""
-    await asyncio.wait_for(pipeline.engine.has_run.wait(), timeout=5)
+    await asyncio.wait_for(pipeline.engine.has_run.wait(), timeout=60)
     pipeline.engine.has_run.clear()
     return pipeline.engine.runs[-1]
 
@@ -159,7 +159,7 @@ async def test_a_cancelled_turn_leaves_nothing_behind(has_parent: bool) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await asyncio.wait_for(run.over.wait(), timeout=5)
+    await asyncio.wait_for(run.over.wait(), timeout=60)
     assert (pipeline.engine.open_handles, len(pipeline.chains)) == (handles, entries)
     assert ledger_outcomes(pipeline)[-1] == "cancelled"
     assert pipeline.records.latest()[-1].outcome == "cancelled"
@@ -176,7 +176,7 @@ async def test_the_parent_goes_on_after_a_cancelled_child() -> None:
     task = asyncio.create_task(pipeline.run(input="x", store=False, previous_response_id=parent))
     run = await started(pipeline, task)
     task.cancel()
-    await asyncio.wait_for(run.over.wait(), timeout=5)
+    await asyncio.wait_for(run.over.wait(), timeout=60)
     pipeline.engine.resume()
     await pipeline.run(input="y", store=False, previous_response_id=parent)
     assert pipeline.prompt == "<sys><end><user>hi<end><reply><text>ok<end><user>y<end><reply>"

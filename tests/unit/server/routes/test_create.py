@@ -40,7 +40,7 @@ class Server:
         return HttpExchange(self.door, body, headers={name.replace("_", "-"): value for name, value in headers.items()})
 
     async def next_run(self) -> None:
-        await asyncio.wait_for(self.pipeline.engine.has_run.wait(), timeout=5)
+        await asyncio.wait_for(self.pipeline.engine.has_run.wait(), timeout=60)
         self.pipeline.engine.has_run.clear()
 
     def check_nothing_is_left(self) -> None:
@@ -120,7 +120,7 @@ async def test_a_client_that_leaves_stops_its_turn(stream: bool) -> None:
     await server.next_run()
     exchange.leave()
     await exchange.over()
-    await asyncio.wait_for(server.pipeline.engine.runs[0].over.wait(), timeout=5)
+    await asyncio.wait_for(server.pipeline.engine.runs[0].over.wait(), timeout=60)
     server.check_nothing_is_left()
     assert server.pipeline.engine.open_handles == 0
 
@@ -148,7 +148,7 @@ async def test_a_turn_the_server_does_not_wait_for_is_stopped(stream: bool) -> N
     exchange = server.post(stream=stream)
     await server.next_run()
     if stream:
-        await asyncio.wait_for(exchange.began.wait(), timeout=5)
+        await asyncio.wait_for(exchange.began.wait(), timeout=60)
     await server.open.drain(timeout_s=0.01)
     await exchange.over()
     assert exchange.status == (200 if stream else 503)
@@ -173,7 +173,7 @@ async def test_a_reader_that_never_reads_is_given_up(way: str, monkeypatch: pyte
     if way == "shutdown":
         await server.open.drain(timeout_s=0.01)
     await exchange.over()
-    await asyncio.wait_for(pipeline.engine.runs[0].over.wait(), timeout=5)
+    await asyncio.wait_for(pipeline.engine.runs[0].over.wait(), timeout=60)
     server.check_nothing_is_left()
 
 
