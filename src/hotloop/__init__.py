@@ -1,5 +1,12 @@
 """A self-hosted Responses API server for agent loops, and the agent loop that goes with it."""
 
-from importlib.metadata import version
+__version__: str
 
-__version__ = version("hotloop")
+
+def __getattr__(name: str) -> str:
+    """`__version__`, read when somebody asks: loading what reads it takes half of a child process's start."""
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib.metadata import version
+
+    return version("hotloop")
