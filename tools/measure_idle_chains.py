@@ -1,13 +1,14 @@
 """Times the turns of one chain while others lie idle, parked or kept in the KV cache; prints tables of docs/measurements.md.
 
-python tools/measure_idle_chains.py [--model FILE.gguf] [--idle 0 4 16] [--rounds 34] [--only costs|turns|waits]
+python tools/measure_idle_chains.py [--model FILE.gguf] [--idle 0 4 16] [--rounds 34] [--only costs|turns|leaving|waits]
 
 Each arm is an embedded engine of its own, with one thread. A chain of 1,000 tokens plays every turn while others of
 1,500 idle; then all chains, of 1,000 tokens each, play in turn. A turn is 50 new tokens and 24 sampled ones, after which the
 chain is rewound to where it began, so that all turns are alike. The arms are interleaved round by round; ratios are taken in
 the round, against the same engine without idle chains. Before all that: what a cell of another chain costs, in CPU time of
-one thread, for visiting it during a decode and for copying it out and in. At the end: how long a stream waits for its next
-token while a long chain, parked up to then, comes back beside it, in CPU time of the engine's steps.
+one thread, for visiting it during a decode and for copying it out and in. At the end, in CPU time of the engine's steps: how
+soon chains that were all played at once leave the cache, and what turns cost until then; and how long a stream waits for
+its next token while a long chain, parked up to then, comes back beside it.
 """
 
 import argparse
@@ -25,7 +26,7 @@ import numpy as np
 from hotloop.bench.rounds import figure_of, ratio_of
 from hotloop.engines.llama import LlamaEngine
 from hotloop.engines.llama.binding import Context, Model
-from hotloop.engines.llama.messages import Ended, Generate, Open
+from hotloop.engines.llama.messages import Abort, Ended, Generate, Open
 from hotloop.engines.llama.parking import PIECE_TOKENS
 from hotloop.engines.llama.scheduler import BATCH_TOKENS, Scheduler
 from hotloop.seams.engine import EndReason, KvHandle, Sampling, Usage
@@ -230,12 +231,12 @@ class Timed(Context):
 class Steps:
     """A scheduler in this process, and the CPU time of its steps."""
 
-    def __init__(self, model: Model, tokens: int) -> None:
-        self._context = Timed(model, cells=4 * tokens, sequences=4, batch_tokens=BATCH_TOKENS, threads=1)
+    def __init__(self, model: Model, *, cells: int, sequences: int) -> None:
+        self._context = Timed(model, cells=cells, sequences=sequences, batch_tokens=BATCH_TOKENS, threads=1)
         self._scheduler = Scheduler(
             self._context,
-            sequences=4,
-            context_tokens=2 * tokens,
+            sequences=sequences,
+            context_tokens=cells,
             parked_bytes=1 << 33,
             clock=time.monotonic,
             compile_constraint=lambda _run, _constraint: None,
@@ -252,6 +253,15 @@ class Steps:
         self._scheduler.receive(Generate(handle, self._runs, keep, array("I", new).tobytes(), sampling, None))
         return self._runs
 
+    @property
+    def cells(self) -> int:
+        """In use."""
+        return self._scheduler.held.cells
+
+    def abort(self, run: int) -> None:
+        """It need not end by itself."""
+        self._scheduler.receive(Abort(run))
+
     def until(self, run: int, most: int = 1 << 30) -> tuple[list[float], list[float]]:
         """Step until the end of a run; milliseconds that each step decoded, and that it did other things."""
         decodes: list[float] = []
@@ -264,11 +274,39 @@ class Steps:
         return decodes, others
 
 
+def show_leaving(path: str, idle: list[int]) -> None:
+    """The table before the last."""
+    print("\n| idle chains, all new | turns until they have left | such a turn ms | one after that ms |")
+    print("|--:|--:|--:|--:|")
+    for count in idle:
+        steps = Steps(Model(path), cells=4096 + IDLE_TOKENS * count, sequences=count + 1)
+        ids = random.Random(count)
+        for handle in range(count + 1):
+            steps.open(handle)
+        steps.until(steps.begin(0, 0, [ids.randrange(LARGEST_ID) for _ in range(PLAYED_TOKENS)], 0))
+        runs = [
+            steps.begin(handle, 0, [ids.randrange(LARGEST_ID) for _ in range(IDLE_TOKENS)], count * IDLE_TOKENS)
+            for handle in range(1, count + 1)
+        ]
+        steps.until(runs[-1], count * IDLE_TOKENS // BATCH_TOKENS + 2)  # side by side, so that none has idled yet
+        for run in runs:
+            steps.abort(run)
+        turns: list[tuple[bool, float]] = []
+        for _ in range(30):
+            new = [ids.randrange(LARGEST_ID) for _ in range(NEW_TOKENS)]
+            decodes, others = steps.until(steps.begin(0, PLAYED_TOKENS, new, SAMPLED_TOKENS))
+            turns.append((steps.cells < 2 * PLAYED_TOKENS, sum(decodes) + sum(others)))
+        before = [taken for has_left, taken in turns if not has_left]
+        after = [taken for has_left, taken in turns if has_left]
+        until = f"{statistics.median(before):.0f}" if before else "-"
+        print(f"| {count} | {len(before)} | {until} | {statistics.median(after):.0f} |")
+
+
 def show_waits(path: str, rounds: int) -> None:
     """The last table."""
     model = Model(path)
     tokens = min(LONG_TOKENS, model.trained_context - STREAMED_TOKENS)
-    steps = Steps(model, tokens)
+    steps = Steps(model, cells=4 * tokens, sequences=4)
     ids = random.Random(0)
     for handle in (1, 2):
         steps.open(handle)
@@ -299,12 +337,14 @@ def main() -> None:
     parser.add_argument("--model", default=str(model_path()))
     parser.add_argument("--idle", type=int, nargs="+", default=[0, 4, 16])
     parser.add_argument("--rounds", type=int, default=34)
-    parser.add_argument("--only", choices=["costs", "turns", "waits"])
+    parser.add_argument("--only", choices=["costs", "turns", "leaving", "waits"])
     arguments = parser.parse_args()
     if arguments.only in (None, "costs"):
         show_costs(arguments.model)
     for takes_turns in (False, True) if arguments.only in (None, "turns") else ():
         asyncio.run(measure(arguments.model, arguments.idle, arguments.rounds, takes_turns=takes_turns))
+    if arguments.only in (None, "leaving"):
+        show_leaving(arguments.model, [count for count in arguments.idle if count])
     if arguments.only in (None, "waits"):
         show_waits(arguments.model, arguments.rounds)
 

@@ -176,25 +176,33 @@ class ChainTable:
         self.touch(chain)
 
     def restore(self, chain: Chain, wanted: int, at_most: int) -> int:
-        """Bring back what a seated chain `lacks` of its first `wanted` tokens: pieces, until `at_most` tokens are back.
+        """Bring back what a seated chain `lacks` of its first `wanted` tokens: pieces, until `at_most` tokens are moved.
 
-        Returns how many came. Fewer than `at_most` while some are lacking: there is no room for more.
+        Returns how many were, out of the cache to make room, or into it. Fewer than `at_most` while some are lacking: there
+        is no room for more.
         """
         assert chain.sequence is not None, "what comes back needs a sequence"
-        before = chain.restored
+        moved = 0
         for piece in list(chain.pieces):
             if min(piece.end, wanted) <= chain.held:
                 continue
-            if chain.restored - before >= at_most:
+            if moved >= at_most:
                 break
             while not self._copies.load(piece, chain.sequence, chain.held):
-                if not self.evict_one(spared=chain):
-                    return chain.restored - before
-            self._cells.add(piece.end - chain.held)
-            chain.restored += piece.end - chain.held
+                victim = self._least_missed(chain)
+                if victim is None:
+                    return moved
+                moved += self._copy_some(victim, self._seated_copies(victim), at_most - moved)
+                if victim.not_copied and moved >= at_most:
+                    return moved
+                self.evict(victim)
+            size = piece.end - chain.held
+            self._cells.add(size)
+            chain.restored += size
             chain.held = piece.end
+            moved += size
         self.rewind(chain, wanted)  # a piece comes whole
-        return chain.restored - before
+        return moved
 
     # --- out of it ---
 
@@ -224,15 +232,16 @@ class ChainTable:
                 self._forget(parked)
 
     def evict_one(self, spared: Chain | None = None) -> bool:
-        """Evict the chain that is missed least: closed ones first, then the least recently used that does not run.
+        """Evict the chain that is missed least. False: there is none but `spared`."""
+        victim = self._least_missed(spared)
+        if victim is not None:
+            self.evict(victim)
+        return victim is not None
 
-        False: there is none but `spared`.
-        """
-        candidates = [chain for chain in self._seated.values() if not chain.is_running and chain is not spared]
-        if not candidates:
-            return False
-        self.evict(min(candidates, key=lambda chain: (not chain.is_idle, chain.last_used)))
-        return True
+    def _least_missed(self, spared: Chain | None) -> Chain | None:
+        """Closed ones first, then the least recently used that does not run."""
+        candidates = [chain for chain in self if not chain.is_running and chain is not spared]
+        return min(candidates, key=lambda chain: (not chain.is_idle, chain.last_used), default=None)
 
     def evict(self, chain: Chain) -> None:
         """Take a chain's cells. It is parked, or else lost, open handle or not, or decoded again if it runs."""
@@ -256,10 +265,15 @@ class ChainTable:
 
     def _copy(self, chain: Chain, before_parked: Iterable[Chain]) -> bool:
         """Copy all KV of a seated chain. False: there is no memory for it."""
-        while chain.copied < chain.held:
-            if not self._copy_more(chain, before_parked):
-                return False
-        return True
+        self._copy_some(chain, before_parked, chain.not_copied)
+        return not chain.not_copied
+
+    def _copy_some(self, chain: Chain, before_parked: Iterable[Chain], at_most: int) -> int:
+        """Copy pieces of a seated chain until `at_most` tokens are, or there is no memory for more. Returns how many were."""
+        before = chain.not_copied
+        while chain.not_copied and before - chain.not_copied < at_most and self._copy_more(chain, before_parked):
+            pass
+        return before - chain.not_copied
 
     def _copy_more(self, chain: Chain, before_parked: Iterable[Chain]) -> bool:
         """Copy a piece of it. For want of memory the copies of `before_parked` go, then parked chains, closed ones first."""
@@ -316,7 +330,8 @@ class ChainTable:
         if self._is_sweep_due:  # then little is left to be copied at one time
             behind += [chain for chain in self._seated.values() if chain.not_copied > PIECE_TOKENS]
         if behind:
-            self._catch_up(min(behind, key=lambda chain: chain.last_used))
+            cells = min(sum(chain.held for chain in idle), self._cells.used)
+            self._catch_up(behind, tokens * cells // (2 * MOVE_COST))  # half of what visits of these cost in this step
         elif self._is_sweep_due:
             self._is_sweep_due = False
             return self._sweep()
@@ -335,11 +350,18 @@ class ChainTable:
             staying.append(chain.sequence)  # what these have in common counts once
         return cells
 
-    def _catch_up(self, chain: Chain) -> None:
-        """Copy a piece of it. Without memory it stays, and others are looked at before it is again."""
-        if not self._copy_more(chain, self._seated_copies(chain)):
-            self._is_sweep_due = False
-            self.touch(chain)
+    def _catch_up(self, behind: Sequence[Chain], at_most: int) -> None:
+        """Copy a piece of these chains, or more, up to `at_most` tokens. Without memory a chain waits for its next turn."""
+        left = min(at_most, AT_ONCE_TOKENS)
+        for chain in sorted(behind, key=lambda chain: chain.last_used):
+            while chain.not_copied:
+                if not self._copy_more(chain, self._seated_copies(chain)):
+                    self._is_sweep_due = False
+                    self.touch(chain)
+                    return
+                left -= PIECE_TOKENS
+                if left < PIECE_TOKENS:
+                    return
 
     def _can_sweep_now(self) -> bool:
         """Nobody runs, and little is to be copied."""

@@ -8,6 +8,7 @@ from tests.support.llama_scheduler import Host
 
 from hotloop.engines.llama import chains
 from hotloop.engines.llama.messages import Abort
+from hotloop.engines.llama.parking import PIECE_TOKENS
 from hotloop.seams.engine import EndReason
 
 MUCH = 1 << 30  # bytes
@@ -22,6 +23,30 @@ def with_idle_chains(count: int, parked_bytes: int) -> Host:
     host.open(100)
     host.run(100, 0, [50] * 500, 100)
     return host
+
+
+def test_the_more_idle_chains_cost_the_sooner_they_are_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chains, "MOVE_COST", 8)  # else it takes 70 chains to show it
+    most: dict[int, int] = {}
+    for count in (2, 12):
+        host = Host(sequences=20, cells=20_000, context_tokens=4000, parked_bytes=MUCH)
+        for handle in range(count):
+            host.open(handle)
+            host.submit(handle, 0, [handle] * 1000, 300)
+        while not all(host.ids.values()):
+            host.step()
+        for run in host.ids:
+            host.scheduler.receive(Abort(run))
+        host.open(1000)
+        run = host.submit(1000, 0, [200], 250)
+        most[count] = 0
+        while host.context.range > 1000 and run not in host.ended:
+            before = host.held.copies
+            host.step()
+            most[count] = max(most[count], host.held.copies - before)
+        assert run not in host.ended
+    assert most[2] == 1
+    assert 2 <= most[12] <= chains.AT_ONCE_TOKENS // PIECE_TOKENS
 
 
 def next_turn(host: Host, handle: int, held: int, new: int, max_tokens: int) -> int:
@@ -344,6 +369,33 @@ def test_a_chain_comes_back_in_parts_while_others_decode() -> None:
     assert host.ended[run].usage.restored_tokens == 3500
     host.finish()
     assert host.context.lies_in_order()
+
+
+def test_a_long_chain_makes_room_for_another_one_in_parts() -> None:
+    host = Host(sequences=4, cells=7000, context_tokens=4000, parked_bytes=MUCH)
+    for handle in (1, 2, 3):
+        host.open(handle)
+    host.run(1, 0, [1] * 3500, 1)
+    host.run(2, 0, [2] * 10, 200)  # the first one leaves
+    stream = host.submit(2, 209, [2], 300)
+    host.step()
+    last = host.submit(3, 0, [3] * 3500, 1)
+    while last not in host.ended:
+        host.step()
+    copied = host.held.copies
+    run = host.submit(1, 3500, [9], 3)
+    most = 0
+    while run not in host.ended:
+        said, before = len(host.ids[stream]), host.held.copies
+        host.step()
+        most = max(most, host.held.copies - before)
+        assert len(host.ids[stream]) == said + 1
+    assert host.held.copies > copied + 8, "the other one was copied before"
+    assert most <= chains.AT_ONCE_TOKENS // PIECE_TOKENS + 1
+    assert host.ended[run].usage.restored_tokens == 3500
+    assert host.ids[run] == continuation([1] * 3500 + [9], 3)
+    host.finish()
+    assert host.run(3, 3500, [8], 1).usage.cached_tokens == 3500
 
 
 def test_a_short_turn_passes_one_whose_chain_comes_back() -> None:

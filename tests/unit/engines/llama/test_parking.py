@@ -73,6 +73,25 @@ def test_memory_is_made_by_letting_others_go() -> None:
     assert (old, new[-1].end) == ([], PIECE_TOKENS)
 
 
+def test_memory_is_made_also_for_the_few_bytes_that_a_piece_has_beside_its_tokens() -> None:
+    class WithHeader(Positions):
+        def save(self, sequence: int, start: int, end: int) -> NDArray[np.uint8] | None:
+            return np.zeros(80 + BYTES_PER_TOKEN * (end - start), np.uint8)
+
+    copies = KvCopies(WithHeader(), max_bytes=80 + BYTES_PER_TOKEN * PIECE_TOKENS + 100)
+    old: list[Piece] = []
+    new: list[Piece] = []
+    assert copies.save_next(old, 0, PIECE_TOKENS, no_room)
+
+    def forget_old() -> bool:
+        had_some = bool(old)
+        copies.cut(old, 0)
+        return had_some
+
+    assert copies.save_next(new, 1, 20, forget_old)  # 80 bytes by what is known, 160 in fact
+    assert (old, new[-1].end) == ([], 20)
+
+
 @given(
     held=st.integers(1, 1500),
     steps=st.lists(st.tuples(st.sampled_from(["cut", "adopt", "grow"]), st.integers(0, 3), st.integers(0, 1500))),
