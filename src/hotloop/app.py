@@ -190,9 +190,10 @@ def build_app(model: TokenModel, settings: ServerSettings, reader: MessageReader
     records = RecordRing(tell=_spans() if settings.traces == "on" else None)
     reader = reader or MessageReader(settings.max_message_bytes)
     reader.note = records.note
+    store = MemoryStore()
     services = TurnServices(
         models={model.name: model},
-        store=MemoryStore(),
+        store=store,
         ledger=MemoryLedger(),
         classifier=PatternPolicy(),
         chains=ChainCache(),
@@ -227,6 +228,7 @@ def build_app(model: TokenModel, settings: ServerSettings, reader: MessageReader
         socket_settings,
         connections,
         reader,
+        {"stored": store},
         background_limits=BackgroundLimits(settings.background_running, settings.background_waiting),
         max_body_bytes=settings.max_message_bytes,
         started_at=int(time.time()),

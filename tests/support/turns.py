@@ -84,7 +84,7 @@ class Pipeline:
             engine=self.engine,
             defaults=ModelDefaults(temperature=0.5),
         )
-        self.store = store or MemoryStore()
+        self.store = MemoryStore() if store is None else store
         self.ledger = MemoryLedger()
         self.chains = ChainCache(limits)
         self.records = RecordRing()

@@ -1,6 +1,6 @@
 """The ASGI application: which door is where."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
@@ -22,7 +22,7 @@ from hotloop.server.routes.chat import ChatCompletions
 from hotloop.server.routes.compact import CompactResponse
 from hotloop.server.routes.conversations import ConversationRoutes
 from hotloop.server.routes.create import CreateResponse
-from hotloop.server.routes.metrics import MetricsRoute
+from hotloop.server.routes.metrics import Memory, MetricsRoute
 from hotloop.server.routes.models import ModelRoutes
 from hotloop.server.routes.responses import ResponseRoutes
 from hotloop.server.served_connection import SocketSettings
@@ -37,6 +37,7 @@ def build_asgi(
     socket_settings: SocketSettings,
     open_connections: OpenConnections,
     reader: MessageReader,
+    memories: Mapping[str, Memory],
     *,
     background_limits: BackgroundLimits,
     max_body_bytes: int,
@@ -44,7 +45,10 @@ def build_asgi(
     version: str,
     on_shutdown: Callable[[], Awaitable[None]],
 ) -> Starlette:
-    """The application; `on_shutdown` frees engines and stores when the server lets go of it."""
+    """The application; `on_shutdown` frees engines and stores when the server lets go of it.
+
+    `memories` are shown among the metrics, beside those of the turns.
+    """
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
@@ -64,10 +68,12 @@ def build_asgi(
         max_pending_bytes=socket_settings.max_pending_bytes,
         max_delay_s=socket_settings.max_delay_s,
     )
+    kept: dict[str, Memory] = {"background_events": background, "idempotent_answers": idempotency, **memories}
+    metrics = MetricsRoute(runner.services, door, open_connections, kept)
     models = ModelRoutes(runner.services, door, started_at=started_at, version=version)
     routes = [
         Route("/healthz", models.health, methods=["GET"]),
-        Route("/metrics", MetricsRoute(runner.services, door, open_connections).get, methods=["GET"]),
+        Route("/metrics", metrics.get, methods=["GET"]),
         WebSocketRoute("/v1/responses", ResponsesSocket(runner, policy, socket_settings, open_connections, reader)),
         Route("/v1/responses", CreateResponse(turns, door, background)),
         Route("/v1/responses/compact", CompactResponse(turns, door, runner.services)),
@@ -81,13 +87,16 @@ def build_asgi(
         routes=routes,
         lifespan=lifespan,
         middleware=[Middleware(IdempotencyMiddleware, idempotency)],
-        exception_handlers={
-            ApiError: on_api_error,
-            ClientGone: on_client_gone,
-            HTTPException: on_http_error,
-            Exception: on_server_fault,
-        },
+        exception_handlers=dict(_ERRORS),
     )
+
+
+_ERRORS = (
+    (ApiError, on_api_error),
+    (ClientGone, on_client_gone),
+    (HTTPException, on_http_error),
+    (Exception, on_server_fault),
+)
 
 
 def _response_routes(responses: ResponseRoutes) -> list[Route]:

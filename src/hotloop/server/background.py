@@ -109,6 +109,14 @@ class BackgroundTurns:
         """Turns that have a place."""
         return self._running
 
+    @property
+    def total_bytes(self) -> int:
+        """Of the events kept."""
+        return sum(run.log.size_bytes for run in self._runs.values())
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
     async def start(self, turn: TurnRequest) -> BackgroundRun:
         """Begin the turn; returns when it can be read as `queued`. Raises the ApiError that refuses it."""
         limits = self._limits

@@ -86,6 +86,11 @@ class Idempotency:
     def __len__(self) -> int:
         return len(self._exchanges)
 
+    @property
+    def total_bytes(self) -> int:
+        """Of the answers kept."""
+        return sum(exchange.log.size_bytes for exchange in self._exchanges.values())
+
     async def serve(self, app: AsgiApp, scope: AsgiScope, receive: AsgiReceive, send: AsgiSend) -> None:
         """One request, answered by `app` or by what `app` answered before."""
         key = _key_of(scope)

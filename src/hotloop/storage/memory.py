@@ -38,6 +38,9 @@ class MemoryStore:
         """Bytes accounted."""
         return self._bytes
 
+    def __len__(self) -> int:
+        return len(self._entries)
+
     async def put(self, principal: Principal, response: StoredResponse, addition: Addition | None = None) -> None:
         """Make it visible, pushing out the oldest."""
         conversation = None if addition is None else self._conversation(principal, addition.conversation_id)

@@ -5,6 +5,7 @@ import json
 import re
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -113,7 +114,8 @@ async def test_what_is_remembered_is_accounted_under_its_name() -> None:
     async with live_server(scripted_model()) as server, open_socket(server) as peer:
         tokens = 0
         for word in ("hello", "hello again", "think", "think"):
-            done = final_response(await peer.turn(input=word, instructions=f"{word}, then."))
+            tools = [LOOK_UP] * (word == "hello")
+            done = final_response(await peer.turn(input=word, instructions=f"{word}, then.", tools=tools))
             tokens += done["usage"]["total_tokens"]
         samples = await scrape(server)
         services = server.app.services
@@ -122,6 +124,7 @@ async def test_what_is_remembered_is_accounted_under_its_name() -> None:
             "prefixes": (services.prefixes.total_bytes, len(services.prefixes)),
             "items": (services.item_digests.size_bytes, len(services.item_digests)),
             "contexts": (services.contexts.total_bytes, len(services.contexts)),
+            "texts": (services.raw_texts.size_bytes, len(services.raw_texts)),
         }
         assert samples["hotloop:token_log_bytes", ()] == services.models["test"].kept_bytes
     shown = {
@@ -133,6 +136,34 @@ async def test_what_is_remembered_is_accounted_under_its_name() -> None:
     figures = [figure for pair in held.values() for figure in pair]
     assert min(figures) > 0 and len(set(figures)) == len(figures), "else one could stand for another"
     assert samples["hotloop:token_log_bytes", ()] >= 4 * tokens
+
+
+async def test_what_is_kept_for_clients_that_come_back_is_accounted() -> None:
+    async with live_server(scripted_model()) as server, httpx.AsyncClient() as client:
+
+        async def kept(what: str) -> dict[str, float]:
+            samples = await scrape(server)
+            caches = ("stored", "background_events", "idempotent_answers")
+            return {cache: samples[f"hotloop:cache_{what}", (("cache", cache),)] for cache in caches}
+
+        async def post(key: str | None = None, **fields: Any) -> bytes:
+            body = {"model": "test", "input": "hello", "store": False, **fields}
+            headers = {} if key is None else {"idempotency-key": key}
+            return (await client.post(f"{server.url}/responses", json=body, headers=headers)).content
+
+        nothing = {"stored": 0, "background_events": 0, "idempotent_answers": 0}
+        assert await kept("bytes") == await kept("entries") == nothing
+        answers = [await post(key) for key in ("a", "b")]
+        assert await kept("entries") == {**nothing, "idempotent_answers": 2}
+        size = (await kept("bytes"))["idempotent_answers"]
+        assert len(b"".join(answers)) < size < len(b"".join(answers)) + 2000
+        followed = await post(store=True, background=True, stream=True)
+        assert await kept("entries") == {"stored": 1, "background_events": 1, "idempotent_answers": 2}
+        bytes_ = await kept("bytes")
+        assert bytes_["stored"] > 100
+        assert bytes_["background_events"] == sum(
+            len(line) - len(b"data: ") for line in followed.split(b"\n") if line.startswith(b"data: {")
+        )
 
 
 async def test_chains_that_a_bound_pushes_out_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,8 @@ Names have the stems that users of vLLM know, with our prefix: `vllm:num_request
 Everything about turns comes from their records (`turns/counters.py`), read when asked; nothing is computed on a turn's path.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -38,13 +39,26 @@ _HISTOGRAMS = (
 )
 
 
+class Memory(Protocol):
+    """Something that is kept, and bounded in bytes."""
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes accounted."""
+        ...
+
+    def __len__(self) -> int: ...
+
+
 class MetricsRoute:
     """The endpoint. It asks for the API key like any other."""
 
-    def __init__(self, services: TurnServices, door: Door, open_connections: OpenConnections) -> None:
+    def __init__(
+        self, services: TurnServices, door: Door, open_connections: OpenConnections, memories: Mapping[str, Memory]
+    ) -> None:
         self._door = door
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(_Process(services, open_connections))
+        self._registry.register(_Process(services, open_connections, memories))
 
     async def get(self, request: Request) -> Response:
         """`GET /metrics`."""
@@ -55,9 +69,12 @@ class MetricsRoute:
 class _Process(Collector):
     """Reads the counters when asked."""
 
-    def __init__(self, services: TurnServices, open_connections: OpenConnections) -> None:
+    def __init__(
+        self, services: TurnServices, open_connections: OpenConnections, memories: Mapping[str, Memory]
+    ) -> None:
         self._services = services
         self._open = open_connections
+        self._memories = memories
 
     def collect(self) -> Iterator[Metric]:
         """All families."""
@@ -66,7 +83,7 @@ class _Process(Collector):
         yield _gauge("num_requests_waiting", "Requests held until their lane is free.", self._open.waiting)
         yield _gauge("connections", "Connections and HTTP turns that are open.", len(self._open))
         yield from _turns(counters)
-        yield from _caches(self._services)
+        yield from _caches(self._services, self._memories)
 
 
 def _turns(counters: TurnCounters) -> Iterator[Metric]:
@@ -106,7 +123,7 @@ def _tool_servers(counters: TurnCounters) -> Iterator[Metric]:
     )
 
 
-def _caches(services: TurnServices) -> Iterator[Metric]:
+def _caches(services: TurnServices, more: Mapping[str, Memory]) -> Iterator[Metric]:
     models = set(services.models.values())
     kv = [use for model in models if (use := model.kv_use) is not None]
     held = GaugeMetricFamily("hotloop:cache_bytes", "Bytes accounted, by memory.", labels=["cache"])
@@ -116,6 +133,8 @@ def _caches(services: TurnServices) -> Iterator[Metric]:
         ("prefixes", services.prefixes.total_bytes, len(services.prefixes)),
         ("items", services.item_digests.size_bytes, len(services.item_digests)),
         ("contexts", services.contexts.total_bytes, len(services.contexts)),
+        ("texts", services.raw_texts.size_bytes, len(services.raw_texts)),
+        *((name, memory.total_bytes, len(memory)) for name, memory in more.items()),
     ]
     if kv:
         memories.append(("parked_kv", sum(use.parked_bytes for use in kv), sum(use.parked_copies for use in kv)))
