@@ -7,15 +7,13 @@ good as that (batches of another shape differ in the last bits).
 
 import random
 from array import array
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import pytest
 from numpy.typing import NDArray
+from tests.support.llama_scheduler import small_pieces
 
-from hotloop.engines.llama import cell_range, chains, parking, scheduler
 from hotloop.engines.llama.binding import ATTR_CONTROL, ATTR_USER_DEFINED, Context, Model
 from hotloop.engines.llama.chain import Chain
 from hotloop.engines.llama.grammar import ConstraintRun, GrammarError, GrammarVocabulary
@@ -32,22 +30,6 @@ MOST_STEPS = 5_000
 GRAMMARS = ("start: /[a-f]{1,12}/", 'start: "the " ("file" | "path") " " /[0-9]+/', 'start: "a" | ')
 WORDS = (5, 6, 7)
 NOISE = 0.05  # of logits: KV is rounded to 16 bits, and batches of another shape round otherwise
-
-
-@contextmanager
-def small_pieces(patience: int, piece: int) -> Generator[None]:
-    """Chains of a few dozen tokens have several pieces, are parked after a few, and moved together."""
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (parking, chains):
-            patch.setattr(module, "PIECE_TOKENS", piece)
-        patch.setattr(chains, "AT_ONCE_TOKENS", 2 * piece)
-        patch.setattr(chains, "TAKE_OVER_TAIL_TOKENS", 2 * piece)
-        patch.setattr(chains, "MAX_CLOSED", 4)
-        patch.setattr(chains, "PATIENCE_TOKENS", patience)
-        patch.setattr(cell_range, "MIN_USELESS", 4)
-        patch.setattr(cell_range, "MOVE_COST", patience)
-        patch.setattr(scheduler, "BATCH_TOKENS", BATCH)
-        yield
 
 
 @dataclass
@@ -318,7 +300,7 @@ def _check_pieces(chain: Chain) -> None:
 def play(model: Model, judge: Judge, seed: int, actions: int) -> Play:
     """A game of so many actions. The same seed plays the same game."""
     ids = random.Random(seed)
-    with small_pieces(ids.choice((0, 5, 64)), ids.choice((7, 16, 48))):
+    with small_pieces(ids.choice((0, 5, 64)), ids.choice((7, 16, 48)), BATCH):
         game = Play(model, judge, ids)
         for _ in range(actions):
             game.act()

@@ -1,11 +1,14 @@
 """A scheduler of the embedded engine over a fake context, driven by hand."""
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import pytest
 from tests.support.fake_context import FakeContext
 
+from hotloop.engines.llama import cell_range, chains, parking, scheduler
 from hotloop.engines.llama.messages import Close, Ended, Generate, KvHeld, Open
 from hotloop.engines.llama.runs import HostRun
 from hotloop.engines.llama.scheduler import Scheduler
@@ -17,6 +20,23 @@ MOST_STEPS = 5000
 
 def id_bytes(ids: Sequence[int]) -> bytes:
     return array("I", ids).tobytes()
+
+
+@contextmanager
+def small_pieces(patience: int, piece: int = 7, batch: int = scheduler.BATCH_TOKENS) -> Generator[None]:
+    """Chains of a few dozen tokens have several pieces, are parked after a few, moved together, and come back in parts."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (parking, chains):
+            patch.setattr(module, "PIECE_TOKENS", piece)
+        for module in (scheduler, chains):
+            patch.setattr(module, "AT_ONCE_TOKENS", 2 * piece)
+        patch.setattr(chains, "TAKE_OVER_TAIL_TOKENS", 2 * piece)
+        patch.setattr(chains, "MAX_CLOSED", 4)
+        patch.setattr(chains, "PATIENCE_TOKENS", patience)
+        patch.setattr(cell_range, "MIN_USELESS", 4)
+        patch.setattr(cell_range, "MOVE_COST", patience)
+        patch.setattr(scheduler, "BATCH_TOKENS", batch)
+        yield
 
 
 @dataclass

@@ -20,6 +20,7 @@ class HostRun:
         self.cached_tokens = 0
         self.restored_tokens = 0
         self.output_tokens = 0
+        self.gave_way = False  # its cells were taken before it was done
         self._received_at = received_at
         self._admitted_at: float | None = None
         self._prefilled_at: float | None = None

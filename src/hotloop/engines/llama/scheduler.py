@@ -178,21 +178,25 @@ class Scheduler:
 
     def _admit(self) -> None:
         budget = AT_ONCE_TOKENS  # what comes back in one step; others decode meanwhile
-        is_blocked = self._is_full
+        is_blocked = False
         for run in list(self._waiting):
             chain, wanted = run.chain, run.reusable_tokens
             # behind a run that finds no sequence or still comes back, those that need neither may go
-            if self._is_full or (is_blocked and chain.sequence is None) or (budget <= 0 and chain.lacks(wanted)):
+            if self._is_full or (is_blocked and chain.sequence is None):
                 continue
-            if chain.sequence is None and not self._table.seat(chain, wanted):
-                is_blocked = True
-                continue
-            budget -= self._bring_back(run, budget)
-            if not chain.lacks(wanted) or (budget > 0 and not self._active):
-                self._activate(run)
-            elif budget > 0:  # there is no room for all it has: it waits for that instead of decoding it again
+            if budget > 0 or not chain.lacks(wanted):
+                if chain.sequence is None and not self._table.seat(chain, wanted):
+                    is_blocked = True
+                    continue
+                budget -= self._bring_back(run, budget)
+                if not chain.lacks(wanted) or (budget > 0 and not self._active):
+                    self._activate(run)
+                    continue
+            if budget > 0:  # there is no room for all it has: it waits for that instead of decoding it again
                 self._table.unseat(chain)
-                self._is_full = True
+                self._is_full = run.gave_way = True
+            elif run.gave_way:  # nobody takes once more the room it had to give
+                break
         if self._waiting and not self._active and budget == AT_ONCE_TOKENS:
             self._unseat_waiting(None)  # every sequence belongs to runs whose grammar is being compiled
 
@@ -209,12 +213,14 @@ class Scheduler:
         for run in self._runs.values():
             if run.chain.sequence is not None and run is not spared and run not in self._active:
                 self._table.evict(run.chain)
+                run.gave_way = True
                 return True
         return False
 
     def _activate(self, run: HostRun) -> None:
         self._table.rewind(run.chain, run.reusable_tokens)
         run.admitted(self._clock())
+        run.gave_way = False
         self._waiting.remove(run)
         self._active.append(run)
         if not run.samples and run.pending == 0:
@@ -277,6 +283,7 @@ class Scheduler:
             return
         self._active.pop()
         self._waiting.appendleft(newest)
+        newest.gave_way = True
 
     def _advance(self, plan: "list[tuple[HostRun, int, int]]") -> list[Picked]:
         """The batch is decoded: count it as held, sample where a prompt is complete."""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 from tests.support.fake_context import continuation
-from tests.support.llama_scheduler import Host
+from tests.support.llama_scheduler import Host, small_pieces
 
 from hotloop.engines.llama import chains
 from hotloop.engines.llama.messages import Abort
@@ -396,6 +396,25 @@ def test_a_long_chain_makes_room_for_another_one_in_parts() -> None:
     assert host.ids[run] == continuation([1] * 3500 + [9], 3)
     host.finish()
     assert host.run(3, 3500, [8], 1).usage.cached_tokens == 3500
+
+
+def test_short_turns_do_not_keep_a_chain_from_coming_back_for_ever() -> None:
+    with small_pieces(64):
+        host = Host(sequences=20, cells=200, context_tokens=180, parked_bytes=MUCH)
+        host.open(0)
+        host.run(0, 0, [0] * 150, 1)
+        host.open(1)
+        host.run(1, 0, [1] * 100, 70)  # takes its cells
+        runs = [host.submit(1, 169, [1], 3)]
+        coming = host.submit(0, 150, [0], 1)
+        for handle in range(2, 200):
+            host.open(handle)
+            runs.append(host.submit(handle, 0, [handle] * 40, 20))
+            host.step()
+        assert coming in host.ended
+        assert sum(run in host.ended for run in runs) < 100, "there was room for all"
+        assert host.ended[coming].usage.restored_tokens == 150
+        host.finish()
 
 
 def test_a_short_turn_passes_one_whose_chain_comes_back() -> None:

@@ -1,14 +1,11 @@
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.fake_context import continuation
-from tests.support.llama_scheduler import Host
+from tests.support.llama_scheduler import Host, small_pieces
 
-from hotloop.engines.llama import cell_range, chains, parking
 from hotloop.engines.llama.grammar import ConstraintRun, GrammarError
 from hotloop.engines.llama.messages import Abort
 from hotloop.engines.llama.scheduler import BATCH_TOKENS
@@ -287,18 +284,6 @@ ACTIONS = st.one_of(
     st.tuples(st.just("break"), st.just(0), st.just(0), st.just(0)),
     st.tuples(st.just("step"), st.integers(1, 8), st.just(0), st.just(0)),
 )
-
-
-@contextmanager
-def small_pieces(patience: int) -> Generator[None]:
-    """Chains of a few dozen tokens have several pieces, are parked after a few, and moved together."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parking, "PIECE_TOKENS", 7)
-        patch.setattr(chains, "PIECE_TOKENS", 7)
-        patch.setattr(chains, "PATIENCE_TOKENS", patience)
-        patch.setattr(cell_range, "MIN_USELESS", 4)
-        patch.setattr(cell_range, "MOVE_COST", patience)
-        yield
 
 
 class Anything(ConstraintRun):
