@@ -46,7 +46,7 @@ class KvUse(msgspec.Struct, frozen=True):
     """Memory that the KV of all chains takes now."""
 
     cells: int  # of the KV cache, one a token; what chains share counts once
-    total_cells: int
+    total_cells: int  # 0: tokens take none
     parked_bytes: int = 0  # of copies outside the cache
     parked_copies: int = 0
 

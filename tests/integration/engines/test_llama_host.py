@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 from tests.support.generating import TIMEOUT_S, assert_same_greedy, begin, finished, generate, greedy
 from tests.support.random_gguf import write_sliding_gguf
+from tests.support.recurrent_gguf import write_hybrid_gguf, write_recurrent_gguf
 
 from hotloop.engines.llama import LibraryError, LlamaEngine, ModelFileError
 from hotloop.engines.llama.binding import Model
@@ -89,6 +90,20 @@ async def test_with_a_host_its_kv_is_gone(engine: LlamaEngine) -> None:
     assert engine.kv_use == KvUse(0, total), "the next host has computed nothing yet"
     await generate(again, 0, PROMPT, greedy(5))
     assert engine.kv_use.cells == len(PROMPT) + 4
+
+
+@pytest.mark.parametrize(("write", "cells"), [(write_recurrent_gguf, 0), (write_hybrid_gguf, 512)])
+async def test_tokens_of_a_recurrent_state_take_no_cells(
+    write: Callable[[Path], Path], cells: int, tmp_path: Path
+) -> None:
+    engine = await LlamaEngine.start(str(write(tmp_path / "model.gguf")), threads=1, kv_cells=512, context_tokens=512)
+    try:
+        for first in (10, 11):
+            handle = engine.open(TokenView.of([]), parent=None, tenant=LOCAL)
+            await generate(handle, 0, [first] * 400, greedy(5))
+        assert engine.kv_use == KvUse(404 if cells else 0, cells)
+    finally:
+        await engine.close()
 
 
 async def test_a_host_that_fails_says_why(random_model: Path) -> None:

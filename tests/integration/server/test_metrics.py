@@ -17,6 +17,7 @@ from tests.support.scripted_model import LOOK_UP, scripted_model
 from hotloop.config import ServerSettings
 from hotloop.safety.patterns import PatternPolicy
 from hotloop.session.chain_cache import CacheLimits, ChainCache
+from hotloop.storage.memory import MemoryStore
 
 ROOT = Path(__file__).parents[3]
 DOCUMENT = ROOT / "docs/metrics.md"
@@ -160,7 +161,9 @@ async def test_what_is_kept_for_clients_that_come_back_is_accounted() -> None:
         followed = await post(store=True, background=True, stream=True)
         assert await kept("entries") == {"stored": 1, "background_events": 1, "idempotent_answers": 2}
         bytes_ = await kept("bytes")
-        assert bytes_["stored"] > 100
+        store = server.app.services.store
+        assert isinstance(store, MemoryStore)
+        assert bytes_["stored"] == store.total_bytes > 100
         assert bytes_["background_events"] == sum(
             len(line) - len(b"data: ") for line in followed.split(b"\n") if line.startswith(b"data: {")
         )

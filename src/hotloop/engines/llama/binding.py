@@ -164,6 +164,11 @@ class Model:
         )
 
     @property
+    def has_cells(self) -> bool:
+        """Tokens take cells of a KV cache; a recurrent state is as large after many as after one."""
+        return not self._lib["llama_model_is_recurrent"](self.pointer)
+
+    @property
     def keeps_all_kv(self) -> bool:
         """The KV of every token stays and can be copied in parts.
 

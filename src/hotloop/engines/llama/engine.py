@@ -103,7 +103,8 @@ class LlamaEngine:
     def kv_use(self) -> KvUse:
         """As of the host's last step; nothing while there is no host."""
         held = KvHeld() if self._host is None else self._held
-        return KvUse(held.cells, self._ready.kv_cells, held.parked_bytes, held.copies)
+        total = self._ready.kv_cells
+        return KvUse(held.cells if total else 0, total, held.parked_bytes, held.copies)
 
     @property
     def host_pid(self) -> int | None:

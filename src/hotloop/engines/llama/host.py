@@ -107,9 +107,8 @@ def serve(link: socket.socket, options: HostOptions) -> None:
         clock=time.monotonic,
         compile_constraint=grammars.compile,
     )
-    link.sendall(
-        frame(Ready(settings.context_tokens, settings.kv_cells, settings.sequences, settings.threads, model.can_rewind))
-    )
+    cells = settings.kv_cells if model.has_cells else 0
+    link.sendall(frame(Ready(settings.context_tokens, cells, settings.sequences, settings.threads, model.can_rewind)))
     threading.Thread(target=read_messages, args=(link, inbox), daemon=True).start()
     run_forever(scheduler, inbox, link)
 

@@ -51,7 +51,7 @@ class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
     """The model is loaded."""
 
     context_tokens: int
-    kv_cells: int
+    kv_cells: int  # 0: the model's memory has none
     sequences: int
     threads: int
     can_rewind: bool
