@@ -18,7 +18,7 @@ from hotloop.errors import ApiError
 from hotloop.protocol.client_event import ClientEvent, read_event
 from hotloop.protocol.conversation_body import ConversationBody
 from hotloop.protocol.item_view import shown
-from hotloop.protocol.items import Item, OpaqueItem, TypedCallOutput
+from hotloop.protocol.items import Item, OpaqueItem, TypedCall, TypedCallOutput
 from hotloop.protocol.request import ResponseCreate, decode_create, decode_item, split_input
 from hotloop.session import packed_items
 from hotloop.session.canonical import item_digest
@@ -153,12 +153,16 @@ def agree_on_input(raw: msgspec.Raw, survey: InputSurvey) -> None:
     for index, (item, text) in enumerate(zip(items, survey.items(), strict=True)):
         read = survey.read_item(index, text)
         if read is not None:
-            assert without_facts(read.item) == item and shown(read.item) == shown(item)
-            assert read.digest in (None, item_digest(item))
+            assert without_facts(read) == item and shown(read) == shown(item)
+            assert item_digest(read) == item_digest(item)
 
 
 def without_facts(item: Item) -> Item:
-    return msgspec.structs.replace(item, facts=None) if isinstance(item, OpaqueItem | TypedCallOutput) else item
+    return (
+        msgspec.structs.replace(item, facts=None)
+        if isinstance(item, OpaqueItem | TypedCall | TypedCallOutput)
+        else item
+    )
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -181,6 +181,7 @@ class ItemReference(msgspec.Struct, frozen=True, kw_only=True, tag_field="type",
 class ItemFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What was read of a long item where it was decoded, so that nobody has to read its JSON again."""
 
+    digest: bytes | None = None  # canonical
     id: str | None = None
     shown: str = ""  # what a model is shown of it
     tools: bytes | None = None  # that it brings, or lists
@@ -224,6 +225,7 @@ class TypedCall(FunctionCall, frozen=True, kw_only=True, tag="typed_call"):
 
     kind: str
     raw: bytes
+    facts: ItemFacts | None = None  # of a long one
 
 
 class TypedCallOutput(FunctionCallOutput, frozen=True, kw_only=True, tag="typed_call_output"):

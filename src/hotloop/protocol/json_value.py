@@ -24,12 +24,21 @@ _NAMES: Final[dict[type, str]] = {
 class JsonValue:
     """Any value. `text` is its JSON, compact. Equal texts are equal values."""
 
-    __slots__ = ("text",)
+    __slots__ = ("_canonical", "text")
     wanted: ClassVar[type | None] = None
     wanted_name: ClassVar[str] = ""
 
-    def __init__(self, text: bytes) -> None:
+    def __init__(self, text: bytes, canonical: bytes | None = None) -> None:
         self.text = text
+        self._canonical = canonical
+
+    @property
+    def canonical(self) -> bytes:
+        """The same with the keys in order: equal for equal values, and only for them. Worked out once."""
+        if self._canonical is None:
+            found = msgspec.json.encode(msgspec.json.decode(self.text), order="deterministic")
+            self._canonical = self.text if found == self.text else found  # most often: one text
+        return self._canonical
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, JsonValue) and self.text == other.text
@@ -59,10 +68,11 @@ class NullableArray(JsonArray):
 class JsonText:
     """JSON as a client wrote it, for a model that can only be shown that."""
 
-    __slots__ = ("_shown", "text")
+    __slots__ = ("_shown", "canonical", "text")
 
-    def __init__(self, text: str, shown: str | None = None) -> None:
+    def __init__(self, text: str, shown: str | None = None, canonical: bytes | None = None) -> None:
         self.text = text
+        self.canonical = canonical  # what `session.canonical` makes of it, once it has
         self._shown = shown
 
     @property

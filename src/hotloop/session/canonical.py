@@ -19,10 +19,12 @@ from hotloop.protocol.items import (
     FunctionCallOutput,
     InputText,
     Item,
+    ItemFacts,
     ItemReference,
     Message,
     OpaqueItem,
     OutputText,
+    RawItem,
     Reasoning,
     TypedCall,
     TypedCallOutput,
@@ -33,7 +35,7 @@ from hotloop.session.principal import Tenant
 DIGEST_BYTES = 32
 ENTRY_BYTES = 384  # around a remembered text: key, digest, place in the table; CPython 3.11: 360
 
-_encode = msgspec.json.Encoder(order="deterministic", enc_hook=lambda value: msgspec.json.decode(value.text)).encode
+_encode = msgspec.json.Encoder(order="deterministic", enc_hook=lambda value: msgspec.Raw(value.canonical)).encode
 # A number keeps its spelling where decoding could lose digits of it.
 _json_decode = msgspec.json.Decoder(float_hook=lambda text: msgspec.Raw(text.encode())).decode
 _object_decode = msgspec.json.Decoder(dict[str, Any], float_hook=lambda text: msgspec.Raw(text.encode())).decode
@@ -41,12 +43,21 @@ _object_decode = msgspec.json.Decoder(dict[str, Any], float_hook=lambda text: ms
 
 def item_digest(item: Item) -> bytes:
     """32 bytes that are equal for items of equal content only."""
+    known = _facts_of(item)
+    if known is not None and known.digest is not None:
+        return known.digest
     return blake2b(_encode(_content(item)), digest_size=DIGEST_BYTES).digest()
 
 
-def canonical(item: Item) -> bytes:
-    """The item's content as text that is equal for items of equal content only."""
-    return _encode(_content(item))
+def canonical_size(item: Item) -> int:
+    """Bytes of the item's content."""
+    if _facts_of(item) is not None and isinstance(item, RawItem):
+        return len(item.raw)
+    return len(_encode(_content(item)))
+
+
+def _facts_of(item: Item) -> ItemFacts | None:
+    return item.facts if isinstance(item, OpaqueItem | TypedCall | TypedCallOutput) else None
 
 
 def _content(item: Item) -> tuple[Any, ...]:
@@ -87,7 +98,10 @@ def _parts(content: str | Sequence[object]) -> object:
 def _part(part: object) -> object:
     """Log-probabilities are measurements of the text, no part of it; clients drop them. What is only JSON counts by value."""
     if isinstance(part, UnknownPart):
-        return ("unknown", _arguments(part.json.text))
+        held = part.json
+        if held.canonical is None:
+            held.canonical = _encode(_arguments(held.text))
+        return ("unknown", msgspec.Raw(held.canonical))
     if isinstance(part, OutputText) and part.logprobs is not None:
         return msgspec.structs.replace(part, logprobs=None)
     return part

@@ -16,7 +16,7 @@ from hotloop.protocol.items import Item, ItemReference, Reasoning, SealedItem
 from hotloop.protocol.request import decode_item, split_input, text_message
 from hotloop.session.canonical import DIGEST_BYTES, item_digest
 from hotloop.session.chain_settings import changes_settings
-from hotloop.session.packed_items import ReadItem, pack_long, unpacked
+from hotloop.session.packed_items import pack_long, unpacked
 
 UNTOLD = bytes(DIGEST_BYTES)  # the digest of an item that has to be looked at: sealed, a reference, a setting
 _BETWEEN = re.compile(rb"[ \t\r\n,]*")
@@ -54,7 +54,7 @@ class InputSurvey:
         digest = self.digests[index * DIGEST_BYTES : (index + 1) * DIGEST_BYTES]
         return None if digest == UNTOLD else digest
 
-    def read_item(self, index: int, raw: msgspec.Raw | bytes) -> ReadItem | None:
+    def read_item(self, index: int, raw: msgspec.Raw | bytes) -> Item | None:
         """An item that was read; None of one that is quick to read. `raw` is its text."""
         packed = self.packed.get(index)
         return None if packed is None else unpacked(packed, raw)

@@ -22,25 +22,19 @@ from hotloop.protocol.items import (
     RawItem,
     SealedItem,
     SettingItem,
+    TypedCall,
     TypedCallOutput,
     UnpairedOutput,
     opaque_text,
 )
-from hotloop.protocol.json_value import JsonText, JsonValue
+from hotloop.protocol.json_value import EMPTY_ARRAY, JsonArray, JsonText, JsonValue
 from hotloop.protocol.request import with_call_id
 from hotloop.protocol.typed_calls import tools_in
 from hotloop.session.canonical import item_digest
-from hotloop.session.chain_settings import changes_settings, listing_refusal, update_in
+from hotloop.session.chain_settings import listing_refusal, update_in
 
 LONG_BYTES = 64 * 1024  # of what is only carried: building it takes a millisecond and a half
 _ERROR = "Error: "
-
-
-class ReadItem(msgspec.Struct, frozen=True):
-    """An item, and its canonical digest where a survey cannot say it."""
-
-    item: Item
-    digest: bytes | None = None
 
 
 # A decoder knows the members of a union, not their subclasses.
@@ -49,7 +43,6 @@ _AnyItem = Item | RawItem | SettingItem | UnpairedOutput | HostedItem | SealedIt
 
 class _Packed(msgspec.Struct, array_like=True):
     item: _AnyItem
-    digest: bytes | None
     has_raw: bool  # its JSON is the text it was read from, and left out
 
 
@@ -60,30 +53,42 @@ def pack_long(item: Item, raw: msgspec.Raw | bytes) -> bytes | None:
         return None
     carried = 0
 
-    def packed_value(value: JsonValue | JsonText) -> bytes | tuple[str, str]:
+    def packed_value(value: JsonValue | JsonText) -> tuple[bytes | str | None, ...]:
         nonlocal carried
         carried += len(value.text)
-        return (value.text, value.shown) if isinstance(value, JsonText) else value.text
+        if isinstance(value, JsonText):
+            is_canonical = value.canonical == _wrapped(value.text)
+            return value.text, value.shown, None if is_canonical else value.canonical
+        canonical = value.canonical
+        return (value.text,) if canonical is value.text else (value.text, canonical)
 
+    item_digest(item)  # what is carried knows its canonical form from now on
     known = _with_facts(item)
     has_raw = isinstance(known, RawItem) and known.raw == bytes(raw)
     if has_raw:
         known = msgspec.structs.replace(known, raw=b"")
-    digest = item_digest(item) if changes_settings(item) else None
-    text = msgspec.msgpack.Encoder(enc_hook=packed_value).encode(_Packed(known, digest, has_raw))
+    text = msgspec.msgpack.Encoder(enc_hook=packed_value).encode(_Packed(known, has_raw))
     is_long = isinstance(item, RawItem) or carried >= LONG_BYTES or size - len(text) >= LONG_BYTES
     return text if is_long else None
 
 
-def unpacked(packed: bytes | memoryview, raw: msgspec.Raw | bytes) -> ReadItem:
+def unpacked(packed: bytes | memoryview, raw: msgspec.Raw | bytes) -> Item:
     """The item again; `raw` is the text it was read from."""
     found = _decoder.decode(packed)
-    item = msgspec.structs.replace(found.item, raw=bytes(raw)) if found.has_raw else found.item
-    return ReadItem(item, found.digest)
+    return msgspec.structs.replace(found.item, raw=bytes(raw)) if found.has_raw else found.item
+
+
+def _wrapped(text: str) -> bytes:
+    """The canonical form of JSON that is written canonically already."""
+    return b"[%b]" % text.encode()
 
 
 def _unpacked_value(kind: type, value: Any) -> Any:
-    return JsonText(*value) if kind is JsonText else kind(value)
+    if kind is JsonText:
+        text, shown, canonical = value
+        return JsonText(text, shown, _wrapped(text) if canonical is None else canonical)
+    text, canonical = value if len(value) == 2 else (*value, value[0])
+    return EMPTY_ARRAY if text == EMPTY_ARRAY.text and kind is JsonArray else kind(text, canonical)
 
 
 _decoder = msgspec.msgpack.Decoder(_Packed, dec_hook=_unpacked_value)
@@ -92,8 +97,8 @@ _decoder = msgspec.msgpack.Decoder(_Packed, dec_hook=_unpacked_value)
 def _with_facts(item: Item) -> Item:
     if isinstance(item, OpaqueItem):
         return msgspec.structs.replace(item, facts=_facts_of(item))
-    if isinstance(item, TypedCallOutput):
-        return msgspec.structs.replace(item, facts=ItemFacts(tools=tools_in(item)))
+    if isinstance(item, TypedCall | TypedCallOutput):
+        return msgspec.structs.replace(item, facts=ItemFacts(digest=item_digest(item), tools=tools_in(item)))
     return item
 
 
@@ -104,6 +109,7 @@ def _facts_of(item: OpaqueItem) -> ItemFacts:
     if call is not None and isinstance(call.error, dict):
         call = msgspec.structs.replace(call, error=error_text(call.error).removeprefix(_ERROR))
     return ItemFacts(
+        digest=item_digest(item),
         id=id_of(item),
         shown="" if isinstance(item, SettingItem | SealedItem) else opaque_text(item),
         tools=tools,

@@ -26,7 +26,7 @@ from hotloop.protocol.items import (
 )
 from hotloop.protocol.request import decode_item, split_input
 from hotloop.seams.sealer import Sealer
-from hotloop.session.canonical import canonical, item_digest
+from hotloop.session.canonical import canonical_size, item_digest
 from hotloop.session.chain import ModelState, OpenCalls
 from hotloop.session.chain_settings import ChainSettings, changes_settings
 from hotloop.session.input_survey import InputSurvey
@@ -81,14 +81,10 @@ class ReadInput(msgspec.Struct):
 
     def read(self, index: int) -> Item:
         """One item, parsed here unless that was done already."""
-        return self.read_with_digest(index)[0]
-
-    def read_with_digest(self, index: int) -> tuple[Item, bytes | None]:
-        """The same, with its canonical digest if that was worked out where it was read."""
         param, raw = f"input[{index}]", self.raws[index]
         known = None if self.survey is None else self.survey.read_item(index, raw)
-        item, digest = (decode_item(raw, param), None) if known is None else (known.item, known.digest)
-        return item if type(item) in _NEVER_SEALED else opened(self.sealer, self.tenant, item, param), digest
+        item = decode_item(raw, param) if known is None else known
+        return item if type(item) in _NEVER_SEALED else opened(self.sealer, self.tenant, item, param)
 
     def settings_behind(self, before: ChainSettings) -> ChainSettings:
         """What the input makes of the chain's settings. Raises the ApiError that names an invalid item."""
@@ -144,11 +140,11 @@ async def read_input(
             await asyncio.sleep(0)
         digest = _told(services, tenant, raw_item, None if surveyed is None else surveyed.digest(index))
         if digest is None:
-            item, digest = given.read_with_digest(index)
+            item = given.read(index)
             if isinstance(item, ItemReference):
                 item = await resolve_reference(services.store, principal, item, f"input[{index}]")
                 digest = item_digest(item)
-            elif services.remembers and digest is None:
+            elif services.remembers:
                 digest = _learn(services, tenant, bytes(raw_item), item)
             given.parsed[index] = item
         if digest is not None:
@@ -261,7 +257,7 @@ def replaced_history(tenant: Tenant, items: Sequence[Item]) -> History:
         behind=start,
         place=places[-1] if places else start,
         chain_bytes=0,
-        new_bytes=sum(len(canonical(item)) for item in items),
+        new_bytes=sum(canonical_size(item) for item in items),
         missed=None,
     )
 
@@ -281,7 +277,7 @@ def _start(tenant: Tenant, parent: Parent | None) -> tuple[bytes, int]:
         return start, 0
     # Out of the store: everything is rendered again, so looking at every item adds little.
     places = extend_history(start, map(item_digest, parent.items))
-    return places[-1] if places else start, sum(len(canonical(item)) for item in parent.items)
+    return places[-1] if places else start, sum(canonical_size(item) for item in parent.items)
 
 
 def _is_written_by_a_model(item: Item) -> bool:

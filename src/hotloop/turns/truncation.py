@@ -19,7 +19,7 @@ from hotloop.protocol.items import (
     SettingItem,
 )
 from hotloop.seams.model import PreparedTurn
-from hotloop.session.canonical import canonical
+from hotloop.session.canonical import canonical_size
 from hotloop.session.principal import Tenant
 from hotloop.turns.admission import AdmittedTurn
 from hotloop.turns.history import replaced_history
@@ -51,7 +51,7 @@ async def prepare_truncated(
 
 def without_oldest(items: Sequence[Item], share: float) -> list[Item]:
     """The items without the oldest that make up `share` of the whole, and without the outputs of calls among them."""
-    sizes = [0 if isinstance(item, SettingItem) else len(canonical(item)) for item in items]
+    sizes = [0 if isinstance(item, SettingItem) else canonical_size(item) for item in items]
     to_drop = share * sum(sizes)
     dropped_calls: set[str | None] = set()
     kept: list[Item] = []

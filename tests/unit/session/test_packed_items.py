@@ -24,8 +24,8 @@ from hotloop.protocol.items import (
 )
 from hotloop.protocol.request import decode_item
 from hotloop.protocol.typed_calls import tools_in
-from hotloop.session import chain_settings
-from hotloop.session.canonical import item_digest
+from hotloop.session import canonical, chain_settings
+from hotloop.session.canonical import canonical_size, item_digest
 from hotloop.session.chain import named_outputs
 from hotloop.session.chain_settings import NO_SETTINGS, changes_settings
 from hotloop.session.input_survey import survey_input
@@ -88,6 +88,14 @@ class _DecodesNothingLong:
     def __init__(self, decoder: "msgspec.json.Decoder[Any]") -> None:
         self._decoder = decoder
 
+    @staticmethod
+    def of(decode: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def short(raw: Any) -> Any:
+            assert len(raw) < LONG_BYTES, "long JSON was decoded"
+            return decode(raw)
+
+        return short
+
     def decode(self, raw: bytes) -> Any:
         assert len(raw) < LONG_BYTES, "long JSON was decoded"
         return self._decoder.decode(raw)
@@ -105,10 +113,12 @@ def _never(*given: object) -> None:
 def nothing_long_is_decoded() -> Generator[None]:
     """The decoders of items' JSON get no long one, and nothing is read for a model."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (hosted_items, item_view, typed_calls, chain_settings, request):
+        for module in (hosted_items, item_view, typed_calls, chain_settings, canonical, request):
             for name, value in list(vars(module).items()):
                 if _is_decoder(value):
                     patch.setattr(module, name, _DecodesNothingLong(value))
+        for name in ("_json_decode", "_object_decode"):
+            patch.setattr(canonical, name, _DecodesNothingLong.of(getattr(canonical, name)))
         patch.setattr(json_value, "readable", _never)
         yield
 
@@ -146,15 +156,14 @@ def test_a_long_item_that_was_read_elsewhere_says_the_same_without_being_decoded
     here = decode_item(raw, "input[0]")
     packed = pack_long(decode_item(raw, "input[0]"), raw)
     assert packed is not None
-    expected = told(here), settings(here), shown(here), item_digest(here)
+    expected = told(here), settings(here), item_digest(here)
     with nothing_long_is_decoded():
         read = unpacked(packed, raw)
-        found = told(read.item), settings(read.item)
-    assert found == expected[:2]
-    assert shown(read.item) == expected[2]
-    assert item_digest(read.item) == expected[3]
-    assert read.digest == (expected[3] if changes_settings(here) else None)
-    identified = with_ids([here], lambda prefix: f"{prefix}_1"), with_ids([read.item], lambda prefix: f"{prefix}_1")
+        found = told(read), settings(read), item_digest(read)
+        assert canonical_size(read)
+    assert found == expected
+    assert shown(read) == shown(here)
+    identified = with_ids([here], lambda prefix: f"{prefix}_1"), with_ids([read], lambda prefix: f"{prefix}_1")
     assert [id_of(one) for one in identified[0]] == [id_of(one) for one in identified[1]]
 
 
@@ -169,7 +178,7 @@ def test_an_update_that_is_wrong_is_refused_as_if_it_were_short() -> None:
     raw = text_of_item({**fields, "odd": BULK})
     packed = pack_long(decode_item(raw, "input[0]"), raw)
     assert packed is not None
-    assert settings(unpacked(packed, raw).item) == settings(decode_item(text_of_item(fields), "input[0]"))
+    assert settings(unpacked(packed, raw)) == settings(decode_item(text_of_item(fields), "input[0]"))
 
 
 def test_a_long_text_is_no_work_to_read() -> None:
@@ -182,7 +191,7 @@ def test_an_output_that_names_no_call_gets_the_one_that_is_open() -> None:
     here = decode_item(raw, "input[0]")
     packed = pack_long(here, raw)
     assert packed is not None and isinstance(here, UnpairedOutput)
-    assert named_outputs({"c": True}, [unpacked(packed, raw).item]) == named_outputs({"c": True}, [here])
+    assert named_outputs({"c": True}, [unpacked(packed, raw)]) == named_outputs({"c": True}, [here])
 
 
 def test_a_survey_hands_on_its_long_items_only() -> None:
@@ -192,7 +201,7 @@ def test_a_survey_hands_on_its_long_items_only() -> None:
     first, second = survey.items()
     assert survey.read_item(0, first) is None
     read = survey.read_item(1, second)
-    assert read is not None and item_digest(read.item) == survey.digest(1)
+    assert read is not None and item_digest(read) == survey.digest(1)
 
 
 def test_pieces_of_an_output_beyond_any_sensible_number_are_one_text() -> None:

@@ -15,7 +15,7 @@ from hotloop.protocol.items import Item
 from hotloop.protocol.request import decode_item
 from hotloop.seams.format import Extension
 from hotloop.seams.prompt import PromptContext
-from hotloop.session import packed_items
+from hotloop.session import canonical, packed_items
 from hotloop.session.input_survey import survey_input
 from hotloop.session.model_context import ContextCache, ContextKey
 from hotloop.session.principal import Principal, Tenant
@@ -42,7 +42,7 @@ async def ask(pipeline: Pipeline, items: list[Json], *, connection: int | None =
 
 
 def never(*given: object) -> None:
-    pytest.fail("digested again")
+    pytest.fail("decoded for a digest")
 
 
 def record_of(pipeline: Pipeline) -> TurnRecord:
@@ -286,7 +286,8 @@ async def test_what_is_long_to_decode_is_not_decoded_by_the_turn(stores: bool, m
         return decode_item(raw, param)
 
     monkeypatch.setattr(history, "decode_item", noted)
-    monkeypatch.setattr(history, "item_digest", never)
+    for name in ("_json_decode", "_object_decode"):
+        monkeypatch.setattr(canonical, name, never)
     outcome = await pipeline.run_turn(turn)
     assert body(outcome)["status"] == "completed"
     assert decoded and max(decoded) < packed_items.LONG_BYTES

@@ -137,7 +137,7 @@ class ConversationRoutes:
             if pace.is_over(size):
                 await asyncio.sleep(0)
             known = survey.read_item(index, raw) if survey is not None else None
-            decoded.append(decode_item(raw, f"items[{index}]") if known is None else known.item)
+            decoded.append(decode_item(raw, f"items[{index}]") if known is None else known)
         if survey is not None and survey.error is not None:
             raise survey.error
         resolved = [
