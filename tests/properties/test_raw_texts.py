@@ -45,9 +45,13 @@ def test_a_request_with_recognised_tools_equals_the_request_decoded_in_full(
 @given(st.lists(st.binary(min_size=1, max_size=40), max_size=30), st.integers(1, 4))
 def test_the_bound_holds_and_equal_texts_are_one_object(found: list[bytes], places: int) -> None:
     texts = RawTexts(places * (ENTRY_BYTES + 40), max_text_bytes=32)
+    used: list[bytes] = []  # latest last
     for text in found:
         same = texts.same(msgspec.Raw(text))
         assert bytes(same) == text
         if len(text) <= 32:
             assert texts.same(msgspec.Raw(text)) is same
+            used = [other for other in used if other != text] + [text]
+        kept = used[len(used) - len(texts) :]
+        assert texts.size_bytes == sum(len(one) + ENTRY_BYTES for one in kept)
         assert texts.size_bytes <= places * (ENTRY_BYTES + 40) or len(texts) == 1
