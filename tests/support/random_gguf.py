@@ -83,20 +83,29 @@ def write_random_gguf(
         "llama.rope.freq_base": 10000.0,
         "llama.attention.layer_norm_rms_epsilon": 1e-6,
         "llama.vocab_size": len(tokens),
-        "tokenizer.ggml.model": "gpt2",
-        "tokenizer.ggml.pre": "qwen2",
-        "tokenizer.ggml.tokens": tokens,
-        "tokenizer.ggml.token_type": kinds,
-        "tokenizer.ggml.merges": merges,
+        **tokenizer_metadata(tokens, kinds, merges, eos=control[-1]),
         "tokenizer.ggml.bos_token_id": tokens.index(control[0]),
-        "tokenizer.ggml.eos_token_id": tokens.index(control[-1]),
-        "tokenizer.ggml.add_bos_token": False,
     }
     if template:
         metadata["tokenizer.chat_template"] = template
     tensors = _weights(np.random.default_rng(seed), len(tokens), hidden, layers)
     path.write_bytes(gguf_bytes(metadata, tensors))
     return path
+
+
+def tokenizer_metadata(
+    tokens: list[str], kinds: list[int], merges: list[str], *, eos: str = CONTROL[-1]
+) -> dict[str, Value]:
+    """What a file says of such a vocabulary."""
+    return {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "qwen2",
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.token_type": kinds,
+        "tokenizer.ggml.merges": merges,
+        "tokenizer.ggml.eos_token_id": tokens.index(eos),
+        "tokenizer.ggml.add_bos_token": False,
+    }
 
 
 def write_sliding_gguf(path: Path, *, window: int = 64) -> Path:
@@ -118,13 +127,7 @@ def write_sliding_gguf(path: Path, *, window: int = 64) -> Path:
         "gemma2.attention.sliding_window": window,
         "gemma2.attn_logit_softcapping": 50.0,
         "gemma2.final_logit_softcapping": 30.0,
-        "tokenizer.ggml.model": "gpt2",
-        "tokenizer.ggml.pre": "qwen2",
-        "tokenizer.ggml.tokens": tokens,
-        "tokenizer.ggml.token_type": kinds,
-        "tokenizer.ggml.merges": merges,
-        "tokenizer.ggml.eos_token_id": tokens.index(CONTROL[-1]),
-        "tokenizer.ggml.add_bos_token": False,
+        **tokenizer_metadata(tokens, kinds, merges),
     }
     tensors = _weights(np.random.default_rng(0), len(tokens), hidden, layers)
     del tensors["output.weight"]  # it is the embedding's

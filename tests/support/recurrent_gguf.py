@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tests.support.random_gguf import CONTROL, Value, gguf_bytes, vocabulary
+from tests.support.random_gguf import Value, gguf_bytes, tokenizer_metadata, vocabulary
 
 HIDDEN = 64
 HEADS = 2
@@ -99,11 +99,5 @@ def _metadata(architecture: str) -> tuple[int, dict[str, Value]]:
         f"{architecture}.embedding_length": HIDDEN,
         f"{architecture}.block_count": 2,
         f"{architecture}.attention.layer_norm_rms_epsilon": 1e-6,
-        "tokenizer.ggml.model": "gpt2",
-        "tokenizer.ggml.pre": "qwen2",
-        "tokenizer.ggml.tokens": tokens,
-        "tokenizer.ggml.token_type": kinds,
-        "tokenizer.ggml.merges": merges,
-        "tokenizer.ggml.eos_token_id": tokens.index(CONTROL[-1]),
-        "tokenizer.ggml.add_bos_token": False,
+        **tokenizer_metadata(tokens, kinds, merges),
     }

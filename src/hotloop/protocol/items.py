@@ -188,9 +188,7 @@ class ItemFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     label: str = ""  # of the server whose tools those are
     refusal: tuple[bool, str] | None = None  # why those cannot be used: a schema is too complex, what is wrong
     update: bytes | None = None  # what it sets, as short JSON
-    output: FunctionCallOutput | CustomToolCallOutput | None = (
-        None  # of one that names no call, with an empty `call_id`
-    )
+    output: FunctionCallOutput | CustomToolCallOutput | None = None  # its `call_id` is empty: the item names no call
     call: HostedCall | None = None
     request: ApprovalRequest | None = None
     response: ApprovalResponse | None = None

@@ -13,9 +13,8 @@ from hotloop.seams.engine import Sampling, TokenLogprob
 # Where tokens at least this likely, against the best, already reach top_p, only they are sorted: dozens of a real model's
 # vocabulary. A flatter distribution is drawn from without sorting.
 _HEAVY = 1e-3
-_GREEDY_BELOW = (
-    1e-6  # of temperature: it would be 0 as a 32-bit float soon, and others than the best have no chance long before
-)
+# Of temperature. As a 32-bit float a smaller one would soon be 0; no token but the best has a chance long before that.
+_GREEDY_BELOW = 1e-6
 _BLOCK = 1024  # numpy cumulates a vocabulary of 150k in 2 ms, block sums and one block in 0.1 ms
 
 
